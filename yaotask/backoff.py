@@ -1,0 +1,47 @@
+"""How long to wait before the n-th retry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+from yaotask.chance import Chance
+
+Strategy = Literal["fixed", "linear", "quadratic", "exponential"]
+
+# Retries never wait longer than this, whatever the strategy says (guarantee: bounded durations).
+LONGEST = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """A strategy, the longest wait it may reach, and how much chance may add to each wait.
+
+    `jitter` is a fraction of the wait: 0.5 adds between nothing and half of it. It only ever adds,
+    so that `attempt_after` stays a lower bound.
+    """
+
+    strategy: Strategy = "fixed"
+    max: timedelta | None = None
+    jitter: float = 0.0
+
+    def delay(self, base: timedelta, retry: int, chance: Chance) -> timedelta:
+        """The wait before retry number `retry`, counted from 1.
+
+        With a base a, retry n waits a, a*n, a*n*n (seed 001: 1, 4, 9 s) or a*2**(n-1)
+        (seed 004: 60, 120, 240 s).
+        """
+        match self.strategy:
+            case "fixed":
+                factor = 1
+            case "linear":
+                factor = retry
+            case "quadratic":
+                factor = retry * retry
+            case "exponential":
+                # Beyond 2**60 the cap has long been reached; the bound keeps the integer small.
+                factor = 2 ** min(retry - 1, 60)
+        longest = min(self.max or LONGEST, LONGEST)
+        wait = min(base.total_seconds() * factor, longest.total_seconds())
+        return timedelta(seconds=wait + (chance.uniform(0, wait * self.jitter) if self.jitter else 0))

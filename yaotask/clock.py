@@ -1,0 +1,63 @@
+"""The one door through which time comes in, so that tests and simulations can move it."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+import anyio
+
+MICROSECOND = 1
+MILLISECOND = 1_000
+SECOND = 1_000_000
+
+
+class Clock(Protocol):
+    """Reads the time and waits for it to pass."""
+
+    def now(self) -> int:
+        """The wall clock: microseconds since 1970, UTC. It may jump."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds since an arbitrary start; it never goes back."""
+        ...
+
+    def pause(self, seconds: float) -> None:
+        """Block this thread."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Give way to other tasks of this event loop for so long."""
+        ...
+
+
+class SystemClock:
+    """The machine's own time."""
+
+    now = staticmethod(lambda: time.time_ns() // 1_000)
+    monotonic = staticmethod(time.monotonic)
+    pause = staticmethod(time.sleep)
+    sleep = staticmethod(anyio.sleep)
+
+
+def instant(microseconds: int) -> datetime:
+    """A stored time as an aware datetime in UTC."""
+    return datetime.fromtimestamp(microseconds / SECOND, UTC)
+
+
+def rfc3339(microseconds: int | None) -> str | None:
+    """A stored time as users read it: `2026-11-22T08:00:00.123456Z`; None stays None."""
+    if microseconds is None:
+        return None
+    seconds, rest = divmod(microseconds, SECOND)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:06d}Z"
+
+
+def microseconds(moment: datetime) -> int:
+    """An aware datetime as a stored time; a naive one is refused with ValueError."""
+    if moment.tzinfo is None:
+        raise ValueError(f"{moment.isoformat()} has no time zone; write it with an offset, as in 2026-11-22T08:00:00Z")
+    delta = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    return (delta.days * 86_400 + delta.seconds) * SECOND + delta.microseconds
