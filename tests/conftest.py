@@ -1,0 +1,95 @@
+"""What every test may use, and what every test is held to."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from textwrap import dedent
+
+import hypothesis
+import pytest
+
+# In CI a failure must come back when somebody runs it again; elsewhere each run may try new examples.
+hypothesis.settings.register_profile("tests", deadline=None, derandomize=os.environ.get("CI") == "true")
+hypothesis.settings.load_profile("tests")
+
+# Kept by trio for ten seconds, to be used again; they hold nothing of ours.
+POOLED_THREADS = ("Trio thread",)
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """Async tests run on both loops."""
+    return str(request.param)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a project and returns its root; called again, it adds files to the same one.
+
+    `tasks` and `scripts` map names such as `media/video` to the text of the file, which is dedented;
+    a name without a suffix gets .yml or .py. `settings` is the text of yaotask.yml.
+    """
+    root = tmp_path / "project"
+
+    def write(
+        tasks: Mapping[str, str] | None = None,
+        scripts: Mapping[str, str] | None = None,
+        settings: str | None = None,
+    ) -> Path:
+        root.mkdir(exist_ok=True)
+        for name, text in (tasks or {}).items():
+            _write(root / "tasks", name, ".yml", text)
+        for name, text in (scripts or {}).items():
+            _write(root / "scripts", name, ".py", text)
+        if settings is not None:
+            _write(root, "yaotask", ".yml", settings)
+        return root
+
+    return write
+
+
+def _write(folder: Path, name: str, suffix: str, text: str) -> None:
+    path = folder / (name if Path(name).suffix else name + suffix)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(dedent(text), encoding="utf-8")
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings of whoever runs the tests stay outside."""
+    for name in list(os.environ):
+        if name.startswith("YAOTASK_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A test ends with the threads and the open temporary files that it began with."""
+    threads, files = set(threading.enumerate()), _open_files(tmp_path_factory.getbasetemp())
+    yield
+    new_threads = [thread for thread in threading.enumerate() if thread not in threads]
+    for thread in new_threads:
+        if not thread.name.startswith(POOLED_THREADS):
+            # One that was told to stop may still be on its last line.
+            thread.join(timeout=2)
+            assert not thread.is_alive(), f"left running: {thread.name}"
+    assert _open_files(tmp_path_factory.getbasetemp()) <= files
+
+
+def _open_files(folder: Path) -> set[str]:
+    """The files below a folder that this process has open, on systems that tell."""
+    opened = Path("/proc/self/fd")
+    if not opened.is_dir():
+        return set()
+    links = (_link(entry) for entry in opened.iterdir())
+    return {link for link in links if link.startswith(f"{folder}{os.sep}")}
+
+
+def _link(entry: Path) -> str:
+    try:
+        return os.readlink(entry)
+    except FileNotFoundError:  # the descriptor with which the folder was listed
+        return ""
