@@ -48,9 +48,9 @@ STATUSES = (*(state.name for state in JobState), "PARTIAL")
 class Claim(NamedTuple):
     """The right to one attempt of a job, good while `fence` is the job's current one.
 
-    Times are microseconds since 1970; `timeout` is milliseconds, or None for the definition's.
-    `attempt` counts this try from 1, `attempts` is how many retries the job may have. A named
-    tuple, because thousands of these are made each second.
+    Times are microseconds since 1970, `timeout` is milliseconds. `attempt` counts this try from 1,
+    `attempts` is how many retries the job may have; it and `timeout` are None where the definition's
+    count. A named tuple, because thousands of these are made each second.
     """
 
     key: int
@@ -59,9 +59,9 @@ class Claim(NamedTuple):
     task: str
     generation: int
     attempt: int
-    attempts: int
+    attempts: int | None
     losses: int
-    timeout: int
+    timeout: int | None
     events: int
     ready_at: int
     claimed_at: int

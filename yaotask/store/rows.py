@@ -1,0 +1,170 @@
+"""From outcomes to the rows that a cycle writes: plain JSON texts, made without touching a database."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from yaotask.events import CANCEL_BIT, ERROR_BIT, IGNORE_BIT, RETRY_BIT, SUCCESS_BIT, EventKind
+from yaotask.jobs import (
+    Cancelled,
+    Claim,
+    Failed,
+    Failure,
+    Ignored,
+    Interrupted,
+    JobState,
+    RetryAfter,
+    Succeeded,
+)
+from yaotask.store.protocol import Finish, NewJob
+from yaotask.values import dumps
+
+MINUTE = 60_000_000
+
+
+def texts(rows: list[str]) -> str:
+    """Rows that are JSON texts already, as one JSON array."""
+    return "[" + ",".join(rows) + "]"
+
+
+def new_job(job: NewJob, id: int, now: int, held: bool) -> str:
+    """A row for insert_jobs; a held job has neither a ready nor a due time."""
+    run_at = now if job.run_at is None else job.run_at
+    later = run_at > now
+    ready = "null" if later or held else now
+    due = run_at if later and not held else "null"
+    if job.created_by is job.key is job.attempts is job.timeout is None:  # most jobs are that plain
+        return f"[{id},{job.priority},null,null,null,null,{run_at},{ready},{due},{job.args},{job.payload}]"
+    rest = dumps([job.attempts, job.timeout, job.created_by, job.key])[1:-1]
+    return f"[{id},{job.priority},{rest},{run_at},{ready},{due},{job.args},{job.payload}]"
+
+
+def success(finish: Finish) -> str:
+    """A row for finish_success."""
+    claim, outcome, started, ended = finish
+    return f"[{claim[0]},{claim[1]},{started},{ended},{outcome.result}]"  # type: ignore[union-attr]
+
+
+class Ending:
+    """How an attempt that did not simply succeed changes its job, and what is told of it."""
+
+    def __init__(self, finish: Finish, now: int) -> None:
+        self.claim, self.outcome, self.started, self.ended = finish
+        self.failure: Failure | None = None
+        self.result: str | None = None
+        self.run_at: int | None = None
+        self.ready_at: int | None = self.claim.ready_at
+        self.due_at: int | None = None
+        match self.outcome:
+            case RetryAfter(failure, after, at):
+                self.state, self.word, self.failure = JobState.RETRYING, "retry", failure
+                self._schedule(now if at is None and not after else at or now + after, now)
+            case Failed(failure, result):
+                self.state, self.word, self.failure, self.result = JobState.FAILURE, "failure", failure, result
+            case Ignored(reason):
+                self.state, self.word, self.failure = JobState.IGNORED, "ignored", Failure("Ignore", reason)
+            case Cancelled():
+                self.state, self.word = JobState.CANCELLED, "cancelled"
+            case Interrupted():
+                fresh = self.claim.attempt == 1 and not self.claim.losses
+                self.state, self.word = JobState.WAITING if fresh else JobState.RETRYING, "handed back"
+            case Succeeded():
+                raise TypeError("a success has a row of its own")
+
+    def _schedule(self, run_at: int, now: int) -> None:
+        held = bool(self.claim.events & RETRY_BIT)
+        self.run_at = run_at
+        self.ready_at = now if run_at <= now and not held else None
+        self.due_at = run_at if run_at > now and not held else None
+
+    @property
+    def given_back(self) -> bool:
+        return isinstance(self.outcome, Interrupted)
+
+    def row(self) -> list[Any]:
+        """For finish_other."""
+        failure = self.failure
+        return [
+            self.claim.key,
+            self.claim.fence,
+            int(self.state),
+            int(self.given_back),
+            None if self.given_back else self.started,
+            self.ended,
+            self.ended if self.state.is_terminal else None,
+            self.run_at,
+            self.ready_at,
+            self.due_at,
+            self.result,
+            failure and failure.type,
+            failure and failure.message,
+            failure and failure.traceback,
+        ]
+
+    def attempt_row(self) -> list[Any]:
+        """For insert_attempts."""
+        claim, failure = self.claim, self.failure
+        return [
+            claim.key,
+            claim.fence,
+            claim.generation,
+            claim.attempt,
+            self.word,
+            self.started,
+            self.ended,
+            failure and failure.type,
+            failure and failure.message,
+            failure and failure.traceback,
+        ]
+
+    def event(self) -> tuple[EventKind, str] | None:
+        """What hooks are told, where the job listens to it: the kind, and its data as JSON text."""
+        match self.outcome:
+            case RetryAfter(failure) if self.claim.events & RETRY_BIT:
+                wait = max(0, (self.run_at or 0) - self.ended) // 1_000
+                return EventKind.RETRY, dumps([told(failure), self.claim.attempt, wait])
+            case Failed(failure) if self.claim.events & ERROR_BIT:
+                return EventKind.ERROR, dumps([told(failure)])
+            case Ignored(reason) if self.claim.events & IGNORE_BIT:
+                return EventKind.IGNORE, dumps([reason])
+            case Cancelled() if self.claim.events & CANCEL_BIT:
+                return EventKind.CANCEL, "[]"
+            case _:
+                return None
+
+
+def told(failure: Failure) -> dict[str, Any]:
+    """A failure as an event carries it to its hook."""
+    return {"type": failure.type, "message": failure.message, "traceback": failure.traceback}
+
+
+def event(key: int, task: str, id: int, kind: EventKind, data: str) -> list[Any]:
+    """A row for insert_events."""
+    return [key, task, id, int(kind), data]
+
+
+def success_event(claim: Claim, result: str) -> list[Any] | None:
+    if not claim.events & SUCCESS_BIT:
+        return None
+    return event(claim.key, claim.task, claim.id, EventKind.SUCCESS, f"[{result}]")
+
+
+class Tally:
+    """What one cycle adds to the rollups."""
+
+    def __init__(self) -> None:
+        self._sums: defaultdict[tuple[str, int, int, int], list[int]] = defaultdict(lambda: [0, 0, 0])
+
+    def __bool__(self) -> bool:
+        return bool(self._sums)
+
+    def count(self, claim: Claim, state: int, started: int, ended: int) -> None:
+        run = ended - started
+        sums = self._sums[claim.task, ended - ended % MINUTE, state, (max(run, 0) // 1_000).bit_length()]
+        sums[0] += 1
+        sums[1] += run
+        sums[2] += started - claim.ready_at
+
+    def rows(self) -> str:
+        return dumps([[*key, *sums] for key, sums in self._sums.items()])

@@ -1,0 +1,207 @@
+"""The tables as they are now, and each index with the statement it serves.
+
+Times are microseconds since 1970, durations milliseconds unless a name says otherwise; JSON is kept
+as text. A new store is created from here; an older one is brought here by `migrations`.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, SmallInteger, Table, Text, text
+
+metadata = MetaData()
+
+# SQLite counts rows itself only in a column that is called exactly INTEGER.
+Key = BigInteger().with_variant(Integer, "sqlite")
+
+meta = Table(
+    "yaotask_meta",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+jobs = Table(
+    "yaotask_jobs",
+    metadata,
+    # Never reused, so that a claim which outlived its job's row can match no other.
+    Column("key", Key, primary_key=True, autoincrement=True),
+    Column("task", Text, nullable=False),
+    Column("id", BigInteger, nullable=False),
+    Column("queue", Text, nullable=False),
+    Column("state", SmallInteger, nullable=False),
+    Column("priority", Integer, nullable=False),
+    # A job can be claimed when it has a ready time; it has a due time when it will be ready then, and
+    # neither while an event of its own must be delivered first.
+    Column("ready_at", BigInteger),
+    Column("due_at", BigInteger),
+    Column("generation", Integer, nullable=False, server_default=text("0")),
+    Column("attempt", Integer, nullable=False, server_default=text("0")),
+    Column("losses", Integer, nullable=False, server_default=text("0")),
+    Column("deaths", Integer, nullable=False, server_default=text("0")),
+    Column("fence", Integer, nullable=False, server_default=text("0")),
+    Column("worker", BigInteger),
+    # Retries and timeout that the adder gave; without them the definition's count.
+    Column("attempts", Integer),
+    Column("timeout", BigInteger),
+    # Which events the task listened to when the job was added, so that whoever ends it needs no definition.
+    Column("events", Integer, nullable=False),
+    # 1 while the job counts against the size of its task: a caller's job that was never claimed.
+    Column("counted", SmallInteger, nullable=False),
+    Column("created_by", Text),
+    Column("idempotency_key", Text),
+    Column("args", Text, nullable=False),
+    Column("payload", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Column("run_at", BigInteger, nullable=False),
+    Column("claimed_at", BigInteger),
+    Column("started_at", BigInteger),
+    Column("finished_at", BigInteger),
+    Column("current", BigInteger),
+    Column("total", BigInteger),
+    Column("message", Text),
+    Column("step", Text),
+    Column("completed_steps", Integer),
+    Column("total_steps", Integer),
+    Column("success_count", BigInteger, nullable=False, server_default=text("0")),
+    Column("fail_count", BigInteger, nullable=False, server_default=text("0")),
+    Column("ignored_count", BigInteger, nullable=False, server_default=text("0")),
+    Column("extra", Text),
+    Column("result", Text),
+    Column("error_type", Text),
+    Column("error", Text),
+    Column("traceback", Text),
+    sqlite_autoincrement=True,
+)
+
+# add, get: everyone but the hot path names a job so. It also pages through a task, newest id first.
+Index("yaotask_jobs_id", jobs.c.task, jobs.c.id, unique=True)
+# claim: the next jobs of a task, in order.
+Index(
+    "yaotask_jobs_ready",
+    jobs.c.queue,
+    jobs.c.task,
+    jobs.c.priority.desc(),
+    jobs.c.ready_at,
+    sqlite_where=text("state IN (0, 5) AND ready_at IS NOT NULL"),
+)
+# promote: jobs whose time has come.
+Index("yaotask_jobs_due", jobs.c.due_at, sqlite_where=text("state IN (0, 5) AND due_at IS NOT NULL"))
+# reap, hand_back: the claims of one worker.
+Index("yaotask_jobs_running", jobs.c.worker, sqlite_where=text("state = 1"))
+# list of the few that did not simply succeed.
+Index("yaotask_jobs_unsuccessful", jobs.c.task, jobs.c.state, jobs.c.id, sqlite_where=text("state IN (3, 5, 6, 7)"))
+# list by time, and what retention will walk.
+Index(
+    "yaotask_jobs_finished",
+    jobs.c.task,
+    jobs.c.finished_at,
+    sqlite_where=text("state IN (2, 3, 6, 7)"),
+)
+# add with a key: the job that used it first.
+Index(
+    "yaotask_jobs_key",
+    jobs.c.task,
+    jobs.c.idempotency_key,
+    unique=True,
+    sqlite_where=text("idempotency_key IS NOT NULL"),
+)
+
+attempts = Table(
+    "yaotask_attempts",
+    metadata,
+    Column("job", BigInteger, primary_key=True, autoincrement=False),
+    Column("fence", Integer, primary_key=True, autoincrement=False),
+    Column("generation", Integer, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("worker", BigInteger),
+    Column("started_at", BigInteger),
+    Column("finished_at", BigInteger, nullable=False),
+    Column("error_type", Text),
+    Column("error", Text),
+    Column("traceback", Text),
+    sqlite_with_rowid=False,
+)
+
+# The outbox: what hooks are still to be told. A delivered event leaves; a failed one stays to be seen.
+events = Table(
+    "yaotask_events",
+    metadata,
+    Column("seq", Key, primary_key=True, autoincrement=True),
+    Column("job", BigInteger, nullable=False),
+    Column("task", Text, nullable=False),
+    Column("id", BigInteger, nullable=False),
+    Column("kind", SmallInteger, nullable=False),
+    Column("data", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("state", SmallInteger, nullable=False, server_default=text("0")),
+    Column("tries", Integer, nullable=False, server_default=text("0")),
+    Column("next_at", BigInteger, nullable=False),
+    Column("worker", BigInteger),
+    Column("error", Text),
+    sqlite_autoincrement=True,
+)
+# claim_events: what can be delivered, oldest first.
+Index(
+    "yaotask_events_pending", events.c.task, events.c.next_at, sqlite_where=text("state = 0 AND worker IS NULL")
+)
+# claim_events, release: earlier events of the same job.
+Index("yaotask_events_job", events.c.job, events.c.seq)
+# reap: deliveries of a worker that is gone.
+Index("yaotask_events_worker", events.c.worker, sqlite_where=text("worker IS NOT NULL"))
+
+workers = Table(
+    "yaotask_workers",
+    metadata,
+    Column("key", Key, primary_key=True, autoincrement=True),
+    Column("incarnation", Text, nullable=False, unique=True),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("lock_path", Text),
+    Column("lock_device", BigInteger),
+    Column("lock_inode", BigInteger),
+    Column("boot_id", Text),
+    sqlite_autoincrement=True,
+)
+
+# Callers' jobs of each task that were never claimed: what `size` bounds.
+sizes = Table(
+    "yaotask_sizes",
+    metadata,
+    Column("task", Text, primary_key=True),
+    Column("waiting", BigInteger, nullable=False),
+)
+
+# What adds inside a caller's own transaction still owe to `sizes`; the next cycle pays it in.
+size_debts = Table(
+    "yaotask_size_debts",
+    metadata,
+    Column("seq", Key, primary_key=True, autoincrement=True),
+    Column("task", Text, nullable=False),
+    Column("added", BigInteger, nullable=False),
+)
+
+# The first id of each task that no process has reserved.
+ids = Table(
+    "yaotask_ids",
+    metadata,
+    Column("task", Text, primary_key=True),
+    Column("next", BigInteger, nullable=False),
+)
+
+# How jobs ended, by minute: `bucket` is the bit length of the milliseconds they ran.
+rollups = Table(
+    "yaotask_rollups",
+    metadata,
+    Column("task", Text, primary_key=True),
+    Column("minute", BigInteger, primary_key=True, autoincrement=False),
+    Column("outcome", SmallInteger, primary_key=True, autoincrement=False),
+    Column("bucket", SmallInteger, primary_key=True, autoincrement=False),
+    Column("jobs", BigInteger, nullable=False),
+    Column("run_us", BigInteger, nullable=False),
+    Column("wait_us", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
