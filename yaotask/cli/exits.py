@@ -1,0 +1,86 @@
+"""Exit statuses, and the one place where an error becomes a line on standard error."""
+
+from __future__ import annotations
+
+import traceback
+
+import click
+
+from yaotask.errors import BadDefinitions, HandlerNotFound, StorageError, UnknownName, YaotaskError
+from yaotask.observers.logs import escape
+
+DONE = 0
+FAILED = 1  # the job or the call failed, or was refused
+USAGE = 2
+DEFINITIONS = 3  # definitions or settings are wrong
+STORE = 4  # the store cannot be reached or used
+INTERRUPTED = 130  # Ctrl-C, as shells say it
+
+
+class CallFailed(click.ClickException):
+    """The user's own function raised; the line names what it raised, `--debug` shows where."""
+
+    exit_code = FAILED
+
+    def __init__(self, name: str, error: BaseException) -> None:
+        super().__init__(f"{name} raised {describe(error)}")
+
+
+def status_of(error: BaseException) -> int:
+    """The exit status that stands for an error."""
+    match error:
+        case click.ClickException():
+            return error.exit_code
+        case KeyboardInterrupt() | click.Abort():
+            return INTERRUPTED
+        case UnknownName():
+            return USAGE
+        case BadDefinitions():
+            return DEFINITIONS
+        case StorageError():
+            return STORE
+        case _:
+            return FAILED
+
+
+def report(error: BaseException, *, debug: bool) -> int:
+    """Say on standard error what went wrong and what to do; return the exit status."""
+    if debug:
+        click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+    match error:
+        case click.UsageError():
+            error.show()
+        case KeyboardInterrupt() | click.Abort():
+            click.echo("interrupted", err=True)
+        case BadDefinitions():
+            show_problems(error)
+        case HandlerNotFound(trace=str(trace)):
+            complain(f"{error}\n{trace}")
+        case YaotaskError() | click.ClickException():
+            complain(str(error))
+        case _:
+            complain(f"yaotask itself failed: {describe(error)}\nPlease report it with what --debug shows.")
+    return status_of(error)
+
+
+def complain(message: str) -> None:
+    """One error on standard error; control characters in it are escaped."""
+    click.echo("Error: " + "\n".join(escape(line) for line in message.splitlines()), err=True)
+
+
+def show_problems(error: BadDefinitions) -> None:
+    """Every problem with its place, and how many there are."""
+    for problem in error.problems:
+        click.echo(problem.render(), err=True)
+    complain(counted(len(error.problems), "problem") + " in the definitions or settings; nothing was done")
+
+
+def describe(error: BaseException) -> str:
+    """`ValueError: no address`, or the type alone where there is no message."""
+    name = type(error).__name__
+    return f"{name}: {error}" if str(error) else name
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 job`, `2 jobs`, `1,234 jobs`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

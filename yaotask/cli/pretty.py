@@ -1,0 +1,48 @@
+"""What is drawn with rich, where it is installed: tables and bars on a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from yaotask.cli.views import COLOURS, progress_note
+
+
+def show_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table that fits the terminal; a cell that is a status has its colour."""
+    drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for number, title in enumerate(header):
+        last = number == len(header) - 1
+        drawn.add_column(title, no_wrap=True, overflow="ellipsis", ratio=1 if last else None)
+    for row in rows:
+        drawn.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in row))
+    Console(file=sys.stdout, highlight=False).print(drawn)
+
+
+class Bar:
+    """A progress bar on standard error that goes away at the end."""
+
+    def __init__(self, name: str) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[note]}"))
+        self.progress = Progress(
+            *columns, TimeElapsedColumn(), console=Console(file=sys.stderr, highlight=False), transient=True
+        )
+        self.task = self.progress.add_task(Text(name).markup, total=None, note="")
+
+    def __enter__(self) -> Bar:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def show(self, job: dict[str, Any]) -> None:
+        """Move the bar to where the job is."""
+        note = Text(progress_note(job)).markup
+        self.progress.update(self.task, completed=job["current"] or 0, total=job["total"] or None, note=note)

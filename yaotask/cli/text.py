@@ -1,0 +1,104 @@
+"""Text on a terminal: columns that line up in any script, JSON that any reader takes."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import sys
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import IO, Any
+
+import click
+
+from yaotask.observers.logs import escape
+
+GAP = "  "
+
+
+def is_terminal(stream: IO[str]) -> bool:
+    """Whether a person watches: colours, bars and cut lines are for them alone."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def has_rich(stream: IO[str]) -> bool:
+    """Whether rich is installed and `stream` is a terminal it can draw on."""
+    return is_terminal(stream) and importlib.util.find_spec("rich") is not None
+
+
+def echo_json(value: Any, *, one_line: bool = False) -> None:
+    """Print a value as JSON; ASCII only where the locale is not UTF-8, so that it stays JSON."""
+    ascii_only = not (sys.stdout.encoding or "").lower().replace("-", "").startswith("utf")
+    click.echo(json.dumps(value, ensure_ascii=ascii_only, indent=None if one_line else 2))
+
+
+def compact(value: Any) -> str:
+    """A value as JSON on one line, as it stands in a table."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def width(text: str) -> int:
+    """The columns that a text takes: two for each wide character, none for one that combines."""
+    return sum(_columns(character) for character in text)
+
+
+def cut(text: str, columns: int) -> str:
+    """The text if it fits, else its beginning and `…`."""
+    if width(text) <= columns:
+        return text
+    kept, used = [], 1
+    for character in text:
+        used += _columns(character)
+        if used > columns:
+            break
+        kept.append(character)
+    return "".join(kept) + "…"
+
+
+def pad(text: str, columns: int) -> str:
+    """The text with spaces after it, up to so many columns."""
+    return text + " " * (columns - width(text))
+
+
+def show_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows under a header; on a terminal no line is wider than it, the last column is cut."""
+    safe = [[escape(cell) for cell in row] for row in rows]
+    if has_rich(sys.stdout):
+        # rich takes longer to import than most commands to run.
+        from yaotask.cli import pretty  # noqa: PLC0415
+
+        pretty.show_table(header, safe)
+        return
+    limit = shutil.get_terminal_size().columns if is_terminal(sys.stdout) else None
+    for line in table(header, safe, limit):
+        click.echo(line)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], limit: int | None = None) -> list[str]:
+    """The lines of a table, each at most `limit` columns wide if there is a limit."""
+    every = [header, *rows]
+    widths = [max(width(row[column]) for row in every) for column in range(len(header) - 1)]
+    lines = [
+        GAP.join([*(pad(cell, columns) for cell, columns in zip(row, widths, strict=False)), row[-1]]).rstrip()
+        for row in every
+    ]
+    return [cut(line, limit) for line in lines] if limit else lines
+
+
+def show_fields(fields: Iterable[tuple[str, str]]) -> None:
+    """Print `key: value` lines with the values aligned; further lines of a value are indented."""
+    known = [(key, value) for key, value in fields if value]
+    margin = max((width(key) for key, _ in known), default=0) + 1 + len(GAP)
+    for key, value in known:
+        first, *rest = value.splitlines() or [""]
+        click.echo(pad(f"{key}:", margin) + escape(first))
+        for line in rest:
+            click.echo(" " * margin + escape(line))
+
+
+def _columns(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1

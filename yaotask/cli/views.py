@@ -1,0 +1,108 @@
+"""A job as a person reads it: a page, a row, a line of its progress."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from yaotask.cli.text import compact
+from yaotask.observers.logs import escape
+
+Job = dict[str, Any]
+
+COLOURS = {
+    "WAITING": "",
+    "RUNNING": "cyan",
+    "RETRYING": "yellow",
+    "SUCCESS": "green",
+    "PARTIAL": "yellow",
+    "FAILURE": "red",
+    "CANCELLED": "magenta",
+    "IGNORED": "magenta",
+}
+
+HEADER = ("JOB", "STATUS", "PROGRESS", "TRY", "CREATED", "TOOK", "ABOUT")
+
+
+def row(job: Job) -> tuple[str, ...]:
+    """The job as a row under `HEADER`; the last cell is its error, message, response or arguments."""
+    percent = f"{job['progress']}%" if job["total"] else ""
+    tried = f"{job['attempt']}/{job['attempts'] + 1}" if job["attempt"] else ""
+    return (job["task_id"], job["status"], percent, tried, moment(job["created_at"]), took(job["duration_ms"]), about(job))
+
+
+def about(job: Job) -> str:
+    """What is most worth knowing of a job in half a line."""
+    if job["error"]:
+        return error_line(job)
+    if job["response"] is not None:
+        return compact(job["response"])
+    return str(job["message"] or "") or " ".join(map(compact, job["args"]))
+
+
+def fields(job: Job) -> Iterator[tuple[str, str]]:
+    """The job as `(key, value)`; values that say nothing are empty."""
+    yield "job", job["task_id"]
+    yield "name", job["name"]
+    yield "status", job["status"]
+    yield "progress", progress_note(job)
+    yield "try", f"{job['attempt']} of at most {job['attempts'] + 1}"
+    yield "args", " ".join(map(compact, job["args"]))
+    yield "payload", compact(job["payload"]) if job["payload"] else ""
+    yield "priority", str(job["priority"] or "")
+    yield "created by", str(job["created_by"] or "")
+    yield "worker", str(job["worker"] or "")
+    yield "created", moment(job["created_at"])
+    yield "runs at", moment(job["run_at"]) if job["status"] in ("WAITING", "RETRYING") else ""
+    yield "started", moment(job["started_at"])
+    yield "finished", moment(job["finished_at"])
+    yield "waited", took(job["wait_ms"])
+    yield "took", took(job["duration_ms"])
+    yield "response", "" if job["response"] is None else compact(job["response"])
+    yield "extra data", compact(job["extra_data"]) if job["extra_data"] else ""
+    yield "error", error_line(job) if job["error"] else ""
+    yield "traceback", str(job["traceback"] or "")
+
+
+def change(job: Job) -> str:
+    """One line of a job that is followed where no bar can be drawn."""
+    return " ".join(filter(None, (job["task_id"], job["status"], escape(progress_note(job)), escape(ending(job)))))
+
+
+def ending(job: Job) -> str:
+    """How a job ended, in words; empty while it has not."""
+    match job["status"]:
+        case "FAILURE":
+            return error_line(job)
+        case "SUCCESS" | "PARTIAL":
+            return f"in {took(job['duration_ms'])}" if job["duration_ms"] is not None else ""
+        case _:
+            return ""
+
+
+def error_line(job: Job) -> str:
+    """`ValueError: no address`."""
+    return f"{job['error_type']}: {job['error']}" if job["error_type"] else str(job["error"])
+
+
+def progress_note(job: Job) -> str:
+    """`30% (3/10) sent 3`; empty where nothing was reported."""
+    counts = f"{job['progress']}% ({job['current']}/{job['total']})" if job["total"] else ""
+    return " ".join(filter(None, (counts, str(job["message"] or ""))))
+
+
+def moment(text: str | None) -> str:
+    """An instant of a job to the second: `2026-11-22 08:00:00Z`."""
+    return f"{text[:10]} {text[11:19]}Z" if text else ""
+
+
+def took(milliseconds: float | None) -> str:
+    """A span as people say it: `12 ms`, `3.4 s`, `5 min 6 s`, `2 h 5 min`."""
+    if milliseconds is None:
+        return ""
+    if milliseconds < 1_000:
+        return f"{milliseconds:.0f} ms"
+    if milliseconds < 60_000:
+        return f"{milliseconds / 1_000:.1f} s"
+    minutes, seconds = divmod(round(milliseconds / 1_000), 60)
+    return f"{minutes} min {seconds} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,85 @@
+"""Log lines of a run: text for people, or one JSON object a line for machines.
+
+What is logged holds names, messages and errors that users and their callers chose. None of them may
+forge a line or move the cursor of a terminal, so every control character is written as its escape.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+from typing import Any, Literal, TextIO
+
+from yaotask.clock import SECOND, rfc3339
+
+LOGGER = "yaotask"
+
+# C0 and C1 controls, DEL, the line separators of Unicode, and the marks that turn the direction of
+# writing: a terminal or a viewer acts on each of them.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]")
+
+_LEVELS = {"WARNING": "WARN", "CRITICAL": "FATAL"}
+
+# What every record has by itself; all else came from `extra=`.
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def escape(text: str) -> str:
+    """The text on one line, with its control characters made visible: `\\n`, `\\x1b`."""
+    return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
+
+
+class TextFormatter(logging.Formatter):
+    """`12:00:01 INFO  mail.12 succeeded in 12 ms`; lines of a traceback follow, indented."""
+
+    def __init__(self) -> None:
+        super().__init__(datefmt="%H:%M:%S")
+
+    def format(self, record: logging.LogRecord) -> str:
+        level = _LEVELS.get(record.levelname, record.levelname)
+        line = f"{self.formatTime(record, self.datefmt)} {level:<5} {escape(record.getMessage())}"
+        return "\n".join([line, *(f"    {escape(rest)}" for rest in _traceback(self, record))])
+
+
+class JsonFormatter(logging.Formatter):
+    """One object a line: time (RFC 3339, UTC), level, logger, message, and the fields of `extra`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields: dict[str, Any] = {
+            "time": rfc3339(int(record.created * SECOND)),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        fields |= {key: value for key, value in vars(record).items() if key not in _STANDARD and key not in fields}
+        if trace := _traceback(self, record):
+            fields["traceback"] = "\n".join(trace)
+        return json.dumps(fields, default=str)
+
+
+def configure(log: Literal["text", "json"], stream: TextIO | None = None) -> logging.Handler:
+    """Send yaotask's log to `stream` (standard error); a second call replaces the first."""
+    logger = logging.getLogger(LOGGER)
+    for handler in [handler for handler in logger.handlers if isinstance(handler, _Handler)]:
+        logger.removeHandler(handler)
+    handler = _Handler(stream if stream is not None else sys.stderr)
+    handler.setFormatter(JsonFormatter() if log == "json" else TextFormatter())
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    return handler
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Ours, so that a second `configure` finds it and leaves the user's handlers alone."""
+
+
+def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> list[str]:
+    lines: list[str] = []
+    if record.exc_info and record.exc_info[0] is not None:
+        lines += formatter.formatException(record.exc_info).splitlines()
+    if record.stack_info:
+        lines += formatter.formatStack(record.stack_info).splitlines()
+    return lines
