@@ -1,0 +1,61 @@
+"""How a job's arguments meet the parameters of its handler."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from inspect import Parameter
+from typing import Any
+
+WHOLE = "payload"
+_BY_NAME = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """What a handler can be called with, as far as its signature says.
+
+    A handler gets the job's id and the arguments by position, and the members of the payload by
+    name; one with a parameter called `payload` gets the whole payload there instead, unless the
+    payload is empty and an argument has come to that place already.
+    `signature` is None for the few builtins that have none: those are taken to accept anything.
+    """
+
+    signature: inspect.Signature | None
+    whole_at: int | None = None
+
+    @classmethod
+    def of(cls, function: Callable[..., Any]) -> Parameters:
+        try:
+            signature = inspect.signature(function)
+        except (ValueError, TypeError):
+            return cls(None)
+        names = list(signature.parameters)
+        if WHOLE not in names or signature.parameters[WHOLE].kind not in _BY_NAME:
+            return cls(signature)
+        return cls(signature, names.index(WHOLE))
+
+    def keywords(self, positional: int, payload: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The keyword arguments by which a payload reaches the handler, after so many arguments by position."""
+        if self.whole_at is None:
+            return payload
+        return {WHOLE: payload} if payload or positional <= self.whole_at else {}
+
+    def misfit(self, positional: int, names: Collection[str]) -> str | None:
+        """Why a call would fail before the handler's first line, or None where it would not.
+
+        `positional` counts the job's id with the arguments; `names` are the payload's members.
+        """
+        if self.signature is None:
+            return None
+        try:
+            self.signature.bind(*range(positional), **self.keywords(positional, dict.fromkeys(names)))
+        except TypeError as error:
+            return f"{error}; the handler takes {self.signature}"
+        return None
+
+
+def accepts(function: Callable[..., Any], positional: int, names: Collection[str]) -> str | None:
+    """Why `function` cannot be called so, or None where it can, or where that cannot be told."""
+    return Parameters.of(function).misfit(positional, names)
