@@ -1,5 +1,7 @@
 """Digest every file below a folder, one job a file.
 
+Try it:
+
     yaotask call scripts.digest.AddFolder /usr/lib/python3
     yaotask run --drain
     yaotask list digest

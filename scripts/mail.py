@@ -1,5 +1,7 @@
 """Send mail in the background: a handler, its own ids, and all five hooks.
 
+Try it:
+
     yaotask add mail '任务-1' ann@example.com
     yaotask run --drain
 """

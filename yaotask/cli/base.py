@@ -95,4 +95,3 @@ class LazyGroup(click.Group):
         for heading, commands in self.sections.items():
             with formatter.section(heading):
                 formatter.write_dl([(name.ljust(wide), line) for name, (_, line) in commands.items()])
-

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import click
-
 from yaotask.app import App
+
 from yaotask.cli import exits, words
 from yaotask.cli.base import Command, Session
 from yaotask.cli.follow import wait

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import click
-
 from yaotask.app import App
+
 from yaotask.cli import exits, views
 from yaotask.cli.base import Command, Session
 from yaotask.cli.follow import follow, status_of
@@ -44,7 +44,7 @@ def get(session: Session, job: str, follows: bool, as_json: bool) -> int:
 
 @click.command("list", cls=Command)
 @click.argument("task", required=False)
-@click.option("--status", metavar="S", help="WAITING, RUNNING, RETRYING, SUCCESS, PARTIAL, FAILURE, CANCELLED, IGNORED.")
+@click.option("--status", metavar="S", help="Only those in this status: WAITING, RUNNING, SUCCESS, FAILURE, ...")
 @click.option("--since", metavar="TIME", help="Added at or after this time: 2026-11-22T08:00:00Z.")
 @click.option("--until", metavar="TIME", help="Added before this time.")
 @click.option("--text", metavar="TEXT", help="With this text in its arguments, message or error.")

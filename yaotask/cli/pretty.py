@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import IO, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -14,7 +14,7 @@ from rich.text import Text
 from yaotask.cli.views import COLOURS, progress_note
 
 
-def show_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def show_table(header: Sequence[str], rows: Sequence[Sequence[str]], stream: IO[str]) -> None:
     """Print a table that fits the terminal; a cell that is a status has its colour."""
     drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for number, title in enumerate(header):
@@ -22,16 +22,21 @@ def show_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         drawn.add_column(title, no_wrap=True, overflow="ellipsis", ratio=1 if last else None)
     for row in rows:
         drawn.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in row))
-    Console(file=sys.stdout, highlight=False).print(drawn)
+    Console(file=stream, highlight=False).print(drawn)
 
 
 class Bar:
     """A progress bar on standard error that goes away at the end."""
 
     def __init__(self, name: str) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[note]}"))
         self.progress = Progress(
-            *columns, TimeElapsedColumn(), console=Console(file=sys.stderr, highlight=False), transient=True
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            console=Console(file=sys.stderr, highlight=False),
+            transient=True,
         )
         self.task = self.progress.add_task(Text(name).markup, total=None, note="")
 

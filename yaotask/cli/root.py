@@ -50,7 +50,9 @@ def _version(context: click.Context, _: click.Parameter, asked: bool) -> None:
     sections=SECTIONS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Print the version.")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Print the version and exit."
+)
 def cli() -> None:
     """Durable tasks from YAML files and plain Python functions."""
 
@@ -73,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         return _reader_left()
-    except (Exception, KeyboardInterrupt) as error:
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - whatever it is, a person gets a line and a status
         return exits.report(error, debug=session.debug)
     return status if isinstance(status, int) else exits.DONE
 

@@ -62,18 +62,19 @@ def pad(text: str, columns: int) -> str:
     return text + " " * (columns - width(text))
 
 
-def show_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def show_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, err: bool = False) -> None:
     """Print rows under a header; on a terminal no line is wider than it, the last column is cut."""
     safe = [[escape(cell) for cell in row] for row in rows]
-    if has_rich(sys.stdout):
+    stream = sys.stderr if err else sys.stdout
+    if has_rich(stream):
         # rich takes longer to import than most commands to run.
         from yaotask.cli import pretty  # noqa: PLC0415
 
-        pretty.show_table(header, safe)
+        pretty.show_table(header, safe, stream)
         return
-    limit = shutil.get_terminal_size().columns if is_terminal(sys.stdout) else None
+    limit = shutil.get_terminal_size().columns if is_terminal(stream) else None
     for line in table(header, safe, limit):
-        click.echo(line)
+        click.echo(line, err=err)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], limit: int | None = None) -> list[str]:
@@ -87,15 +88,15 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], limit: int | Non
     return [cut(line, limit) for line in lines] if limit else lines
 
 
-def show_fields(fields: Iterable[tuple[str, str]]) -> None:
+def show_fields(fields: Iterable[tuple[str, str]], *, err: bool = False) -> None:
     """Print `key: value` lines with the values aligned; further lines of a value are indented."""
     known = [(key, value) for key, value in fields if value]
     margin = max((width(key) for key, _ in known), default=0) + 1 + len(GAP)
     for key, value in known:
         first, *rest = value.splitlines() or [""]
-        click.echo(pad(f"{key}:", margin) + escape(first))
+        click.echo(pad(f"{key}:", margin) + escape(first), err=err)
         for line in rest:
-            click.echo(" " * margin + escape(line))
+            click.echo(" " * margin + escape(line), err=err)
 
 
 def _columns(character: str) -> int:

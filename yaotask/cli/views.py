@@ -28,7 +28,8 @@ def row(job: Job) -> tuple[str, ...]:
     """The job as a row under `HEADER`; the last cell is its error, message, response or arguments."""
     percent = f"{job['progress']}%" if job["total"] else ""
     tried = f"{job['attempt']}/{job['attempts'] + 1}" if job["attempt"] else ""
-    return (job["task_id"], job["status"], percent, tried, moment(job["created_at"]), took(job["duration_ms"]), about(job))
+    created, duration = moment(job["created_at"]), took(job["duration_ms"])
+    return (job["task_id"], job["status"], percent, tried, created, duration, about(job))
 
 
 def about(job: Job) -> str:

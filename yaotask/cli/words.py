@@ -29,7 +29,7 @@ def payload(text: str | None) -> dict[str, Any]:
         return {}
     value = json_value(text, "--payload")
     if not isinstance(value, dict):
-        raise click.UsageError(f"--payload takes a JSON object, as in '{{\"to\": \"a@example.com\"}}', not {text}")
+        raise click.UsageError(f'--payload takes a JSON object, as in \'{{"to": "a@example.com"}}\', not {text}')
     return value
 
 

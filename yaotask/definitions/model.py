@@ -29,7 +29,8 @@ class Definition:
     """One task: what its file says, with the defaults filled in.
 
     `source` is the file, relative to the project; `missing` names the keys that seed 002 requires
-    and the file leaves out (`check --strict` reports them).
+    and the file leaves out (`check --strict` reports them). `secrets` are the paths of values that
+    came from the environment, which are masked when shown.
     """
 
     id: str
@@ -51,3 +52,4 @@ class Definition:
     sensitive: tuple[str, ...] = ()
     source: Path | None = None
     missing: tuple[str, ...] = ()
+    secrets: frozenset[tuple[Any, ...]] = frozenset()

@@ -1,0 +1,51 @@
+"""How another thread gets something done on an event loop: at once, and together with what else came."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from anyio.lowlevel import RunVar, current_token
+
+_bell: RunVar[Bell] = RunVar("yaotask_bell")
+
+
+class Bell:
+    """Calls functions on the event loop on which it was made.
+
+    Calls keep their order; many that come between two turns of the loop cost it one wake-up. Once
+    the loop has ended, calls are dropped: nobody is left who could want them.
+    """
+
+    def __init__(self) -> None:
+        native: Any = current_token().native_token
+        # The two loops that anyio runs on have one such method each, under its own name.
+        self._soon = getattr(native, "call_soon_threadsafe", None) or native.run_sync_soon
+        self._calls: deque[Callable[[], object]] = deque()
+        self._rung = False
+
+    @classmethod
+    def of_this_loop(cls) -> Bell:
+        """The one bell of the running loop."""
+        bell = _bell.get(None)
+        if bell is None:
+            bell = cls()
+            _bell.set(bell)
+        return bell
+
+    def call(self, function: Callable[[], object]) -> None:
+        """Have `function` called on the loop, soon. From any thread; never blocks."""
+        self._calls.append(function)
+        if not self._rung:
+            self._rung = True
+            try:
+                self._soon(self._answer)
+            except RuntimeError:  # anyio's and both loops' way to say that the loop has ended
+                self._calls.clear()
+
+    def _answer(self) -> None:
+        # Lowered first: a call that comes from here on rings again.
+        self._rung = False
+        for _ in range(len(self._calls)):
+            self._calls.popleft()()

@@ -1,0 +1,57 @@
+"""`yaotask run`: the worker of this project, until it is told to stop."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import os
+import sys
+
+import click
+from yaotask.app import App
+from yaotask.definitions.check import check
+
+from yaotask import worker
+from yaotask.cli import tasks
+from yaotask.cli.base import Command, Session
+from yaotask.cli.text import show_fields, show_table
+from yaotask.errors import BadDefinitions
+from yaotask.observers import logs
+
+logger = logging.getLogger(__name__)
+
+
+@click.command("run", cls=Command)
+@click.option("--drain", is_flag=True, help="Stop when nothing is ready, running or retrying.")
+@click.option("--no-http", is_flag=True, help="Serve no HTTP.")
+@click.pass_obj
+def run(session: Session, drain: bool, no_http: bool) -> int:
+    """Run the project's tasks until SIGTERM or Ctrl-C.
+
+    The first of them lets running jobs finish for a while (the setting `grace`); a second one ends at
+    once. Jobs that did not finish are handed back and run again.
+    """
+    with App(session.root) as app:
+        if app.problems:
+            raise BadDefinitions(app.problems)
+        logs.configure(app.settings.log)
+        _announce(app)
+        return worker.run(app, drain=drain)
+
+
+def _announce(app: App) -> None:
+    """Say what will run, and what will not and why."""
+    version = importlib.metadata.version("yaotask")
+    broken = tasks.broken(app.catalog.tasks, check(app.root, app.settings, os.environ, strict=False))
+    good = [definition for id, definition in sorted(app.catalog.tasks.items()) if id not in broken]
+    if app.settings.log == "json":
+        logger.info("yaotask %s started", version, extra={"root": str(app.root), "tasks": [task.id for task in good]})
+    else:
+        show_fields([("yaotask", version), ("project", str(app.root)), ("store", app.settings.store)], err=True)
+        show_table(tasks.HEADER, map(tasks.row, good), err=True)
+    for id, problems in sorted(broken.items()):
+        logger.warning("%s is broken, its jobs wait: %s", id, tasks.reason(problems), extra={"task": id})
+    sys.stderr.flush()
+
+
+COMMANDS = {"run": run}

@@ -1,0 +1,76 @@
+"""Finds the definition files of a project and gives each its id."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from yaotask.problems import Problem
+
+FOLDER = "tasks"
+# How each kind of file is read: as JSON with comments, or as YAML.
+SUFFIXES = {".yml": False, ".yaml": False, ".json": True, ".jsonc": True, ".yao": True}
+LONGEST_ID = 128
+
+_ID = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One definition file: the id it stands for, its path and name within the project, and its kind."""
+
+    id: str
+    path: Path
+    name: str
+    json: bool
+
+
+def find(root: Path) -> tuple[list[Source], list[Problem]]:
+    """The definition files below `tasks/`, and those that cannot be, by name.
+
+    A missing folder has none. Hidden files, and files of other kinds, are not looked at. Where two files
+    stand for one id, or for two that a file system or a reader may take for one, neither is used.
+    """
+    problems: list[Problem] = []
+    sources = []
+    for path in _walk(root, problems):
+        name = path.relative_to(root).as_posix()
+        id = _id(PurePosixPath(name).relative_to(FOLDER))
+        sources.append(Source(id, path, name, SUFFIXES[path.suffix.lower()]))
+    return _without_clashes([*_well_named(sources, problems)], problems), problems
+
+
+def _walk(root: Path, problems: list[Problem]) -> Iterator[Path]:
+    def note(error: OSError) -> None:
+        name = Path(error.filename).relative_to(root).as_posix()
+        problems.append(Problem(name, 0, 0, "", f"cannot be read: {error.strerror}"))
+
+    if not os.path.lexists(root / FOLDER):
+        return
+    for folder, below, files in os.walk(root / FOLDER, onerror=note):
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
+                yield Path(folder, name)
+
+
+def _id(path: PurePosixPath) -> str:
+    """`media/video.task.yml` is media.video."""
+    stem = path.stem[: -len(".task")] if path.stem.endswith(".task") else path.stem
+    return ".".join((*path.parts[:-1], stem))
+
+
+def _well_named(sources: Iterable[Source], problems: list[Problem]) -> Iterator[Source]:
+    for source in sources:
+        if len(source.id) > LONGEST_ID:
+            fault = f"stands for an id of {len(source.id)} characters; the most is {LONGEST_ID}"
+        elif not _ID.fullmatch(source.id):
+            fault = f'stands for the id "{_printable(source.id)}"; an id is letters A to Z, digits, "_" and "-", with single dots between'
+        else:
+            yield source
+            continue
+        problems.append(Problem(_printable(source.name), 0, 0, "", fault))

@@ -1,0 +1,197 @@
+"""JSON Schema at work: what is wrong with a value, in words for people.
+
+Importing jsonschema takes a tenth of a second, so this module is imported where the first value has
+to be checked, not before.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from jsonschema import Draft202012Validator, ValidationError
+from jsonschema.exceptions import best_match
+from jsonschema.validators import extend
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+from referencing.jsonschema import DRAFT202012
+
+from yaotask.definitions.schema import DIALECT
+from yaotask.marks import KEY, Path
+from yaotask.suggest import did_you_mean
+
+_ARTICLES = {
+    "array": "a list",
+    "boolean": "true or false",
+    "integer": "an integer",
+    "null": "null",
+    "number": "a number",
+    "object": "a mapping",
+    "string": "text",
+}
+_BOUNDS = {
+    "minimum": "at least",
+    "maximum": "at most",
+    "exclusiveMinimum": "more than",
+    "exclusiveMaximum": "less than",
+}
+
+
+class Fault(NamedTuple):
+    """What is wrong at a path.
+
+    `name` is set where the fault is about a key that is not there. `bad` says that `message` names
+    what was expected of a value, so that the value may be told as well.
+    """
+
+    path: Path
+    message: str
+    name: str | None = None
+    bad: bool = False
+
+
+# Definitions are strict where JSON Schema is not: 1.0 is no integer.
+_Strict = extend(
+    Draft202012Validator,
+    type_checker=Draft202012Validator.TYPE_CHECKER.redefine(
+        "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
+    ),
+)
+
+
+def faults(schema: Mapping[str, Any], value: Any) -> Iterator[Fault]:
+    """Everything that is wrong with a value by one of yaotask's own schemas."""
+    seen = set()
+    for error in _Strict(schema, registry=Registry()).iter_errors(value):
+        for fault in _faults(error):
+            if fault not in seen:
+                seen.add(fault)
+                yield fault
+
+
+def _faults(error: ValidationError) -> Iterator[Fault]:
+    path = tuple(error.absolute_path)
+    match error.validator:
+        case "additionalProperties":
+            known = tuple(error.schema["properties"])
+            for key in error.instance:
+                if key not in known and not key.startswith("x-"):
+                    cure = did_you_mean(key, known) or f"; known are {', '.join(known)}"
+                    yield Fault((*path, key, KEY), f"unknown key{cure}")
+        case "required":
+            for key in error.validator_value:
+                if key not in error.instance:
+                    example = error.schema["properties"][key]["examples"][0]
+                    yield Fault(path, f"is missing; add it, as in {key}: {example}", name=key)
+        case _:
+            yield Fault(path, expected(error), bad=True)
+
+
+def expected(error: ValidationError) -> str:
+    """What a value must be, without the value itself: it may be a secret."""
+    own = error.schema.get("errorMessage") if isinstance(error.schema, Mapping) else None
+    wanted = error.validator_value
+    match error.validator:
+        case "type" | "pattern" | "anyOf" if isinstance(own, str):
+            return own
+        case "type":
+            kinds = [wanted] if isinstance(wanted, str) else wanted
+            return f"must be {' or '.join(_ARTICLES[kind] for kind in kinds)}"
+        case "enum":
+            hint = did_you_mean(error.instance, wanted) if isinstance(error.instance, str) else ""
+            return f"must be {' or '.join(_brief(choice) for choice in wanted)}{hint}"
+        case "const":
+            return f"must be {_brief(wanted)}"
+        case "minLength" if wanted == 1:
+            return "must not be empty"
+        case "maxLength":
+            return f"must be at most {wanted} characters long"
+        case "uniqueItems":
+            return "must not hold the same item twice"
+        case str() as keyword if keyword in _BOUNDS:
+            return f"must be {_BOUNDS[keyword]} {wanted}"
+        case keyword:
+            return f"must fit {keyword}: {_brief(wanted)}"
+
+
+def _brief(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 80 else f"{text[:80]}..."
+
+
+# --- the payload -------------------------------------------------------------------------------------
+
+
+def schema_faults(schema: Mapping[str, Any]) -> Iterator[Fault]:
+    """What is wrong with a schema that a user wrote for the payload."""
+    dialect = schema.get("$schema", DIALECT)
+    if not isinstance(dialect, str) or dialect.rstrip("#") != DIALECT:
+        yield Fault(("$schema",), f"must be {DIALECT}, or be left out")
+        return
+    broken = False
+    for error in _META.iter_errors(schema):
+        broken = True
+        yield Fault(tuple(error.absolute_path), _schema_fault(error))
+    if not broken:
+        yield from _reference_faults(schema)
+
+
+_META = Draft202012Validator(Draft202012Validator.META_SCHEMA, format_checker=Draft202012Validator.FORMAT_CHECKER)
+
+
+def _schema_fault(error: ValidationError) -> str:
+    if error.absolute_path and error.absolute_path[-1] == "type" and isinstance(error.instance, str):
+        return f"must be {', '.join(_ARTICLES)}{did_you_mean(error.instance, _ARTICLES)}"
+    return f"is not JSON Schema: {expected(error)}"
+
+
+def _reference_faults(schema: Mapping[str, Any]) -> Iterator[Fault]:
+    """References that lead nowhere; none is ever fetched."""
+    resource = DRAFT202012.create_resource(dict(schema))
+    resolver = Registry().with_resource("", resource).crawl().resolver()
+    for path, reference in _references(schema, ()):
+        try:
+            resolver.lookup(reference)
+        except Unresolvable:
+            yield Fault(path, "leads nowhere: a reference must stay within this schema, as in #/$defs/address")
+
+
+def _references(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
+    members = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    for key, member in members:
+        if key == "$ref" and isinstance(member, str):
+            yield (*path, key), member
+        else:
+            yield from _references(member, (*path, key))
+
+
+def payload_check(schema: Mapping[str, Any]) -> Callable[[Any], tuple[Path, str] | None]:
+    """A function that tells where a payload does not fit a schema, and what was expected there.
+
+    The value is never told: payloads hold secrets.
+    """
+    validator = Draft202012Validator(
+        schema, registry=Registry(), format_checker=Draft202012Validator.FORMAT_CHECKER
+    )
+
+    def check(payload: Any) -> tuple[Path, str] | None:
+        error = best_match(validator.iter_errors(payload))
+        return None if error is None else (tuple(error.absolute_path), _payload_fault(error))
+
+    return check
+
+
+def _payload_fault(error: ValidationError) -> str:
+    match error.validator:
+        case "required":
+            missing = [key for key in error.validator_value if key not in error.instance]
+            return f"lacks {' and '.join(_brief(key) for key in missing)}"
+        case "additionalProperties" if error.validator_value is False:
+            known = tuple(error.schema.get("properties", ()))
+            patterns = error.schema.get("patternProperties", {})
+            odd = [key for key in error.instance if key not in known and not any(re.search(p, key) for p in patterns)]
+            return f"has an unknown member {_brief(odd[0])}{did_you_mean(odd[0], known)}"
+        case _:
+            return expected(error)
