@@ -193,13 +193,17 @@ def _type_name(value: object) -> str:
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
+def show_path(path: Iterable[str | int]) -> str:
+    """The way from the root of a value, its keys and indexes, as users read it: `.args[0].to`."""
+    return "".join(map(_name, path))
+
+
 def _render(step: _Step | None) -> str:
-    """The way from the root as users read it: `.args[0].to`."""
-    names: list[str] = []
+    names: list[str | int] = []
     while step is not None:
-        names.append(_name(step.name))
+        names.append(step.name)
         step = step.parent
-    return "".join(reversed(names))
+    return show_path(reversed(names))
 
 
 def _name(name: str | int) -> str:
