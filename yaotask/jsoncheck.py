@@ -144,28 +144,30 @@ def _copied(value: Any, rules: Rules) -> tuple[Any, Iterable[tuple[Any, Any]]]:
         case str():
             return _text(value, rules), ()
         case int():
-            if not -MAX_INTEGER <= value <= MAX_INTEGER:
+            number = int.__int__(value)
+            if not -MAX_INTEGER <= number <= MAX_INTEGER:
                 raise _NotJson("is an integer beyond 2**53 - 1, which many JSON readers cannot keep; make it text")
-            return int.__int__(value), ()
+            return number, ()
         case float():
             if not math.isfinite(value):
                 raise _NotJson(f"is {float.__repr__(value)}, which JSON does not have; make it None or text")
             return float.__float__(value), ()
         case list() | tuple():
-            return [None] * len(value), enumerate(value)
+            items = list(value)
+            return [None] * len(items), enumerate(items)
         case dict():
             return {}, [(_key(key, rules), member) for key, member in value.items()]
         case _:
             raise _NotJson(_no_json_type(value))
 
 
-def _text(text: str, rules: Rules) -> str:
+def _text(text: str, rules: Rules, holds: str = "holds") -> str:
     text = str.__str__(text)
     if "\0" not in text and not _SURROGATE.search(text):
         return text
     if rules.mended is None:
         what = "a NUL character" if "\0" in text else "half of a surrogate pair"
-        raise _NotJson(f"holds {what}, which databases cannot store as text")
+        raise _NotJson(f"{holds} {what}, which databases cannot store as text")
     rules.mended.append(text)
     return mend(text)
 
@@ -173,7 +175,7 @@ def _text(text: str, rules: Rules) -> str:
 def _key(key: object, rules: Rules) -> str:
     if not isinstance(key, str):
         raise _NotJson(f"has a key that is {_kind(key)}; the keys of a JSON object are text")
-    return _text(key, rules)
+    return _text(key, rules, "has a key that holds")
 
 
 def _no_json_type(value: object) -> str:

@@ -28,7 +28,8 @@ STORE = "sqlite:///.yaotask/yaotask.db"
 PREFIX = "YAOTASK_"
 ENVIRONMENT = "environment"
 # Variables that say something else than a setting; those of YAOTASK_TEST_ belong to test suites.
-NO_SETTINGS = ("YAOTASK_ROOT", "YAOTASK_TEST_")
+NO_SETTINGS = ("YAOTASK_ROOT", "YAOTASK_DEBUG")
+OF_TESTS = "YAOTASK_TEST_"
 
 _RELATIVE_SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///)(?!/|:memory:|file:)(.+)", re.DOTALL)
 
@@ -73,10 +74,15 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Origins:
-    """Where each setting came from: the file, or a variable or flag that replaced it."""
+    """Where each setting came from: the file, or a variable or flag that replaced it.
+
+    `unread` are the lines and columns of values that could not be read: they have been reported, and
+    are no values to complain about.
+    """
 
     marks: Marks
     elsewhere: dict[MarkPath, tuple[str, str]] = field(default_factory=dict)
+    unread: frozenset[tuple[int, int]] = frozenset()
 
     def problem(self, path: MarkPath, message: str) -> Problem:
         """A problem with the value at a path, in the place it came from."""
@@ -84,6 +90,14 @@ class Origins:
             if source := self.elsewhere.get(path[:end]):
                 return Problem(source[0], 0, 0, source[1], message)
         return self.marks.problem(path, message)
+
+    def has(self, path: MarkPath) -> bool:
+        """Whether this value was given, by whatever source."""
+        return path in self.elsewhere or path in self.marks.places
+
+    def is_reported(self, problem: Problem) -> bool:
+        """Whether the problem is about a value that could not be read, which has been said already."""
+        return (problem.line, problem.column) in self.unread
 
     def is_secret(self, path: MarkPath) -> bool:
         """Whether the file took this value from the environment, so that it is masked when shown."""
@@ -119,7 +133,8 @@ def load_settings(
     YAOTASK_LIMITS__ARGS_BYTES. An empty variable counts as not set.
     """
     given, marks, problems = _file(root, environ)
-    origins = Origins(marks)
+    unread = frozenset((problem.line, problem.column) for problem in problems if problem.line)
+    origins = Origins(marks, unread=unread)
     for path, value, source in _replacements(environ, overrides or {}):
         origins.elsewhere[path] = source
         try:
@@ -155,7 +170,7 @@ def _replacements(
 ) -> Iterator[tuple[MarkPath, Any, tuple[str, str]]]:
     """Each value that replaces one of the file: its path, itself, and how a problem names its source."""
     for name in sorted(environ):
-        if name.startswith(PREFIX) and not name.startswith(NO_SETTINGS) and environ[name]:
+        if name.startswith(PREFIX) and not name.startswith(OF_TESTS) and name not in NO_SETTINGS and environ[name]:
             path = tuple(name.removeprefix(PREFIX).lower().split("__"))
             yield path, environ[name], (ENVIRONMENT, name)
     for key, value in overrides.items():
@@ -176,7 +191,6 @@ class _Checker:
         self._root = root
         self._origins = origins
         self._problems = problems
-        self._faulty = {(problem.line, problem.column) for problem in problems if problem.line}
 
     def settings(self, given: Mapping[str, Any]) -> Settings:
         good = self._converted((), given, {**_CONVERTERS, "limits": self._limits, "defaults": _mapping})
@@ -205,8 +219,7 @@ class _Checker:
 
     def _report(self, path: MarkPath, message: str) -> None:
         problem = self._origins.problem(path, message)
-        # What could not be read has been reported already, and is no value to complain about.
-        if (problem.line, problem.column) not in self._faulty:
+        if not self._origins.is_reported(problem):
             self._problems.append(problem)
 
 

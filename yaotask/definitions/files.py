@@ -39,8 +39,7 @@ def find(root: Path) -> tuple[list[Source], list[Problem]]:
     sources = []
     for path in _walk(root, problems):
         name = path.relative_to(root).as_posix()
-        id = _id(PurePosixPath(name).relative_to(FOLDER))
-        sources.append(Source(id, path, name, SUFFIXES[path.suffix.lower()]))
+        sources.append(Source(id_of(name), path, name, SUFFIXES[path.suffix.lower()]))
     return _without_clashes([*_well_named(sources, problems)], problems), problems
 
 
@@ -58,8 +57,9 @@ def _walk(root: Path, problems: list[Problem]) -> Iterator[Path]:
                 yield Path(folder, name)
 
 
-def _id(path: PurePosixPath) -> str:
-    """`media/video.task.yml` is media.video."""
+def id_of(name: str) -> str:
+    """The id that a file stands for: `tasks/media/video.task.yml` is media.video."""
+    path = PurePosixPath(name).relative_to(FOLDER)
     stem = path.stem[: -len(".task")] if path.stem.endswith(".task") else path.stem
     return ".".join((*path.parts[:-1], stem))
 
@@ -69,8 +69,35 @@ def _well_named(sources: Iterable[Source], problems: list[Problem]) -> Iterator[
         if len(source.id) > LONGEST_ID:
             fault = f"stands for an id of {len(source.id)} characters; the most is {LONGEST_ID}"
         elif not _ID.fullmatch(source.id):
-            fault = f'stands for the id "{_printable(source.id)}"; an id is letters A to Z, digits, "_" and "-", with single dots between'
+            fault = (
+                f'stands for the id "{_printable(source.id)}"; '
+                'an id is letters A to Z, digits, "_" and "-", with single dots between'
+            )
         else:
             yield source
             continue
         problems.append(Problem(_printable(source.name), 0, 0, "", fault))
+
+
+def _without_clashes(sources: list[Source], problems: list[Problem]) -> list[Source]:
+    groups: dict[str, list[Source]] = {}
+    for source in sources:
+        groups.setdefault(source.id.casefold(), []).append(source)
+    for group in groups.values():
+        for source in group if len(group) > 1 else ():
+            others = [other for other in group if other is not source]
+            problems.append(Problem(source.name, 0, 0, "", _clash(source, others)))
+    return [group[0] for group in groups.values() if len(group) == 1]
+
+
+def _clash(source: Source, others: list[Source]) -> str:
+    names = " and ".join(other.name for other in others)
+    if any(other.id == source.id for other in others):
+        return f'stands for the id "{source.id}", and so does {names}; rename or remove one of them'
+    return f'stands for the id "{source.id}", which differs from that of {names} in capitals alone; rename one of them'
+
+
+def _printable(name: str) -> str:
+    """A name in which what a terminal would not show as itself is escaped."""
+    text = unicodedata.normalize("NFC", name)
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)

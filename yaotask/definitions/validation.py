@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from jsonschema import Draft202012Validator, ValidationError
+from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 from jsonschema.validators import extend
 from referencing import Registry
@@ -21,6 +21,9 @@ from referencing.jsonschema import DRAFT202012
 from yaotask.definitions.schema import DIALECT
 from yaotask.marks import KEY, Path
 from yaotask.suggest import did_you_mean
+
+# A ValidationError. Its type admits fields that are unset, which those of a validator never are.
+_Error = Any
 
 _ARTICLES = {
     "array": "a list",
@@ -43,17 +46,18 @@ class Fault(NamedTuple):
     """What is wrong at a path.
 
     `name` is set where the fault is about a key that is not there. `bad` says that `message` names
-    what was expected of a value, so that the value may be told as well.
+    what was expected of a value, so that the value may be told as well, and then the `hint`.
     """
 
     path: Path
     message: str
     name: str | None = None
     bad: bool = False
+    hint: str = ""
 
 
 # Definitions are strict where JSON Schema is not: 1.0 is no integer.
-_Strict = extend(
+_Strict = extend(  # type: ignore[no-untyped-call]
     Draft202012Validator,
     type_checker=Draft202012Validator.TYPE_CHECKER.redefine(
         "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
@@ -71,7 +75,7 @@ def faults(schema: Mapping[str, Any], value: Any) -> Iterator[Fault]:
                 yield fault
 
 
-def _faults(error: ValidationError) -> Iterator[Fault]:
+def _faults(error: _Error) -> Iterator[Fault]:
     path = tuple(error.absolute_path)
     match error.validator:
         case "additionalProperties":
@@ -85,11 +89,13 @@ def _faults(error: ValidationError) -> Iterator[Fault]:
                 if key not in error.instance:
                     example = error.schema["properties"][key]["examples"][0]
                     yield Fault(path, f"is missing; add it, as in {key}: {example}", name=key)
+        case "uniqueItems":
+            yield Fault(path, expected(error))
         case _:
-            yield Fault(path, expected(error), bad=True)
+            yield Fault(path, expected(error), bad=True, hint=_hint(error))
 
 
-def expected(error: ValidationError) -> str:
+def expected(error: _Error) -> str:
     """What a value must be, without the value itself: it may be a secret."""
     own = error.schema.get("errorMessage") if isinstance(error.schema, Mapping) else None
     wanted = error.validator_value
@@ -100,8 +106,7 @@ def expected(error: ValidationError) -> str:
             kinds = [wanted] if isinstance(wanted, str) else wanted
             return f"must be {' or '.join(_ARTICLES[kind] for kind in kinds)}"
         case "enum":
-            hint = did_you_mean(error.instance, wanted) if isinstance(error.instance, str) else ""
-            return f"must be {' or '.join(_brief(choice) for choice in wanted)}{hint}"
+            return f"must be {' or '.join(_brief(choice) for choice in wanted)}"
         case "const":
             return f"must be {_brief(wanted)}"
         case "minLength" if wanted == 1:
@@ -114,6 +119,13 @@ def expected(error: ValidationError) -> str:
             return f"must be {_BOUNDS[keyword]} {wanted}"
         case keyword:
             return f"must fit {keyword}: {_brief(wanted)}"
+
+
+def _hint(error: _Error) -> str:
+    """Which of the words that are allowed was meant."""
+    if error.validator == "enum" and isinstance(error.instance, str):
+        return did_you_mean(error.instance, [word for word in error.validator_value if isinstance(word, str)])
+    return ""
 
 
 def _brief(value: Any) -> str:
@@ -141,7 +153,7 @@ def schema_faults(schema: Mapping[str, Any]) -> Iterator[Fault]:
 _META = Draft202012Validator(Draft202012Validator.META_SCHEMA, format_checker=Draft202012Validator.FORMAT_CHECKER)
 
 
-def _schema_fault(error: ValidationError) -> str:
+def _schema_fault(error: _Error) -> str:
     if error.absolute_path and error.absolute_path[-1] == "type" and isinstance(error.instance, str):
         return f"must be {', '.join(_ARTICLES)}{did_you_mean(error.instance, _ARTICLES)}"
     return f"is not JSON Schema: {expected(error)}"
@@ -167,23 +179,21 @@ def _references(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
             yield from _references(member, (*path, key))
 
 
-def payload_check(schema: Mapping[str, Any]) -> Callable[[Any], tuple[Path, str] | None]:
+def payload_check(schema: Mapping[str, Any]) -> Callable[[Any], tuple[tuple[str | int, ...], str] | None]:
     """A function that tells where a payload does not fit a schema, and what was expected there.
 
     The value is never told: payloads hold secrets.
     """
-    validator = Draft202012Validator(
-        schema, registry=Registry(), format_checker=Draft202012Validator.FORMAT_CHECKER
-    )
+    validator = Draft202012Validator(schema, registry=Registry(), format_checker=Draft202012Validator.FORMAT_CHECKER)
 
-    def check(payload: Any) -> tuple[Path, str] | None:
-        error = best_match(validator.iter_errors(payload))
+    def check(payload: Any) -> tuple[tuple[str | int, ...], str] | None:
+        error: _Error = best_match(validator.iter_errors(payload))
         return None if error is None else (tuple(error.absolute_path), _payload_fault(error))
 
     return check
 
 
-def _payload_fault(error: ValidationError) -> str:
+def _payload_fault(error: _Error) -> str:
     match error.validator:
         case "required":
             missing = [key for key in error.validator_value if key not in error.instance]

@@ -1,0 +1,131 @@
+"""Reads every definition of a project, and reports everything that is wrong with all of them at once.
+
+Here a definition is checked by itself. Whether the functions that it names exist is for `check`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from yaotask.backoff import Backoff
+from yaotask.definitions import files
+from yaotask.definitions.catalog import Catalog
+from yaotask.definitions.convert import typed
+from yaotask.definitions.files import Source
+from yaotask.definitions.model import Definition, Hooks
+from yaotask.definitions.schema import DEFAULTS, SEVEN, TASK
+from yaotask.definitions.validation import Fault, faults, schema_faults
+from yaotask.marks import Marks
+from yaotask.marks import Path as MarkPath
+from yaotask.problems import Problem, sort
+from yaotask.scalars import shown
+from yaotask.settings import Settings, merge
+from yaotask.yamlsource import read_file
+
+_EMPTY = "must be a mapping of keys, as in process: scripts.mail.Send"
+
+
+def load(root: Path, settings: Settings, environ: Mapping[str, str]) -> Catalog:
+    """The definitions below `tasks/`, each with the project's defaults under it and `${NAME}` taken from `environ`.
+
+    Nothing that is at fault is in the catalog's `tasks`, and nothing is raised. A fault of the defaults
+    is reported once, where they stand, and the tasks do without that default.
+    """
+    sources, problems = files.find(root)
+    defaults = _defaults(settings, problems)
+    tasks, marks = {}, {}
+    for source in sources:
+        keys, marks[source.id] = _read(source, environ, problems)
+        if keys is not None:
+            tasks[source.id] = _definition(source, keys, marks[source.id], defaults)
+    return Catalog(tasks, sort(problems), marks, settings.origins)
+
+
+# --- one file ----------------------------------------------------------------------------------------
+
+
+def _read(source: Source, environ: Mapping[str, str], problems: list[Problem]) -> tuple[dict[str, Any] | None, Marks]:
+    """The typed keys of one file, None where anything in it is at fault, and the places in it."""
+    tree, marks, found = read_file(source.path, source.name, source.json, environ=environ)
+    if isinstance(tree, dict):
+        unread = {(problem.line, problem.column) for problem in found}
+        keys, wrong = _checked(TASK, tree)
+        told = [
+            marks.problem(fault.path, _told(fault, tree, fault.path in marks.secrets), name=fault.name)
+            for fault in wrong
+        ]
+        found += [problem for problem in told if (problem.line, problem.column) not in unread or not problem.line]
+    elif not found:
+        found = [marks.problem((), _EMPTY)]
+    problems += found
+    return (None if found else keys), marks
+
+
+def _checked(schema: Mapping[str, Any], tree: Mapping[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
+    """The typed keys of a tree that have no fault, and all faults."""
+    found = [*faults(schema, tree), *_input_faults(tree.get("input"))]
+    late: list[Fault] = []
+    keys = typed(_without(found, tree), late)
+    return _without(late, keys), found + late
+
+
+def _without(found: Iterable[Fault], keys: Mapping[str, Any]) -> dict[str, Any]:
+    bad = {fault.path[0] for fault in found if fault.path}
+    return {key: value for key, value in keys.items() if key not in bad}
+
+
+def _input_faults(schema: Any) -> Iterator[Fault]:
+    if isinstance(schema, dict):
+        for fault in schema_faults(schema):
+            yield fault._replace(path=("input", *fault.path))
+
+
+def _told(fault: Fault, tree: Mapping[str, Any], secret: bool) -> str:
+    """The message of a fault, with the value that is at fault unless it is a secret."""
+    if not fault.bad:
+        return fault.message
+    value: Any = tree
+    for name in fault.path:
+        value = value[name]
+    return f"{fault.message}, got {shown(value, secret=secret)}{'' if secret else fault.hint}"
+
+
+def _definition(source: Source, keys: Mapping[str, Any], marks: Marks, defaults: _Defaults) -> Definition:
+    whole = merge(defaults.keys, keys)
+    return Definition(
+        **{
+            **whole,
+            "id": source.id,
+            "event": Hooks(**whole.get("event", {})),
+            "backoff": Backoff(**whole.get("backoff", {})),
+            "source": Path(source.name),
+            "missing": tuple(key for key in SEVEN if key not in keys),
+            "secrets": frozenset(marks.secrets | {path for path in defaults.secrets if path not in marks.places}),
+        }
+    )
+
+
+# --- the defaults of all -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Defaults:
+    """What yaotask.yml and the environment say of every task, typed, and the paths of secrets in it."""
+
+    keys: Mapping[str, Any]
+    secrets: frozenset[MarkPath]
+
+
+def _defaults(settings: Settings, problems: list[Problem]) -> _Defaults:
+    origins, given = settings.origins, settings.defaults
+    keys, wrong = _checked(DEFAULTS, given)
+    for fault in wrong:
+        path = ("defaults", *fault.path)
+        problem = origins.problem(path, _told(fault, given, origins.is_secret(path)))
+        if not origins.is_reported(problem):
+            problems.append(problem)
+    secrets = {path[1:] for path in origins.marks.secrets if path[:1] == ("defaults",) and origins.is_secret(path)}
+    return _Defaults(keys, frozenset(secrets))
