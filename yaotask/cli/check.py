@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
-from yaotask.definitions.catalog import Catalog
-from yaotask.definitions.check import check as check_all
-from yaotask.definitions.loader import load
 
 from yaotask.cli import exits, tasks
 from yaotask.cli.base import Command, Session
 from yaotask.cli.text import echo_json, show_table
+from yaotask.definitions.catalog import Catalog
+from yaotask.definitions.check import check as check_code
+from yaotask.definitions.loader import load
+from yaotask.observers.logs import escape
 from yaotask.problems import Problem, sort
+from yaotask.resolve import Resolver
 from yaotask.settings import find_root, load_settings
 
 
@@ -35,7 +39,8 @@ def check(session: Session, style: str, strict: bool) -> int:
     """
     root = find_root(session.root, os.environ, Path.cwd())
     settings, faults = load_settings(root, os.environ)
-    problems = sort([*faults, *check_all(root, settings, os.environ, strict)])
+    catalog = load(root, settings, os.environ)
+    problems = sort([*faults, *catalog.problems, *_of_code(root, catalog, strict)])
     match style:
         case "json":
             echo_json([_as_json(problem) for problem in problems])
@@ -43,13 +48,20 @@ def check(session: Session, style: str, strict: bool) -> int:
             for problem in problems:
                 click.echo(_annotation(problem))
         case _:
-            _show(load(root, settings, os.environ), problems)
+            _show(catalog, problems)
     return exits.DEFINITIONS if problems else exits.DONE
+
+
+def _of_code(root: Path, catalog: Catalog, strict: bool) -> list[Problem]:
+    """What importing the project's functions tells. What they print as they are imported is not our output."""
+    with contextlib.redirect_stdout(sys.stderr), contextlib.closing(Resolver(root)) as resolver:
+        return check_code(catalog, resolver, strict=strict)
 
 
 def _show(catalog: Catalog, problems: Sequence[Problem]) -> None:
     for problem in problems:
-        click.echo(problem.render())
+        for line in problem.render().splitlines():
+            click.echo(escape(line))
     if catalog.tasks and not problems:
         show_table(tasks.HEADER, [tasks.row(catalog.tasks[id]) for id in sorted(catalog.tasks)])
     found = exits.counted(len(problems), "problem") if problems else "no problems"

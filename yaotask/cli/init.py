@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from yaotask.cli.base import Command, Session
-from yaotask.cli.show import write_schema
+from yaotask.definitions.schema import write_schema
 
 # Where each file of the templates goes. The names of two differ, so that no tool takes ours for its own.
 FILES = {
@@ -32,7 +32,7 @@ def init(session: Session, directory: Path | None) -> None:
     """
     root = directory or session.root or Path()
     for name, template in FILES.items():
-        _write(root / name, resources.files("yaotask").joinpath("templates", template).read_text("utf-8"))
+        _write(root / name, (resources.files("yaotask") / "templates" / template).read_text("utf-8"))
     write_schema(root)
     click.echo(_next_steps(root))
 

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import os
+from dataclasses import fields
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import click
-from yaotask.definitions.loader import load
 
+from yaotask import durations
+from yaotask.backoff import Backoff
 from yaotask.cli.base import Command, Session
 from yaotask.cli.text import compact, echo_json, show_fields
-from yaotask.definitions.schema import task_schema
+from yaotask.definitions.files import SUFFIXES
+from yaotask.definitions.loader import load
+from yaotask.definitions.model import Definition, Hooks
+from yaotask.definitions.schema import TASK, text, write_schema
 from yaotask.errors import BadDefinitions
 from yaotask.settings import find_root, load_settings
+from yaotask.yamlsource import read_file
 
 MASK = "***"
-SCHEMA = Path(".yaotask", "task.schema.json")
 
 
 @click.command("show", cls=Command)
@@ -35,7 +41,7 @@ def show(session: Session, task: str, effective: bool, as_json: bool) -> None:
     if task not in catalog.tasks and (problems or catalog.problems):
         raise BadDefinitions([*problems, *catalog.problems])
     definition = catalog.get(task)
-    keys = _effective(root, settings, definition) if effective else _written(root, definition)
+    keys = _effective(definition) if effective else _written(root, definition)
     if as_json:
         echo_json(keys)
     else:
@@ -50,12 +56,46 @@ def schema(session: Session, write: bool) -> None:
     if write:
         click.echo(write_schema(find_root(session.root, os.environ, Path.cwd())))
     else:
-        echo_json(task_schema())
+        click.echo(text(), nl=False)
 
 
-def write_schema(root: Path) -> Path:
-    """Put the schema where the first line of our task files tells editors to look; returns the file."""
-    file = root / SCHEMA
-    file.parent.mkdir(mode=0o700, exist_ok=True)
-    file.write_text(json.dumps(task_schema(), indent=2) + "\n", encoding="utf-8")
-    return file
+def _written(root: Path, definition: Definition) -> dict[str, Any]:
+    """The keys of the task's file, its references to variables as they stand there."""
+    file = definition.source or Path()
+    keys, _, _ = read_file(root / file, file.as_posix(), SUFFIXES[file.suffix.lower()])
+    return dict(keys)
+
+
+def _effective(definition: Definition) -> dict[str, Any]:
+    """Every key that the task has a value for, as a file would say it."""
+    values = ((key, getattr(definition, key)) for key in TASK["properties"] if key != "$schema")
+    return {key: _masked(_plain(value), (key,), definition) for key, value in values if value is not None}
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case timedelta():
+            return durations.show(value)
+        case tuple():
+            return list(value)
+        case Hooks() | Backoff():
+            members = ((field.name, getattr(value, field.name)) for field in fields(value))
+            return {name: _plain(member) for name, member in members if member is not None}
+        case _:
+            return value
+
+
+def _masked(value: Any, path: tuple[str | int, ...], definition: Definition) -> Any:
+    """The value, without those parts that came from the environment."""
+    if path in definition.secrets:
+        return MASK
+    match value:
+        case dict():
+            return {key: _masked(member, (*path, key), definition) for key, member in value.items()}
+        case list():
+            return [_masked(member, (*path, index), definition) for index, member in enumerate(value)]
+        case _:
+            return value
+
+
+COMMANDS = {"show": show, "schema": schema}

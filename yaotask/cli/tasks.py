@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from yaotask.chance import SystemChance
@@ -44,16 +44,6 @@ def waits(definition: Definition) -> str:
     spans = [show(backoff.delay(definition.attempt_after, retry, SystemChance())) for retry in range(1, number + 1)]
     text = spans[0] if spans and len(set(spans)) == 1 else ", ".join(spans)
     return text + (", ..." if definition.attempts > SHOWN_WAITS and backoff.strategy != "fixed" else "")
-
-
-def broken(tasks: Mapping[str, Definition], problems: Iterable[Problem]) -> dict[str, list[Problem]]:
-    """The tasks whose files have problems, by id; they cannot run."""
-    files = {str(definition.source): id for id, definition in tasks.items()}
-    found: dict[str, list[Problem]] = {}
-    for problem in problems:
-        if problem.file in files:
-            found.setdefault(files[problem.file], []).append(problem)
-    return found
 
 
 def reason(problems: Sequence[Problem]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import fields, replace
 from datetime import timedelta
@@ -12,6 +11,7 @@ from yaotask.definitions.catalog import Catalog
 from yaotask.definitions.model import Definition, Hooks
 from yaotask.durations import show
 from yaotask.errors import HandlerNotFound
+from yaotask.invoke import is_async
 from yaotask.marks import Path
 from yaotask.problems import Problem, sort
 from yaotask.resolve import Resolver
@@ -76,16 +76,27 @@ class _Looker:
         handler = self._find(("process",), definition.process, self._resolver.resolve)
         if handler is not None and not _takes_an_id(handler):
             self._note(("process",), f"{definition.process} must take the job's id as its first argument")
-        is_async = handler is not None and _is_async(handler)
-        if definition.executor == "async" and handler is not None and not is_async:
+        on_loop = handler is not None and is_async(handler)
+        if definition.executor == "async" and handler is not None and not on_loop:
             self._note(
                 ("executor",), 'async needs an "async def", which the handler is not; leave it out, or say thread'
             )
-        if definition.transaction and (is_async or definition.executor == "async"):
+        if definition.transaction and (on_loop or definition.executor == "async"):
             self._note(("transaction",), "is for handlers that run in a thread: a plain def, without executor: async")
         for key in ("fail_on", "ignore_on"):
             for index, path in enumerate(getattr(definition, key)):
                 self._find((key, index), path, self._resolver.exception)
+
+    def _misfits(self, definition: Definition, handler: Callable[..., Any]) -> None:
+        on_loop = is_async(handler)
+        if not _takes_an_id(handler):
+            self._note(("process",), f"{definition.process} takes no argument; a handler is given the job's id first")
+        if definition.executor == "async" and not on_loop:
+            self._note(
+                ("executor",), "async needs an `async def`, which the handler is not; leave it out, or use thread"
+            )
+        if definition.transaction and (on_loop or definition.executor == "async"):
+            self._note(("transaction",), "is for a plain `def` in a thread, not for `async def` or executor: async")
 
     def hooks(self) -> None:
         """Hooks that are not there."""
@@ -98,7 +109,8 @@ class _Looker:
         for key in self._definition.missing:
             value = getattr(self._definition, key)
             text = show(value) if isinstance(value, timedelta) else value
-            self._note((key,), f"is left to its default; write it out, as in {key}: {text}")
+            message = f"is left to its default; write it out, as in {key}: {text}"
+            self.problems.append(self._catalog.marks[self._definition.id].problem((key,), message))
 
     def _find(self, key: Path, path: str, find: Callable[[str], _Found]) -> _Found | None:
         try:
@@ -122,8 +134,3 @@ def _takes_an_id(handler: Callable[..., Any]) -> bool:
     except TypeError:
         return False
     return True
-
-
-def _is_async(handler: Callable[..., Any]) -> bool:
-    # An object may have an `async def __call__`.
-    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__)
