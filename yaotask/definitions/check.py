@@ -74,15 +74,8 @@ class _Looker:
         """What keeps the handler from running as the definition asks."""
         definition = self._definition
         handler = self._find(("process",), definition.process, self._resolver.resolve)
-        if handler is not None and not _takes_an_id(handler):
-            self._note(("process",), f"{definition.process} must take the job's id as its first argument")
-        on_loop = handler is not None and is_async(handler)
-        if definition.executor == "async" and handler is not None and not on_loop:
-            self._note(
-                ("executor",), 'async needs an "async def", which the handler is not; leave it out, or say thread'
-            )
-        if definition.transaction and (on_loop or definition.executor == "async"):
-            self._note(("transaction",), "is for handlers that run in a thread: a plain def, without executor: async")
+        if handler is not None:
+            self._misfits(definition, handler)
         for key in ("fail_on", "ignore_on"):
             for index, path in enumerate(getattr(definition, key)):
                 self._find((key, index), path, self._resolver.exception)
@@ -93,7 +86,7 @@ class _Looker:
             self._note(("process",), f"{definition.process} takes no argument; a handler is given the job's id first")
         if definition.executor == "async" and not on_loop:
             self._note(
-                ("executor",), "async needs an `async def`, which the handler is not; leave it out, or use thread"
+                ("executor",), "async needs an `async def`, and the handler is none; leave it out, or use thread"
             )
         if definition.transaction and (on_loop or definition.executor == "async"):
             self._note(("transaction",), "is for a plain `def` in a thread, not for `async def` or executor: async")
