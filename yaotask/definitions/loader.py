@@ -25,7 +25,8 @@ from yaotask.scalars import shown
 from yaotask.settings import Settings, merge
 from yaotask.yamlsource import read_file
 
-_EMPTY = "must be a mapping of keys, as in process: scripts.mail.Send"
+_EMPTY = "is empty; a definition has at least a name and a process"
+_NO_MAPPING = "must be a mapping of keys, as in process: scripts.mail.Send"
 
 
 def load(root: Path, settings: Settings, environ: Mapping[str, str]) -> Catalog:
@@ -59,7 +60,7 @@ def _read(source: Source, environ: Mapping[str, str], problems: list[Problem]) -
         ]
         found += [problem for problem in told if (problem.line, problem.column) not in unread or not problem.line]
     elif not found:
-        found = [marks.problem((), _EMPTY)]
+        found = [marks.problem((), _EMPTY if tree is None else _NO_MAPPING)]
     problems += found
     return (None if found else keys), marks
 

@@ -33,6 +33,16 @@ REQUIRED = ("name", "process")
 _NOT_DEFAULTED = ("$schema", "name", "process", "input")
 
 
+def _object(properties: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    return {
+        "type": "object",
+        **more,
+        "properties": dict(properties),
+        "patternProperties": {"^x-": {"description": "Yours: yaotask does not look at it."}},
+        "additionalProperties": False,
+    }
+
+
 def _integer(title: str, description: str, least: int, default: int) -> dict[str, Any]:
     return {
         "title": title,
@@ -83,12 +93,8 @@ def _exceptions(title: str, description: str) -> dict[str, Any]:
     }
 
 
-_EVENT = {
-    "title": "Hooks",
-    "description": "Functions that are called as a job moves on. None of them can change the job.",
-    "type": "object",
-    "additionalProperties": False,
-    "properties": {
+_EVENT = _object(
+    {
         "next": _path("Next id", "Called with nothing by every add; the integer it returns is the job's id."),
         "add": _path("Added", "Called with the id once the job is stored."),
         "success": _path("Succeeded", "Called with the id and the response once SUCCESS is stored."),
@@ -98,7 +104,9 @@ _EVENT = {
         "cancel": _path("Cancelled", "Called with the id once the job is cancelled."),
         "ignore": _path("Ignored", "Called with the id and the reason once the job is ignored."),
     },
-}
+    title="Hooks",
+    description="Functions that are called as a job moves on. None of them can change the job.",
+)
 
 _STRATEGY = {
     "title": "Strategy",
@@ -111,9 +119,8 @@ _BACKOFF = {
     "title": "Backoff",
     "description": "How the wait before a retry grows, as one word or with `max` and `jitter`. Default: fixed.",
     "if": {"type": "object"},
-    "then": {
-        "additionalProperties": False,
-        "properties": {
+    "then": _object(
+        {
             "strategy": _STRATEGY,
             "max": _duration("Longest wait", "No wait before a retry is longer: milliseconds, or a duration.", "ms"),
             "jitter": {
@@ -124,9 +131,12 @@ _BACKOFF = {
                 "maximum": 1,
                 "default": 0,
             },
-        },
+        }
+    ),
+    "else": {
+        "enum": _STRATEGY["enum"],
+        "errorMessage": "must be fixed, linear, quadratic, exponential or a mapping, as in {strategy: linear, max: 1h}",
     },
-    "else": {"enum": _STRATEGY["enum"]},
 }
 
 _PROPERTIES: dict[str, Any] = {
@@ -168,7 +178,7 @@ _PROPERTIES: dict[str, Any] = {
         "title": "Priority",
         "description": "Larger runs first: an integer, or low (-10), normal (0), high (10).",
         "anyOf": [{"type": "integer", "minimum": -_MOST, "maximum": _MOST}, {"enum": list(PRIORITIES)}],
-        "errorMessage": "must be an integer, low, normal or high",
+        "errorMessage": f"must be low, normal, high, or an integer from -{_MOST} to {_MOST}",
         "default": 0,
     },
     "input": {
@@ -192,16 +202,6 @@ _PROPERTIES: dict[str, Any] = {
         "items": {"type": "string", "minLength": 1},
     },
 }
-
-
-def _object(properties: Mapping[str, Any], **more: Any) -> dict[str, Any]:
-    return {
-        "type": "object",
-        **more,
-        "properties": dict(properties),
-        "patternProperties": {"^x-": {"description": "Yours: yaotask does not look at it."}},
-        "additionalProperties": False,
-    }
 
 
 TASK: Mapping[str, Any] = {

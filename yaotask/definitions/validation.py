@@ -79,9 +79,9 @@ def _faults(error: _Error) -> Iterator[Fault]:
     path = tuple(error.absolute_path)
     match error.validator:
         case "additionalProperties":
-            known = tuple(error.schema["properties"])
+            known = [key for key in error.schema["properties"] if key != "$schema"]
             for key in error.instance:
-                if key not in known and not key.startswith("x-"):
+                if key not in error.schema["properties"] and not key.startswith("x-"):
                     cure = did_you_mean(key, known) or f"; known are {', '.join(known)}"
                     yield Fault((*path, key, KEY), f"unknown key{cure}")
         case "required":
@@ -100,7 +100,7 @@ def expected(error: _Error) -> str:
     own = error.schema.get("errorMessage") if isinstance(error.schema, Mapping) else None
     wanted = error.validator_value
     match error.validator:
-        case "type" | "pattern" | "anyOf" if isinstance(own, str):
+        case "type" | "pattern" | "anyOf" | "enum" | "maximum" if isinstance(own, str):
             return own
         case "type":
             kinds = [wanted] if isinstance(wanted, str) else wanted
@@ -123,9 +123,17 @@ def expected(error: _Error) -> str:
 
 def _hint(error: _Error) -> str:
     """Which of the words that are allowed was meant."""
-    if error.validator == "enum" and isinstance(error.instance, str):
-        return did_you_mean(error.instance, [word for word in error.validator_value if isinstance(word, str)])
-    return ""
+    if not isinstance(error.instance, str):
+        return ""
+    match error.validator:
+        case "enum":
+            return did_you_mean(error.instance, error.validator_value)
+        case "anyOf":
+            return did_you_mean(
+                error.instance, [word for choice in error.validator_value for word in choice.get("enum", ())]
+            )
+        case _:
+            return ""
 
 
 def _brief(value: Any) -> str:
@@ -155,7 +163,9 @@ _META = Draft202012Validator(Draft202012Validator.META_SCHEMA, format_checker=Dr
 
 def _schema_fault(error: _Error) -> str:
     if error.absolute_path and error.absolute_path[-1] == "type" and isinstance(error.instance, str):
-        return f"must be {', '.join(_ARTICLES)}{did_you_mean(error.instance, _ARTICLES)}"
+        return f"must be one of {', '.join(_ARTICLES)}{did_you_mean(error.instance, _ARTICLES)}"
+    if error.validator == "format" and error.validator_value == "regex":
+        return "is not a regular expression"
     return f"is not JSON Schema: {expected(error)}"
 
 
