@@ -213,4 +213,4 @@ def _name(name: str | int) -> str:
         return f"[{name}]"
     if _SIMPLE_KEY.fullmatch(name):
         return f".{name[:40]}"
-    return f"[{json.dumps(name[:40])}]"
+    return f"[{json.dumps(name[:40], ensure_ascii=False)}]"

@@ -7,11 +7,15 @@ exponent may be spelled differently (`1e+16` for `1e16`).
 from __future__ import annotations
 
 import json
+import math
+from collections import Counter
 from typing import Any
 
 from yaotask.codec import decode, encode
 from yaotask.errors import InvalidPayload, ResultNotJson
 from yaotask.jsoncheck import DEPTH, NODES, Rules, checked, is_plain, mend
+
+_LONGEST_INTEGER = 1_000
 
 
 def loads(text: str | bytes) -> Any:
@@ -28,11 +32,13 @@ def parse(text: str | bytes) -> Any:
     """Read JSON that somebody else wrote.
 
     InvalidPayload where it is not JSON as RFC 8259 has it: NaN and Infinity, bad UTF-8, a key twice
-    in one object, nesting that exhausts the reader.
+    in one object; and for numbers that Python cannot hold, and nesting that exhausts its reader.
     """
     try:
         text = text if isinstance(text, str) else text.decode()
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        return json.loads(
+            text, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_int=_integer, parse_float=_float
+        )
     except RecursionError:
         raise InvalidPayload("is nested too deeply to be read") from None
     except UnicodeDecodeError as error:
@@ -44,14 +50,27 @@ def parse(text: str | bytes) -> Any:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f'the key "{twice[:40]}" is there twice')
+        (twice, _), *_ = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"the key {json.dumps(twice[:40])} is there twice")
     return members
 
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON number")
+
+
+def _integer(digits: str) -> int:
+    # Python itself refuses thousands of digits, in words about its own settings.
+    if len(digits) > _LONGEST_INTEGER:
+        raise ValueError(f"an integer of {len(digits):,} digits is too large")
+    return int(digits)
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"the number {text[:40]} is too large")
+    return value
 
 
 # --- for values that users give ----------------------------------------------------------------------
