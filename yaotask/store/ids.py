@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 # A process that adds one job takes one id; one that keeps adding soon takes so many at once.
 LARGEST_BLOCK = 1_024
@@ -16,6 +17,28 @@ class OutOfIds(Exception):
         super().__init__(f"{count} more ids of {task} are needed")
         self.task = task
         self.count = count
+
+
+class Ids(Protocol):
+    """Where generated ids come from."""
+
+    def draw(self, task: str, count: int) -> Iterator[int]:
+        """So many ids that nobody else gets."""
+        ...
+
+
+class IdsOnTheSpot:
+    """Ids reserved one by one on somebody else's transaction, and kept nowhere: if it is rolled back,
+    they were never ours.
+    """
+
+    def __init__(self, reserve: Callable[[str, int], int]) -> None:
+        self._reserve = reserve
+
+    def draw(self, task: str, count: int) -> Iterator[int]:
+        """So many ids that nobody else gets, if this transaction is committed."""
+        first = self._reserve(task, count) if count else 0
+        return iter(range(first, first + count))
 
 
 class IdBlocks:

@@ -23,7 +23,9 @@ from yaotask.store.dialects.sqlite import SqliteDialect, explain
 from yaotask.store.sql import SqlStore
 
 # On these, locks and shared memory between processes do not work as SQLite needs them.
-NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph", "glusterfs"})
+NETWORK_FILE_SYSTEMS = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph", "glusterfs"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +46,13 @@ def place(root: Path, url: str) -> Place:
     try:
         parsed = make_url(url)
     except ArgumentError as error:
-        raise StorageUnavailable("store: not a database address; write it as in sqlite:///.yaotask/yaotask.db") from error
+        raise StorageUnavailable(
+            "store: not a database address; write it as in sqlite:///.yaotask/yaotask.db"
+        ) from error
     if parsed.get_backend_name() != "sqlite":
-        raise StorageUnavailable(f"store: {parsed.get_backend_name()} is not supported by this version; use sqlite:///PATH")
+        raise StorageUnavailable(
+            f"store: {parsed.get_backend_name()} is not supported by this version; use sqlite:///PATH"
+        )
     if not parsed.database or parsed.database == ":memory:":
         raise StorageUnavailable("store: give a file, as in sqlite:///.yaotask/yaotask.db; memory is not durable")
     return Place(root / parsed.database, root / ".yaotask")
@@ -79,7 +85,9 @@ def _make_folders(place: Place) -> None:
             if not folder.exists():
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise StorageUnavailable(f"{error.filename} cannot be made: {error.strerror}; yaotask keeps its state there") from error
+        raise StorageUnavailable(
+            f"{error.filename} cannot be made: {error.strerror}; yaotask keeps its state there"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -88,7 +96,9 @@ def _locked(state: Path) -> Iterator[None]:
     try:
         handle = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise StorageUnavailable(f"{state} cannot be written: {error.strerror}; yaotask keeps its state there") from error
+        raise StorageUnavailable(
+            f"{state} cannot be written: {error.strerror}; yaotask keeps its state there"
+        ) from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import IntegrityError
 
-from yaotask.errors import DuplicateJobId, YaotaskError
-from yaotask.store.cycle import Misfit, SqlCycle
+from yaotask.errors import YaotaskError
+from yaotask.store import adds
+from yaotask.store.cycle import SqlCycle
 from yaotask.store.ids import OutOfIds
-from yaotask.store.protocol import Add, Errand, Finish, Mailbox, NewJob, Ticket
+from yaotask.store.protocol import Add, Errand, Finish, Mailbox, Ticket
+from yaotask.store.work import Misfit
 
 
 @dataclass(slots=True)
@@ -40,8 +41,10 @@ def play(cycle: SqlCycle, mailbox: Mailbox) -> Answers:
         cycle.finish(mailbox.finishes)
     for errand in mailbox.errands:
         _run(cycle, errand, answers)
-    for task_adds in _by_task(mailbox.adds):
-        _add_together(cycle, task_adds, answers)
+    if mailbox.adds:
+        adds.pay_debts(cycle)
+    for group in _together(mailbox.adds):
+        _add_together(cycle, group, answers)
     _take(cycle, mailbox)
     return answers
 
@@ -54,10 +57,12 @@ def replay(cycle: SqlCycle, mailbox: Mailbox) -> Answers:
         _finish_alone(cycle, finish)
     for errand in mailbox.errands:
         try:
-            with _savepoint(cycle):
+            with cycle.savepoint():
                 _run(cycle, errand, answers)
         except (Misfit, IntegrityError) as error:
             answers.give(errand.ticket, error=error)
+    if mailbox.adds:
+        adds.pay_debts(cycle)
     for add in mailbox.adds:
         _add_alone(cycle, add, answers)
     _take(cycle, mailbox)
@@ -75,7 +80,7 @@ def _take(cycle: SqlCycle, mailbox: Mailbox) -> None:
     if mailbox.worker is None:
         return
     if mailbox.others:
-        cycle.pay_debts()
+        adds.pay_debts(cycle)
     cycle.harvest.next_due = cycle.promote()
     if mailbox.demands:
         cycle.claim(mailbox.demands, mailbox.worker)
@@ -93,75 +98,49 @@ def _run(cycle: SqlCycle, errand: Errand, answers: Answers) -> None:
 
 def _finish_alone(cycle: SqlCycle, finish: Finish) -> None:
     try:
-        with _savepoint(cycle):
+        with cycle.savepoint():
             cycle.finish([finish])
     except Misfit:
         if not cycle.already_finished(finish):
             cycle.harvest.lost.append((finish.claim.key, finish.claim.fence))
 
 
-def _by_task(adds: list[Add]) -> Iterator[list[Add]]:
-    groups: dict[tuple[str, int | None, int], list[Add]] = {}
-    for add in adds:
-        groups.setdefault((add.task, add.size, add.events), []).append(add)
-    yield from groups.values()
+def _together(requests: list[Add]) -> Iterator[list[Add]]:
+    """Adds that one insert can store. Those of a task keep their order."""
+    latest: dict[str, list[Add]] = {}
+    groups: list[list[Add]] = []
+    for add in requests:
+        group = latest.get(add.task)
+        if group is None or not _alike(group[-1], add):
+            group = latest[add.task] = []
+            groups.append(group)
+        group.append(add)
+    yield from groups
 
 
-def _add_together(cycle: SqlCycle, adds: list[Add], answers: Answers) -> None:
-    """One insert for all adds of a task, then to each its own ids."""
-    if len(adds) == 1:
-        _add(cycle, adds[0], answers)
-        return
-    whole = Add(adds[0].task, [job for add in adds for job in add.jobs], adds[0].size, adds[0].events, Ticket())
-    cycle.add(whole)
+def _alike(one: Add, other: Add) -> bool:
+    # A used key is answered even when the queue is full, so that an add with one goes by itself.
+    keyed = any(job.key is not None for add in (one, other) for job in add.jobs)
+    return not keyed and (one.size, one.events) == (other.size, other.events)
+
+
+def _add_together(cycle: SqlCycle, group: list[Add], answers: Answers) -> None:
+    """One insert for all adds of a group, then to each its own ids."""
+    whole = Add(group[0].task, [job for add in group for job in add.jobs], group[0].size, group[0].events, Ticket())
+    adds.store(cycle, whole)
     done = 0
-    for add in adds:
+    for add in group:
         add.stored = whole.stored[done : done + len(add.jobs)]
         done += len(add.jobs)
-        answers.give(add.ticket, add.stored, cycle.full(add) if len(add.stored) < len(add.jobs) else None)
-
-
-def _add(cycle: SqlCycle, add: Add, answers: Answers) -> None:
-    cycle.add(add)
-    answers.give(add.ticket, add.stored, cycle.full(add) if len(add.stored) < len(add.jobs) else None)
+        answers.give(add.ticket, add.stored, adds.full(add) if len(add.stored) < len(add.jobs) else None)
 
 
 def _add_alone(cycle: SqlCycle, add: Add, answers: Answers) -> None:
-    stored: list[int] = []
-    error: BaseException | None = None
-    for job in add.jobs:
-        one = Add(add.task, [job], add.size, add.events, add.ticket)
-        error = _add_job(cycle, one, job)
-        if error is not None:
-            break
-        stored += one.stored
-    add.stored = stored
-    answers.give(add.ticket, stored, error)
-
-
-def _add_job(cycle: SqlCycle, one: Add, job: NewJob) -> BaseException | None:
-    while True:
-        try:
-            with _savepoint(cycle):
-                cycle.add(one)
-            return None if one.stored else cycle.full(one)
-        except OutOfIds:
-            raise
-        except IntegrityError:
-            if job.id is not None:
-                return DuplicateJobId(one.task, job.id)
-            # A generated id that `event.next` had given out before: the next one may be free.
-        except DBAPIError as error:
-            return cycle.dialect.translate(error)
-
-
-@contextmanager
-def _savepoint(cycle: SqlCycle) -> Iterator[None]:
-    cycle.connection.exec_driver_sql("SAVEPOINT request")
     try:
-        yield
-    except BaseException:
-        cycle.connection.exec_driver_sql("ROLLBACK TO SAVEPOINT request")
+        answers.give(add.ticket, adds.add(cycle, add))
+    except OutOfIds:
         raise
-    finally:
-        cycle.connection.exec_driver_sql("RELEASE SAVEPOINT request")
+    except YaotaskError as error:
+        answers.give(add.ticket, error=error)
+    except IntegrityError as error:
+        answers.give(add.ticket, error=cycle.dialect.translate(error))

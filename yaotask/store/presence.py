@@ -167,7 +167,7 @@ def _record(cycle: SqlCycle, claim: Any, failure: Failure, worker: int, poisoned
     started, word = claim.started_at, "failure" if poisoned else "lost"
     row = [claim.key, claim.fence, claim.generation, claim.attempt, word, started, cycle.now]
     attempt = [*row, failure.type, failure.message, None]
-    cycle.execute(cycle.dialect.insert_attempts, rows=dumps([attempt]), worker=worker)
+    cycle.insert_attempts([attempt], worker)
     told = rows.told(failure)
     if poisoned and claim.events & ERROR_BIT:
         cycle.insert_events([rows.event(claim.key, claim.task, claim.id, EventKind.ERROR, dumps([told]))])

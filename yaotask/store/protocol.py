@@ -151,6 +151,14 @@ class Cycle(Protocol):
 
     now: int
 
+    def add(self, add: Add) -> list[int]:
+        """Store the jobs of one add (T1); the answer is their ids. A used idempotency key answers its first job.
+
+        Raises QueueFull when not all fit: those that did are stored, its `ids` says which. Raises
+        DuplicateJobId, and stores none of them, when one has an id that is taken.
+        """
+        ...
+
     def cancel(self, task: str, id: int) -> None:
         """End a waiting, retrying or claimed but unstarted job as CANCELLED (T8); a FAILURE is given up (T11).
 
@@ -165,7 +173,9 @@ class Cycle(Protocol):
         """
         ...
 
-    def settle(self, worker: int, delivered: Sequence[Delivery], failed: Sequence[tuple[Delivery, str, int | None]]) -> None:
+    def settle(
+        self, worker: int, delivered: Sequence[Delivery], failed: Sequence[tuple[Delivery, str, int | None]]
+    ) -> None:
         """Record deliveries of events: the delivered leave, of the others each gets its error and the
         time of its next try, or None to be kept as failed. Jobs that waited for them may go on.
         """

@@ -43,9 +43,7 @@ def get(connection: Connection, task: str, id: int) -> Row | None:
 
 def status(connection: Connection, task: str, ids: Sequence[int]) -> list[Row]:
     """What is needed to tell the status of each of these jobs that exists."""
-    columns = [
-        jobs.c[name] for name in ("id", "state", "started_at", "attempt", "losses", "deaths", "fail_count")
-    ]
+    columns = [jobs.c[name] for name in ("id", "state", "started_at", "attempt", "losses", "deaths", "fail_count")]
     return list(connection.execute(select(*columns).where(jobs.c.task == task, jobs.c.id.in_(ids))).mappings())
 
 

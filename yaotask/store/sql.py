@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy import Engine
@@ -15,11 +16,14 @@ from yaotask.chance import Chance
 from yaotask.clock import Clock
 from yaotask.errors import OutcomeUnknown, StorageBusy, StorageError, StorageFull, StorageUnavailable
 from yaotask.store import statements
-from yaotask.store.cycle import Misfit, SqlCycle
+from yaotask.store.cycle import SqlCycle
 from yaotask.store.dialects.base import Dialect
-from yaotask.store.ids import IdBlocks, OutOfIds
+from yaotask.store.ids import IdBlocks, IdsOnTheSpot, OutOfIds
 from yaotask.store.play import Answers, play, replay
 from yaotask.store.protocol import Harvest, Mailbox
+from yaotask.store.sizes import Counted, Owed
+from yaotask.store.transactions import Transaction
+from yaotask.store.work import Misfit
 
 T = TypeVar("T")
 
@@ -35,12 +39,14 @@ MOST_REFILLS = 1_000
 class SqlStore:
     """A store on any database that has a dialect. Cycles and writes belong to one thread, reads to any."""
 
-    def __init__(self, dialect: Dialect, clock: Clock, chance: Chance) -> None:
+    def __init__(self, dialect: Dialect, clock: Clock, chance: Chance, patience: float = PATIENCE) -> None:
         self.dialect = dialect
         self.clock = clock
         self.chance = chance
+        self.patience = patience
         self.readers: Engine = dialect.engine(writer=False)
         self._writers: Engine = dialect.engine(writer=True)
+        self._guarded: Engine = dialect.guarded_engine()
         self._writer: Connection | None = None
         self._ids = IdBlocks()
         self._mark: int | None = None
@@ -68,11 +74,10 @@ class SqlStore:
         answers.settle()
         return harvest
 
-    def _attempt(
-        self, mailbox: Mailbox, how: Callable[[SqlCycle, Mailbox], Answers]
-    ) -> tuple[Harvest, Answers]:
+    def _attempt(self, mailbox: Mailbox, how: Callable[[SqlCycle, Mailbox], Answers]) -> tuple[Harvest, Answers]:
         def work(connection: Connection) -> tuple[Harvest, Answers]:
-            cycle = SqlCycle(connection, self.dialect, self._ids, self.clock.now(), mailbox.worker)
+            sizes = Counted(connection, self.dialect)
+            cycle = SqlCycle(connection, self.dialect, self._ids, sizes, self.clock.now(), mailbox.worker)
             answers = how(cycle, mailbox)
             cycle.close()
             return cycle.harvest, answers
@@ -95,14 +100,13 @@ class SqlStore:
 
     def _reserve_ids(self, task: str, count: int) -> int:
         # In a transaction of its own: ids that were given out stay given out, whatever becomes of the cycle.
-        values = {"task": task, "count": count}
-        return self.write(lambda c: int(c.exec_driver_sql(statements.RESERVE_IDS, values).scalar_one())) - count
+        return self.write(lambda connection: _reserve(connection, task, count))
 
     # --- looks without the write lock ---------------------------------------------------------------
 
     def changed(self) -> bool:
         """Whether another connection has committed since the last time this was asked."""
-        with self._translated():
+        with self._translated_on_writer():
             mark = self.dialect.change_mark(self._connected())
         known, self._mark = self._mark, mark
         return mark != known
@@ -122,8 +126,39 @@ class SqlStore:
         return min((moment for moment in found if moment is not None), default=None)
 
     def _look(self, statement: str, **values: Any) -> Any:
-        with self._translated():
+        with self._translated_on_writer():
             return self._connected().exec_driver_sql(statement, values).scalar()
+
+    # --- other people's transactions ----------------------------------------------------------------
+
+    @contextmanager
+    def borrow(self, connection: Connection) -> Iterator[SqlCycle]:
+        """A cycle on somebody else's open transaction: a caller's own connection, or a job's transaction.
+
+        Nothing is committed or rolled back here; a transaction that was not begun yet is. What is
+        refused inside changes nothing, so that the caller may go on. Raises StorageUnavailable
+        where the connection is to another database, TransactionError where it has no transactions.
+        """
+        with self._translated():
+            self.dialect.join(connection)
+            ids = IdsOnTheSpot(partial(_reserve, connection))
+            cycle = SqlCycle(connection, self.dialect, ids, Owed(connection), self.clock.now(), None)
+            yield cycle
+            cycle.close()
+
+    def transaction(self, patience: float = PATIENCE) -> Transaction:
+        """Begin a transaction for a handler, which holds the write lock until it ends.
+
+        Raises StorageBusy when others held the lock for all of `patience`, in seconds.
+        """
+        with self._translated():
+            transaction = Transaction(self._guarded, self.dialect, self.clock)
+            try:
+                self._wait_for_lock(transaction.begin, patience)
+            except BaseException:
+                transaction.rollback()
+                raise
+            return transaction
 
     # --- transactions -------------------------------------------------------------------------------
 
@@ -144,16 +179,23 @@ class SqlStore:
         return result
 
     def _begin(self) -> Connection:
-        deadline = self.clock.monotonic() + PATIENCE
+        def begin() -> Connection:
+            connection = self._connected()
+            connection.exec_driver_sql(self.dialect.begin)
+            return connection
+
+        with self._translated_on_writer():
+            return self._wait_for_lock(begin, self.patience)
+
+    def _wait_for_lock(self, begin: Callable[[], T], patience: float) -> T:
+        deadline = self.clock.monotonic() + patience
         while True:
             try:
-                connection = self._connected()
-                connection.exec_driver_sql(self.dialect.begin)
-                return connection
+                return begin()
             except DBAPIError as error:
-                explained = self._explained(error)
-                if not isinstance(explained, StorageBusy) or self.clock.monotonic() > deadline:
-                    raise explained from error
+                busy = isinstance(self.dialect.translate(error), StorageBusy)
+                if not busy or self.clock.monotonic() > deadline:
+                    raise
             self.clock.pause(self.chance.uniform(SHORTEST_WAIT, LONGEST_WAIT))
 
     def _commit(self, connection: Connection) -> None:
@@ -193,10 +235,24 @@ class SqlStore:
         try:
             yield
         except DBAPIError as error:
+            raise self.dialect.translate(error) from error
+
+    @contextmanager
+    def _translated_on_writer(self) -> Iterator[None]:
+        try:
+            yield
+        except DBAPIError as error:
             raise self._explained(error) from error
 
     def _explained(self, error: DBAPIError) -> StorageError:
+        """For the writer's thread alone: its connection is given up where it may be of no more use."""
         explained = self.dialect.translate(error)
         if isinstance(explained, StorageUnavailable):
             self._disconnect()
         return explained
+
+
+def _reserve(connection: Connection, task: str, count: int) -> int:
+    """The first of so many ids that nobody else gets."""
+    values = {"task": task, "count": count}
+    return int(connection.exec_driver_sql(statements.RESERVE_IDS, values).scalar_one()) - count

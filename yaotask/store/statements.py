@@ -19,7 +19,12 @@ DELETE_SIZE_DEBTS = "DELETE FROM yaotask_size_debts WHERE task = :task AND seq <
 
 INSERT_SIZE_DEBT = "INSERT INTO yaotask_size_debts (task, added) VALUES (:task, :added)"
 
-DEBT_OF = "SELECT coalesce(sum(added), 0) FROM yaotask_size_debts WHERE task = :task"
+WAITING_WITH_DEBTS = """
+SELECT coalesce((SELECT waiting FROM yaotask_sizes WHERE task = :task), 0)
+    + coalesce((SELECT sum(added) FROM yaotask_size_debts WHERE task = :task), 0)
+"""
+
+WORKER_OF = "SELECT worker FROM yaotask_jobs WHERE key = :key"
 
 RESERVE_IDS = """
 INSERT INTO yaotask_ids (task, next) VALUES (:task, 1 + :count)
@@ -77,7 +82,8 @@ WHERE seq = :seq AND worker = :worker
 """
 
 REGISTER_WORKER = """
-INSERT INTO yaotask_workers (incarnation, host, pid, started_at, expires_at, lock_path, lock_device, lock_inode, boot_id)
+INSERT INTO yaotask_workers (
+    incarnation, host, pid, started_at, expires_at, lock_path, lock_device, lock_inode, boot_id)
 VALUES (:incarnation, :host, :pid, :now, NULL, :lock_path, :lock_device, :lock_inode, :boot_id)
 RETURNING key
 """
@@ -132,7 +138,8 @@ def progress(columns: tuple[str, ...], *, fenced: bool) -> str:
     settings = [f"{_known(name)} = :new_{name}" for name in columns]
     settings += ["started_at = coalesce(started_at, :started)", "updated_at = :now"]
     guard = " AND fence = :fence" if fenced else ""
-    return "UPDATE yaotask_jobs SET " + ", ".join(settings) + " WHERE key = :key AND state = 1" + guard
+    changes = ", ".join(settings)
+    return f"UPDATE yaotask_jobs SET {changes} WHERE key = :key AND state = 1{guard}"  # noqa: S608 - names from below
 
 
 PROGRESS_COLUMNS = frozenset(

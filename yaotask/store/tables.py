@@ -143,9 +143,7 @@ events = Table(
     sqlite_autoincrement=True,
 )
 # claim_events: what can be delivered, oldest first.
-Index(
-    "yaotask_events_pending", events.c.task, events.c.next_at, sqlite_where=text("state = 0 AND worker IS NULL")
-)
+Index("yaotask_events_pending", events.c.task, events.c.next_at, sqlite_where=text("state = 0 AND worker IS NULL"))
 # claim_events, release: earlier events of the same job.
 Index("yaotask_events_job", events.c.job, events.c.seq)
 # reap: deliveries of a worker that is gone.

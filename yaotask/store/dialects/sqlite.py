@@ -9,10 +9,12 @@ from typing import Any
 
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import QueuePool, StaticPool
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.pool import NullPool, QueuePool, StaticPool
 
 from yaotask.errors import StorageBusy, StorageError, StorageFull, StorageUnavailable
+from yaotask.store.dialects.sqlite_guard import GuardedConnection, unwrap
+from yaotask.store.dialects.sqlite_joining import join
 
 # States stand in the statements as literals, so that the partial indexes of tables.py match them.
 
@@ -172,6 +174,7 @@ class SqliteDialect:
 
     path: Path
     name: str = "sqlite"
+    error: type[Exception] = sqlite3.Error
     begin: str = "BEGIN IMMEDIATE"
     insert_jobs: str = _INSERT_JOBS
     select_claims: str = _SELECT_CLAIMS
@@ -203,11 +206,30 @@ class SqliteDialect:
         event.listen(engine, "connect", _configure)
         return engine
 
+    def guarded_engine(self) -> Engine:
+        connect = {"check_same_thread": False, "timeout": 0.0, "isolation_level": None, "factory": GuardedConnection}
+        # A connection a transaction: it is closed with it, so that nobody can go on with it.
+        engine = create_engine(
+            f"sqlite:///{self.path}", poolclass=NullPool, pool_reset_on_return=None, connect_args=connect
+        )
+        event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous = FULL"))
+        event.listen(engine, "handle_error", unwrap)
+        return engine
+
+    def join(self, connection: Connection) -> None:
+        join(connection, self.path)
+
+    def is_taken_id(self, error: IntegrityError) -> bool:
+        return "yaotask_jobs.task, yaotask_jobs.id" in str(error.orig)
+
     def change_mark(self, connection: Connection) -> int:
         return int(connection.exec_driver_sql("PRAGMA data_version").scalar_one())
 
     def translate(self, error: DBAPIError) -> StorageError:
         return explain(error.orig, self.path)
+
+    def explain(self, error: BaseException | None) -> StorageError:
+        return explain(error, self.path)
 
 
 def _configure(connection: Any, _record: Any) -> None:
@@ -223,6 +245,8 @@ def _configure(connection: Any, _record: Any) -> None:
 def explain(error: BaseException | None, path: Path) -> StorageError:
     """SQLite's error in our words, with what to do."""
     name = getattr(error, "sqlite_errorname", None) or ""
+    if name == "SQLITE_BUSY_SNAPSHOT":
+        return StorageBusy(f"{path} was written by another process since this transaction read it: begin it again")
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return StorageBusy(f"{path} is locked by another process; nothing was stored, try again")
     if name.startswith("SQLITE_FULL"):

@@ -1,0 +1,122 @@
+"""Storing jobs (T1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy.exc import IntegrityError
+
+from yaotask.errors import DuplicateJobId, QueueFull
+from yaotask.events import ADD_BIT
+from yaotask.store import rows, statements
+from yaotask.store.protocol import Add, NewJob
+from yaotask.store.work import Work
+from yaotask.values import dumps
+
+
+def add(work: Work, add: Add) -> list[int]:
+    """Store the jobs of one add, whatever becomes of others; the answer is their ids.
+
+    Raises QueueFull when not all fit: those that did are stored. Raises DuplicateJobId, and stores
+    none of them, when one has an id that is taken.
+    """
+    with work.savepoint():
+        try:
+            with work.savepoint():
+                store(work, add)
+        except IntegrityError as error:
+            if not work.dialect.is_taken_id(error):
+                raise
+            _store_one_by_one(work, add)
+    if len(add.stored) < len(add.jobs):
+        raise full(add)
+    return add.stored
+
+
+def _store_one_by_one(work: Work, add: Add) -> None:
+    stored: list[int] = []
+    for job in add.jobs:
+        one = Add(add.task, [job], add.size, add.events, add.ticket)
+        _store_one(work, one, job)
+        if not one.stored:
+            break
+        stored += one.stored
+    add.stored = stored
+
+
+def _store_one(work: Work, one: Add, job: NewJob) -> None:
+    while True:
+        try:
+            with work.savepoint():
+                store(work, one)
+            return
+        except IntegrityError as error:
+            if not work.dialect.is_taken_id(error):
+                raise
+            if job.id is not None:
+                raise DuplicateJobId(one.task, job.id) from error
+            # A generated id that `event.next` had given out before: the next one may be free.
+
+
+def full(add: Add) -> QueueFull:
+    """The error for an add of which not all jobs were stored."""
+    return QueueFull(add.task, add.size or 0, add.stored)
+
+
+def store(work: Work, add: Add) -> None:
+    """Store jobs in order until one does not fit into the size; `add.stored` has their ids.
+
+    Raises IntegrityError for an id that is taken, OutOfIds where ids must be reserved first.
+    """
+    add.stored.clear()
+    run: list[NewJob] = []
+    for job in add.jobs:
+        # Jobs without a key go as one batch, in runs, so that ids keep the order of the jobs.
+        if job.key is None:
+            run.append(job)
+        elif not (_insert(work, add, run) and _store_keyed(work, add, job)):
+            return
+        else:
+            run = []
+    _insert(work, add, run)
+
+
+def _store_keyed(work: Work, add: Add, job: NewJob) -> bool:
+    """Store a job, or answer the one that used its key before; False where it does not fit."""
+    used = work.execute(statements.BY_IDEMPOTENCY_KEY, task=add.task, key=job.key).scalar_one_or_none()
+    if used is None:
+        return _insert(work, add, [job])
+    add.stored.append(used)
+    return True
+
+
+def _insert(work: Work, add: Add, jobs: Sequence[NewJob]) -> bool:
+    """Store as many as fit; whether that was all."""
+    fitting = jobs if add.size is None else jobs[: max(0, add.size - work.sizes.waiting(add.task))]
+    if fitting:
+        _insert_all(work, add, fitting)
+    return len(fitting) == len(jobs)
+
+
+def _insert_all(work: Work, add: Add, jobs: Sequence[NewJob]) -> None:
+    drawn = work.ids.draw(add.task, sum(job.id is None for job in jobs))
+    stored = [next(drawn) if job.id is None else job.id for job in jobs]
+    held = bool(add.events & ADD_BIT)
+    counted = int(add.size is not None)
+    new = rows.texts([rows.new_job(job, id, work.now, held) for job, id in zip(jobs, stored, strict=True)])
+    work.execute(work.dialect.insert_jobs, task=add.task, events=add.events, counted=counted, now=work.now, rows=new)
+    add.stored += stored
+    if counted:
+        work.sizes.change(add.task, len(stored))
+    work.harvest.woken.add(add.task)
+    if held:
+        work.execute(work.dialect.insert_add_events, task=add.task, ids=dumps(stored), now=work.now)
+        work.harvest.wrote_events = True
+
+
+def pay_debts(work: Work) -> None:
+    """Count the jobs that were added in callers' own transactions."""
+    for task, added, last in work.execute(statements.SIZE_DEBTS).all():
+        work.sizes.change(task, int(added))
+        work.execute(statements.DELETE_SIZE_DEBTS, task=task, last=last)
+        work.harvest.woken.add(task)

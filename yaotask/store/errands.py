@@ -1,0 +1,79 @@
+"""What users ask of one job, and what comes of the events of many."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from yaotask.errors import AlreadyFinished, JobNotFound, WrongState
+from yaotask.events import CANCEL_BIT, Delivery, EventKind
+from yaotask.jobs import JobState
+from yaotask.store import rows, statements
+from yaotask.store.work import Work
+from yaotask.values import dumps
+
+
+def cancel(work: Work, task: str, id: int) -> None:
+    """See Cycle."""
+    row = _find(work, task, id)
+    name = f"{task}.{id}"
+    match JobState(row.state):
+        case JobState.FAILURE:
+            work.expect(1, statements.GIVE_UP, key=row.key, generation=row.generation, now=work.now)
+        case JobState.RUNNING if row.started_at is not None:
+            raise WrongState(f"{name} is running: a job can be cancelled before it starts or between its tries")
+        case JobState.WAITING | JobState.RETRYING | JobState.RUNNING:
+            work.expect(1, statements.CANCEL, key=row.key, fence=row.fence, now=work.now)
+            work.sizes.change(task, -row.counted)
+        case ended:
+            raise AlreadyFinished(f"{name} has ended as {ended.name}: there is nothing to cancel")
+    if row.events & CANCEL_BIT:
+        work.insert_events([rows.event(row.key, task, id, EventKind.CANCEL, "[]")])
+
+
+def retry(work: Work, task: str, id: int) -> None:
+    """See Cycle."""
+    row = _find(work, task, id)
+    if row.state not in (JobState.FAILURE, JobState.CANCELLED):
+        shown = JobState(row.state).name
+        raise WrongState(f"{task}.{id} is {shown}: only a FAILURE or a CANCELLED job can be retried by hand")
+    held = work.execute(statements.HAS_UNTRIED_EVENTS, key=row.key).scalar()
+    ready_at = None if held else work.now
+    work.expect(1, statements.RETRY, key=row.key, generation=row.generation, ready_at=ready_at, now=work.now)
+    work.harvest.woken.add(task)
+
+
+def _find(work: Work, task: str, id: int) -> Any:
+    row = work.execute(statements.FOR_CHANGE, task=task, id=id).one_or_none()
+    if row is None:
+        raise JobNotFound(task, id)
+    return row
+
+
+def settle(
+    work: Work, worker: int, delivered: Sequence[Delivery], failed: Sequence[tuple[Delivery, str, int | None]]
+) -> None:
+    """See Cycle."""
+    if delivered:
+        seqs = dumps([delivery.seq for delivery in delivered])
+        work.execute(work.dialect.delete_events, seqs=seqs, worker=worker)
+    for delivery, error, next_at in failed:
+        _fail_event(work, worker, delivery, error, next_at)
+    settled = [*delivered, *(delivery for delivery, _, _ in failed)]
+    if settled:
+        keys = dumps([delivery.job for delivery in settled])
+        work.execute(work.dialect.release_held, keys=keys, now=work.now)
+        work.harvest.woken.update(delivery.task for delivery in settled)
+    work.harvest.wrote_events = True
+
+
+def _fail_event(work: Work, worker: int, delivery: Delivery, error: str, next_at: int | None) -> None:
+    kept = next_at is None
+    work.execute(
+        statements.FAIL_EVENT,
+        seq=delivery.seq,
+        worker=worker,
+        error=error,
+        state=int(kept),
+        next_at=work.now if kept else next_at,
+    )
