@@ -90,7 +90,7 @@ def _scan(text: str) -> Iterator[_Token]:
 
 def _value(tokens: _Tokens, room: int) -> Node:
     token = tokens.take()
-    if token.text in ("{", "[") and token.kind == "mark":
+    if token.text in ("{", "["):
         if room == 0:
             raise Fault(token.place, f"nested more than {DEPTH} deep")
         return _mapping(tokens, token.place, room) if token.text == "{" else _sequence(tokens, token.place, room)
@@ -134,4 +134,6 @@ def _text(token: _Token) -> Scalar:
     try:
         return Scalar(json.loads(token.text), plain=False, place=token.place)
     except json.JSONDecodeError as error:
-        raise Fault(token.place, f"this text is not JSON: {error.msg}") from None
+        place = token.place._replace(column=token.place.column + error.pos)
+        # Python goes on with a place of its own after the " at".
+        raise Fault(place, f"this text is not JSON: {error.msg.removesuffix(' at')}") from None
