@@ -7,11 +7,13 @@ import re
 from datetime import timedelta
 from typing import Literal
 
+from yaotask.scalars import shown
+
 Unit = Literal["ms", "s"]
 
 # Nothing in yaotask waits or runs longer than this.
 LONGEST = timedelta(days=30)
-LONGEST_MS = 30 * 86_400_000
+LONGEST_MS = LONGEST // timedelta(milliseconds=1)
 
 _NUMBER = r"[0-9]{1,10}(?:\.[0-9]{1,6})?"
 
@@ -33,17 +35,15 @@ def milliseconds(value: object, *, unit: Unit) -> int:
     """
     match value:
         case bool():
-            raise ValueError(_expected(unit, "true" if value else "false"))
+            raise ValueError(_expected(unit, value))
         case int():
             exact: float = value * _MILLISECONDS[unit]
         case float() if math.isfinite(value):
             exact = value * _MILLISECONDS[unit]
         case str() if _WHOLE.match(value):
             exact = sum(float(number) * _MILLISECONDS[part] for number, part in _PART.findall(value))
-        case str():
-            raise ValueError(_expected(unit, f'"{value[:40]}"'))
         case _:
-            raise ValueError(_expected(unit, f"a {type(value).__name__}"))
+            raise ValueError(_expected(unit, value))
     if exact < 0:
         raise ValueError(f"must not be negative, got {_brief(value)}")
     if exact > LONGEST_MS:
@@ -66,7 +66,8 @@ def show(duration: timedelta) -> str:
     return text or "0s"
 
 
-def _expected(unit: Unit, got: str) -> str:
+def _expected(unit: Unit, value: object) -> str:
+    got = shown(value)
     return f'must be a number of {_WORDS[unit]} or a duration such as "500ms", "2s", "5m" or "1h30m", got {got}'
 
 

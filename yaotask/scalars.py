@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from typing import Any
@@ -70,12 +71,13 @@ def shown(value: Any, *, secret: bool = False) -> str:
         case bool():
             return "true" if value else "false"
         case str():
-            return f'"{value}"' if len(value) <= 60 else f'"{value[:60]}..."'
+            # As JSON, so that the message stays on its line.
+            return json.dumps(value if len(value) <= 60 else f"{value[:60]}...", ensure_ascii=False)
         case _:
             return str(value)
 
 
 def masked(error: ValueError) -> str:
     """What was expected of a value, without the value: it came from the environment."""
-    expected, got, _ = str(error).rpartition(", got ")
+    expected, got, _ = str(error).partition(", got ")
     return f"{expected}{got}***" if got else str(error)
