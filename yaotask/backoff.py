@@ -7,11 +7,9 @@ from datetime import timedelta
 from typing import Literal
 
 from yaotask.chance import Chance
+from yaotask.durations import LONGEST
 
 Strategy = Literal["fixed", "linear", "quadratic", "exponential"]
-
-# Retries never wait longer than this, whatever the strategy says (guarantee: bounded durations).
-LONGEST = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +17,8 @@ class Backoff:
     """A strategy, the longest wait it may reach, and how much chance may add to each wait.
 
     `jitter` is a fraction of the wait: 0.5 adds between nothing and half of it. It only ever adds,
-    so that `attempt_after` stays a lower bound.
+    so that `attempt_after` stays a lower bound, and it adds to `max` too, so that retries that have
+    reached it do not all come at once. Nothing waits longer than 30 days.
     """
 
     strategy: Strategy = "fixed"
@@ -42,6 +41,7 @@ class Backoff:
             case "exponential":
                 # Beyond 2**60 the cap has long been reached; the bound keeps the integer small.
                 factor = 2 ** min(retry - 1, 60)
-        longest = min(self.max or LONGEST, LONGEST)
-        wait = min(base.total_seconds() * factor, longest.total_seconds())
-        return timedelta(seconds=wait + (chance.uniform(0, wait * self.jitter) if self.jitter else 0))
+        # In seconds: a timedelta overflows before the caps can do their work.
+        wait = min(base.total_seconds() * factor, (self.max or LONGEST).total_seconds())
+        more = chance.uniform(0, wait * self.jitter) if self.jitter else 0
+        return timedelta(seconds=min(wait + more, LONGEST.total_seconds()))
