@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import anyio
@@ -11,6 +11,8 @@ import anyio
 MICROSECOND = 1
 MILLISECOND = 1_000
 SECOND = 1_000_000
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Clock(Protocol):
@@ -44,20 +46,18 @@ class SystemClock:
 
 def instant(microseconds: int) -> datetime:
     """A stored time as an aware datetime in UTC."""
-    return datetime.fromtimestamp(microseconds / SECOND, UTC)
+    return EPOCH + timedelta(microseconds=microseconds)
 
 
 def rfc3339(microseconds: int | None) -> str | None:
     """A stored time as users read it: `2026-11-22T08:00:00.123456Z`; None stays None."""
     if microseconds is None:
         return None
-    seconds, rest = divmod(microseconds, SECOND)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:06d}Z"
+    return f"{instant(microseconds):%Y-%m-%dT%H:%M:%S.%f}Z"
 
 
 def microseconds(moment: datetime) -> int:
     """An aware datetime as a stored time; a naive one is refused with ValueError."""
-    if moment.tzinfo is None:
+    if moment.utcoffset() is None:
         raise ValueError(f"{moment.isoformat()} has no time zone; write it with an offset, as in 2026-11-22T08:00:00Z")
-    delta = moment - datetime(1970, 1, 1, tzinfo=UTC)
-    return (delta.days * 86_400 + delta.seconds) * SECOND + delta.microseconds
+    return (moment - EPOCH) // timedelta(microseconds=1)
