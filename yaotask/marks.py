@@ -35,9 +35,6 @@ class Marks:
     places: dict[Path, Place] = field(default_factory=dict, repr=False)
     secrets: set[Path] = field(default_factory=set)
 
-    def __getitem__(self, path: Path) -> Place:
-        return self.places[path]
-
     def problem(self, path: Path, message: str, *, name: str | None = None) -> Problem:
         """A problem at the nearest place known: the path's, its parent's, or the file as a whole.
 

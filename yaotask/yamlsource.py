@@ -78,7 +78,7 @@ def _decoded(text: str | bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        before = data[: error.start].decode(errors="replace")
+        before = data[: error.start].decode()
         line = before.count("\n") + 1
         column = len(before) - before.rfind("\n")
         raise Fault(Place(line, column), "is not UTF-8 here; save the file as UTF-8") from None
@@ -111,23 +111,23 @@ class _Reader:
     def _mapping(self, node: MappingNode, path: Path, room: int) -> dict[str, Any]:
         members: dict[str, Any] = {}
         for key, member in node.pairs:
-            if self._is_good_key(key, path):
-                inner = (*path, key.text)
-                self._marks.places[(*inner, KEY)] = key.place
-                members[key.text] = self.value(member, inner, room - 1)
+            name = self._key(key, path)
+            if name is not None:
+                members[name] = self.value(member, (*path, name), room - 1)
         return members
 
-    def _is_good_key(self, key: Scalar, path: Path) -> bool:
-        inner = (*path, key.text)
-        if first := self._marks.places.get((*inner, KEY)):
-            self._report(key.place, inner, f"the key is here twice; the first is on line {first.line}")
-            return False
+    def _key(self, key: Scalar, path: Path) -> str | None:
+        """The key, its place noted; None, and a problem, where it cannot be one."""
         try:
-            storable(key.text)
+            name = storable(key.text)
         except ValueError as error:
             self._report(key.place, path, f"a key here {error}")
-            return False
-        return True
+            return None
+        if first := self._marks.places.get((*path, name, KEY)):
+            self._report(key.place, (*path, name), f"the key is here twice; the first is on line {first.line}")
+            return None
+        self._marks.places[(*path, name, KEY)] = key.place
+        return name
 
     def _scalar(self, node: Scalar, path: Path) -> Any:
         try:
@@ -179,8 +179,9 @@ def _compose(text: str) -> Node | None:
         _refuse(error, text)
     except yaml.reader.ReaderError as error:
         before = _YAML_LINE_END.split(text[: error.position])
-        code = f"U+{error.character:04X}" if isinstance(error.character, int) else "a character"
-        raise Fault(Place(len(before), len(before[-1]) + 1), f"{code} is not allowed in YAML") from None
+        raise Fault(
+            Place(len(before), len(before[-1]) + 1), f"U+{error.character:04X} is not allowed in YAML"
+        ) from None
     except (ValueError, OverflowError) as error:  # "\\UFFFFFFFF" reaches chr() unchecked
         raise Fault(Place(0, 0), f"is not YAML: {error}") from None
     return composer.root
@@ -201,7 +202,7 @@ class _Composer:
             case yaml.DocumentStartEvent():
                 self._documents += 1
                 if self._documents > 1:
-                    raise Fault(place, "a second document begins here; one definition a file")
+                    raise Fault(place, "a second document begins here; one document a file")
             case yaml.AliasEvent():
                 self._add(self._aliased(event.anchor, place))
             case yaml.ScalarEvent():
