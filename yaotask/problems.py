@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -35,12 +36,18 @@ class Problem:
         """The message with the line of the file, a caret under the place, and any detail."""
         lines = [str(self)]
         if self.snippet is not None and self.line:
-            # Tabs are kept, so that the caret stands under the same character in any terminal.
-            margin = "".join(c if c == "\t" else " " for c in self.snippet[: self.column - 1])
+            margin = "".join(map(_blank, self.snippet[: self.column - 1]))
             lines += [f"    {self.snippet}", f"    {margin}^"]
         if self.detail:
             lines += [f"    {line}" for line in self.detail.splitlines()]
         return "\n".join(lines)
+
+
+def _blank(character: str) -> str:
+    """As much room as a character takes, so that the caret stands under the one at fault."""
+    if character == "\t":
+        return "\t"
+    return "  " if unicodedata.east_asian_width(character) in ("W", "F") else " "
 
 
 def sort(problems: Iterable[Problem]) -> list[Problem]:
