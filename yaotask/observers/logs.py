@@ -17,8 +17,8 @@ from yaotask.clock import SECOND, rfc3339
 LOGGER = "yaotask"
 
 # C0 and C1 controls, DEL, the line separators of Unicode, and the marks that turn the direction of
-# writing: a terminal or a viewer acts on each of them.
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]")
+# writing: a terminal or a viewer acts on each of them. Half a surrogate pair cannot be written at all.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
 _LEVELS = {"WARNING": "WARN", "CRITICAL": "FATAL"}
 
