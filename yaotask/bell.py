@@ -38,14 +38,23 @@ class Bell:
         """Have `function` called on the loop, soon. From any thread; never blocks."""
         self._calls.append(function)
         if not self._rung:
-            self._rung = True
-            try:
-                self._soon(self._answer)
-            except RuntimeError:  # anyio's and both loops' way to say that the loop has ended
-                self._calls.clear()
+            self._ring()
+
+    def _ring(self) -> None:
+        self._rung = True
+        try:
+            self._soon(self._answer)
+        except RuntimeError:  # anyio's and both loops' way to say that the loop has ended
+            self._calls.clear()
+            self._rung = False
 
     def _answer(self) -> None:
         # Lowered first: a call that comes from here on rings again.
         self._rung = False
-        for _ in range(len(self._calls)):
-            self._calls.popleft()()
+        try:
+            for _ in range(len(self._calls)):
+                self._calls.popleft()()
+        finally:
+            # One that raised shall not keep those after it waiting for the next ring.
+            if self._calls and not self._rung:
+                self._ring()
