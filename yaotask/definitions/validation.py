@@ -150,12 +150,11 @@ def schema_faults(schema: Mapping[str, Any]) -> Iterator[Fault]:
     if not isinstance(dialect, str) or dialect.rstrip("#") != DIALECT:
         yield Fault(("$schema",), f"must be {DIALECT}, or be left out")
         return
-    broken = False
-    for error in _META.iter_errors(schema):
-        broken = True
-        yield Fault(tuple(error.absolute_path), _schema_fault(error))
-    if not broken:
-        yield from _reference_faults(schema)
+    # The vocabularies of the meta-schema find some faults several times.
+    found = dict.fromkeys(
+        Fault(tuple(error.absolute_path), _schema_fault(error)) for error in _META.iter_errors(schema)
+    )
+    yield from found or _reference_faults(schema)
 
 
 _META = Draft202012Validator(Draft202012Validator.META_SCHEMA, format_checker=Draft202012Validator.FORMAT_CHECKER)
@@ -183,7 +182,7 @@ def _reference_faults(schema: Mapping[str, Any]) -> Iterator[Fault]:
 def _references(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
     members = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
     for key, member in members:
-        if key == "$ref" and isinstance(member, str):
+        if key in ("$ref", "$dynamicRef") and isinstance(member, str):
             yield (*path, key), member
         else:
             yield from _references(member, (*path, key))
@@ -197,7 +196,10 @@ def payload_check(schema: Mapping[str, Any]) -> Callable[[Any], tuple[tuple[str 
     validator = Draft202012Validator(schema, registry=Registry(), format_checker=Draft202012Validator.FORMAT_CHECKER)
 
     def check(payload: Any) -> tuple[tuple[str | int, ...], str] | None:
-        error: _Error = best_match(validator.iter_errors(payload))
+        try:
+            error: _Error = best_match(validator.iter_errors(payload))
+        except Unresolvable:  # below an `$id` of its own, a reference may mean what was not looked up before
+            return (), "cannot be checked: a reference in the `input` schema leads nowhere"
         return None if error is None else (tuple(error.absolute_path), _payload_fault(error))
 
     return check
