@@ -12,16 +12,17 @@ from rich.table import Table
 from rich.text import Text
 
 from yaotask.cli.views import COLOURS, progress_note
+from yaotask.observers.logs import escape
 
 
 def show_table(header: Sequence[str], rows: Sequence[Sequence[str]], stream: IO[str]) -> None:
     """Print a table that fits the terminal; a cell that is a status has its colour."""
     drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for number, title in enumerate(header):
-        last = number == len(header) - 1
-        drawn.add_column(title, no_wrap=True, overflow="ellipsis", ratio=1 if last else None)
+    # What does not fit is taken from columns that may wrap: the last one alone, whose cells are cut instead.
+    for number, title in enumerate(header, start=1):
+        drawn.add_column(title, no_wrap=number < len(header))
     for row in rows:
-        drawn.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in row))
+        drawn.add_row(*(Text(cell, COLOURS.get(cell, ""), no_wrap=True, overflow="ellipsis") for cell in row))
     Console(file=stream, highlight=False).print(drawn)
 
 
@@ -38,7 +39,7 @@ class Bar:
             console=Console(file=sys.stderr, highlight=False),
             transient=True,
         )
-        self.task = self.progress.add_task(Text(name).markup, total=None, note="")
+        self.task = self.progress.add_task(_literal(name), total=None, note="")
 
     def __enter__(self) -> Bar:
         self.progress.start()
@@ -49,5 +50,10 @@ class Bar:
 
     def show(self, job: dict[str, Any]) -> None:
         """Move the bar to where the job is."""
-        note = Text(progress_note(job)).markup
+        note = _literal(progress_note(job))
         self.progress.update(self.task, completed=job["current"] or 0, total=job["total"] or None, note=note)
+
+
+def _literal(text: str) -> str:
+    """Text that rich shows as it is: a handler's message is neither markup nor a control sequence."""
+    return Text(escape(text)).markup

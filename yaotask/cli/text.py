@@ -46,15 +46,15 @@ def width(text: str) -> int:
 
 def cut(text: str, columns: int) -> str:
     """The text if it fits, else its beginning and `…`."""
-    if width(text) <= columns:
-        return text
-    kept, used = [], 1
-    for character in text:
+    # A cell may hold a megabyte, of which the first line or two are looked at.
+    kept = used = 0
+    for end, character in enumerate(text, start=1):
         used += _columns(character)
         if used > columns:
-            break
-        kept.append(character)
-    return "".join(kept) + "…"
+            return text[:kept] + "…"
+        if used < columns:
+            kept = end
+    return text
 
 
 def pad(text: str, columns: int) -> str:

@@ -101,9 +101,10 @@ def took(milliseconds: float | None) -> str:
     """A span as people say it: `12 ms`, `3.4 s`, `5 min 6 s`, `2 h 5 min`."""
     if milliseconds is None:
         return ""
-    if milliseconds < 1_000:
+    # Just below the next unit, so that nothing is rounded to 1000 ms or 60.0 s.
+    if milliseconds < 999.5:
         return f"{milliseconds:.0f} ms"
-    if milliseconds < 60_000:
+    if milliseconds < 59_950:
         return f"{milliseconds / 1_000:.1f} s"
     minutes, seconds = divmod(round(milliseconds / 1_000), 60)
     return f"{minutes} min {seconds} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

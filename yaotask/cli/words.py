@@ -29,7 +29,9 @@ def payload(text: str | None) -> dict[str, Any]:
         return {}
     value = json_value(text, "--payload")
     if not isinstance(value, dict):
-        raise click.UsageError(f'--payload takes a JSON object, as in \'{{"to": "a@example.com"}}\', not {text}')
+        raise click.UsageError(
+            f'--payload takes a JSON object, as in \'{{"to": "a@example.com"}}\', not {_brief(text)}'
+        )
     return value
 
 
@@ -38,4 +40,11 @@ def json_value(text: str, where: str) -> Any:
     try:
         return values.parse(text)
     except InvalidPayload as error:
-        raise click.UsageError(f"{where}: {text} cannot be read as JSON: {error}") from None
+        fault = str(error).removeprefix(f"{error.path}: ")
+        raise click.UsageError(f"{where}: {_brief(text)} {fault}") from None
+
+
+def _brief(text: str) -> str:
+    if not text:
+        return "an empty text"
+    return text if len(text) <= 60 else f"{text[:60]}..."
