@@ -85,7 +85,8 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in self.lazy and not args[0].startswith("-"):
+        # A shell that completes a line wants no advice.
+        if args and args[0] not in self.lazy and not args[0].startswith("-") and not ctx.resilient_parsing:
             advice = did_you_mean(args[0], self.lazy) or f"; there are {', '.join(self.lazy)}"
             ctx.fail(f'there is no command "{args[0]}"{advice}')
         return super().resolve_command(ctx, args)

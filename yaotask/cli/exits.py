@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import traceback
 
 import click
@@ -49,7 +50,7 @@ def report(error: BaseException, *, debug: bool) -> int:
         click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
     match error:
         case click.UsageError():
-            error.show()
+            _show_usage(error)
         case KeyboardInterrupt() | click.Abort():
             click.echo("interrupted", err=True)
         case BadDefinitions():
@@ -58,9 +59,18 @@ def report(error: BaseException, *, debug: bool) -> int:
             complain(f"{error}\n{trace}")
         case YaotaskError() | click.ClickException():
             complain(str(error))
+        case OSError(strerror=str(why)):
+            complain(f"{error.filename}: {why}" if error.filename else why)
         case _:
             complain(f"yaotask itself failed: {describe(error)}\nPlease report it with what --debug shows.")
     return status_of(error)
+
+
+def _show_usage(error: click.UsageError) -> None:
+    """What click says of it, with what came from the command line escaped."""
+    said = io.StringIO()
+    error.show(said)
+    click.echo("\n".join(map(escape, said.getvalue().splitlines())), err=True)
 
 
 def complain(message: str) -> None:

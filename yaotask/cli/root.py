@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import io
 import os
 import sys
@@ -38,21 +37,13 @@ SECTIONS = {
 }
 
 
-def _version(context: click.Context, _: click.Parameter, asked: bool) -> None:
-    if asked:
-        click.echo(f"yaotask {importlib.metadata.version('yaotask')}")
-        context.exit()
-
-
 @click.group(
     "yaotask",
     cls=LazyGroup,
     sections=SECTIONS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.option(
-    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Print the version and exit."
-)
+@click.version_option(package_name="yaotask", message="%(prog)s %(version)s", help="Print the version and exit.")
 def cli() -> None:
     """Durable tasks from YAML files and plain Python functions."""
 
@@ -81,10 +72,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _never_fail_to_print() -> None:
-    """Let a terminal that cannot show a character see its escape, whatever the locale."""
-    for stream in (sys.stdout, sys.stderr):
+    """Let a terminal that cannot show a character see its escape, whatever the locale; and do without one."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+        elif stream is None:  # closed by whoever started us
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - open as long as the process lives
 
 
 def _reader_left() -> int:
@@ -92,4 +86,4 @@ def _reader_left() -> int:
     # Python flushes standard output once more as it ends; that must not fail again.
     with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
-    return exits.DONE
+    return exits.FAILED  # as click says it, where it meets this first
