@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import click
-from yaotask.app import App
 
+from yaotask.app import App
 from yaotask.cli import words
 from yaotask.cli.base import Command, Session
 from yaotask.cli.follow import wait
@@ -25,7 +25,7 @@ from yaotask.cli.follow import wait
 @click.option("--created-by", metavar="NAME", help="Who wanted it.")
 @click.option("--wait", "waits", is_flag=True, help="Wait for its end; exit status 1 if it failed.")
 @click.pass_obj
-def add(session: Session, task: str, args: tuple[str, ...], payload: str | None, waits: bool, **options: Any) -> int:
+def add(session: Session, /, task: str, args: tuple[str, ...], payload: str | None, waits: bool, **options: Any) -> int:
     r"""Add a job to TASK and print its name, as in mail.12.
 
     ARGS go to the handler in order. A word is text, '::{"a": 1}' is JSON, '\::x' is the text ::x.

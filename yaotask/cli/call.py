@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import click
-from yaotask.app import App
 
+from yaotask.app import App
 from yaotask.cli import exits, words
 from yaotask.cli.base import Command, Session
 from yaotask.cli.follow import wait
@@ -23,7 +23,7 @@ ADDS = ("add", "submit")
 @click.option("-s", "--silent", is_flag=True, help="Print the bare result and nothing else.")
 @click.option("--wait", "waits", is_flag=True, help="Wait for the job that it added; exit status 1 if it failed.")
 @click.pass_obj
-def call(session: Session, name: str, args: tuple[str, ...], silent: bool, waits: bool) -> int:
+def call(session: Session, /, name: str, args: tuple[str, ...], silent: bool, waits: bool) -> int:
     r"""Call the process NAME with ARGS and print what it returns.
 
     A word is text, '::{"a": 1}' is JSON, '\::x' is the text ::x.

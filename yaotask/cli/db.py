@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import click
-from yaotask.app import App
 
+from yaotask.app import App
 from yaotask.cli.base import Command, Session, common_options
 from yaotask.cli.text import compact, echo_json, show_fields
 

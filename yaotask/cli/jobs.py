@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import click
-from yaotask.app import App
 
+from yaotask.app import App
 from yaotask.cli import exits, views
 from yaotask.cli.base import Command, Session
 from yaotask.cli.follow import follow, status_of
@@ -22,7 +22,7 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--follow", "follows", is_flag=True, help="Wait for its end; exit status 1 if it failed.")
 @JSON
 @click.pass_obj
-def get(session: Session, job: str, follows: bool, as_json: bool) -> int:
+def get(session: Session, /, job: str, follows: bool, as_json: bool) -> int:
     """Show JOB, as in mail.12.
 
     With --follow a bar moves until the job has ended; into a pipe goes a line for each change (with
@@ -53,7 +53,7 @@ def get(session: Session, job: str, follows: bool, as_json: bool) -> int:
 @click.option("--cursor", metavar="C", help="Go on where the page before ended.")
 @JSON
 @click.pass_obj
-def list_(session: Session, task: str | None, as_json: bool, **filters: Any) -> None:
+def list_(session: Session, /, task: str | None, as_json: bool, **filters: Any) -> None:
     """List jobs, of TASK or of all tasks, the newest first."""
     given = {name: value for name, value in filters.items() if value is not None}
     with App(session.root) as app:
@@ -68,7 +68,7 @@ def list_(session: Session, task: str | None, as_json: bool, **filters: Any) -> 
 @click.command("cancel", cls=Command)
 @click.argument("jobs", nargs=-1, required=True)
 @click.pass_obj
-def cancel(session: Session, jobs: tuple[str, ...]) -> int:
+def cancel(session: Session, /, jobs: tuple[str, ...]) -> int:
     """Cancel JOBS that wait or will be retried, and give up failed ones."""
     with App(session.root) as app:
         return _each(jobs, app.cancel, "cancelled")
@@ -77,7 +77,7 @@ def cancel(session: Session, jobs: tuple[str, ...]) -> int:
 @click.command("retry", cls=Command)
 @click.argument("jobs", nargs=-1, required=True)
 @click.pass_obj
-def retry(session: Session, jobs: tuple[str, ...]) -> int:
+def retry(session: Session, /, jobs: tuple[str, ...]) -> int:
     """Run JOBS that failed or were cancelled once more, with all their tries."""
     with App(session.root) as app:
         return _each(jobs, app.retry, "waits to run again")

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-import os
 import sys
 
 import click
-from yaotask.app import App
-from yaotask.definitions.check import check
 
 from yaotask import worker
+from yaotask.app import App
 from yaotask.cli import tasks
 from yaotask.cli.base import Command, Session
 from yaotask.cli.text import show_fields, show_table
@@ -25,7 +23,7 @@ logger = logging.getLogger(__name__)
 @click.option("--drain", is_flag=True, help="Stop when nothing is ready, running or retrying.")
 @click.option("--no-http", is_flag=True, help="Serve no HTTP.")
 @click.pass_obj
-def run(session: Session, drain: bool, no_http: bool) -> int:
+def run(session: Session, /, drain: bool, no_http: bool) -> int:
     """Run the project's tasks until SIGTERM or Ctrl-C.
 
     The first of them lets running jobs finish for a while (the setting `grace`); a second one ends at
@@ -42,7 +40,7 @@ def run(session: Session, drain: bool, no_http: bool) -> int:
 def _announce(app: App) -> None:
     """Say what will run, and what will not and why."""
     version = importlib.metadata.version("yaotask")
-    broken = tasks.broken(app.catalog.tasks, check(app.root, app.settings, os.environ, strict=False))
+    broken = app.broken()
     good = [definition for id, definition in sorted(app.catalog.tasks.items()) if id not in broken]
     if app.settings.log == "json":
         logger.info("yaotask %s started", version, extra={"root": str(app.root), "tasks": [task.id for task in good]})

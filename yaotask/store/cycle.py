@@ -8,6 +8,7 @@ request at a time, so that the others land and the one gets its error.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from yaotask.events import Delivery
 from yaotask.jobs import Claim, JobState, Succeeded
@@ -152,6 +153,9 @@ class SqlCycle(Work):
 
     def retry(self, task: str, id: int) -> None:
         errands.retry(self, task, id)
+
+    def report(self, task: str, id: int, changes: Mapping[str, Any]) -> None:
+        errands.report(self, task, id, changes)
 
     def settle(
         self, worker: int, delivered: Sequence[Delivery], failed: Sequence[tuple[Delivery, str, int | None]]

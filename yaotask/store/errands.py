@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from yaotask.errors import AlreadyFinished, JobNotFound, WrongState
@@ -25,6 +25,7 @@ def cancel(work: Work, task: str, id: int) -> None:
         case JobState.WAITING | JobState.RETRYING | JobState.RUNNING:
             work.expect(1, statements.CANCEL, key=row.key, fence=row.fence, now=work.now)
             work.sizes.change(task, -row.counted)
+            work.tally.cancelled(task, work.now)
         case ended:
             raise AlreadyFinished(f"{name} has ended as {ended.name}: there is nothing to cancel")
     if row.events & CANCEL_BIT:
@@ -41,6 +42,17 @@ def retry(work: Work, task: str, id: int) -> None:
     ready_at = None if held else work.now
     work.expect(1, statements.RETRY, key=row.key, generation=row.generation, ready_at=ready_at, now=work.now)
     work.harvest.woken.add(task)
+
+
+def report(work: Work, task: str, id: int, changes: Mapping[str, Any]) -> None:
+    """See Cycle."""
+    row = _find(work, task, id)
+    if row.state != JobState.RUNNING:
+        raise WrongState(f"{task}.{id} is {JobState(row.state).name}: only a running job can report progress")
+    columns = tuple(changes)
+    values = {f"new_{name}": value for name, value in changes.items()}
+    # It runs, so it has started: its worker may not have said so yet.
+    work.expect(1, statements.progress(columns, fenced=False), key=row.key, started=work.now, now=work.now, **values)
 
 
 def _find(work: Work, task: str, id: int) -> Any:

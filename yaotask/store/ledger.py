@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from yaotask.chance import Chance
 from yaotask.clock import SECOND, Clock
-from yaotask.errors import StorageBusy, StorageError, StorageUnavailable
+from yaotask.errors import StorageError, StorageUnavailable
 from yaotask.events import Delivery
 from yaotask.jobs import Claim
-from yaotask.store.cycle import SqlCycle
 from yaotask.store.protocol import Add, Errand, Finish, Harvest, Mailbox, Progress, Started, Ticket
 from yaotask.store.sql import SqlStore
 
@@ -77,13 +76,15 @@ class Ledger:
         self.chance = chance
         self.poll = poll
         self.poke: Callable[[], None] = lambda: None
+        # How the attempts of this process ended.
+        self.ended: Counter[type] = Counter()
         self._adds: deque[Add] = deque()
         self._errands: deque[Errand] = deque()
         self._finishes: deque[Finish] = deque()
         self._progress: deque[Progress] = deque()
         self._started: deque[Started] = deque()
         self._worker: int | None = None
-        self._consumers: dict[str, Consumer] = {}
+        self._consumers: Mapping[str, Consumer] = {}
         self._courier: Courier | None = None
         # Tasks of which a claim may find something; the others were found empty and are left alone
         # until something is added.
@@ -95,6 +96,7 @@ class Ledger:
         self._look = EAGER_LOOK
         self._last_work = 0.0
         self._trouble = 0.0
+        self._in_turn = False
 
     # --- requests, from any thread ------------------------------------------------------------------
 
@@ -102,7 +104,7 @@ class Ledger:
         self._adds.append(add)
         self.poke()
 
-    def errand(self, run: Callable[[SqlCycle], Any], ticket: Ticket) -> None:
+    def errand(self, run: Callable[[Any], Any], ticket: Ticket) -> None:
         self._errands.append(Errand(run, ticket))
         self.poke()
 
@@ -118,7 +120,7 @@ class Ledger:
         self._started.append(note)
         self.poke()
 
-    def employ(self, worker: int, consumers: dict[str, Consumer], courier: Courier) -> None:
+    def employ(self, worker: int, consumers: Mapping[str, Consumer], courier: Courier) -> None:
         """From now on claim for these, in the name of `worker`."""
         self._consumers = consumers
         self._courier = courier
@@ -127,7 +129,7 @@ class Ledger:
         self.poke()
 
     def dismiss(self) -> None:
-        """Claim no more."""
+        """Work for nobody any more."""
         self._worker = None
         self._consumers = {}
         self._courier = None
@@ -140,6 +142,13 @@ class Ledger:
         None means: until poked. A store that cannot be written costs the askers an error, but no
         progress and no finish: those are kept and written when it can be.
         """
+        self._in_turn = True
+        try:
+            return self._turn()
+        finally:
+            self._in_turn = False
+
+    def _turn(self) -> float | None:
         mailbox = self._collect()
         try:
             self._look_around(mailbox)
@@ -151,14 +160,34 @@ class Ledger:
         except BaseException as error:
             _refuse(mailbox, error)
             raise
+        if self._trouble:
+            log.info("the store can be written again")
         self._trouble = 0.0
         self._last_work = self.clock.monotonic()
+        self._tally(mailbox)
         self._hand_out(mailbox, harvest)
         return 0.0 if self._pending() or self._wet_demand() else self._rest()
+
+    def _tally(self, mailbox: Mailbox) -> None:
+        for finish in mailbox.finishes:
+            self.ended[type(finish.outcome)] += 1
 
     def refuse(self, error: BaseException) -> None:
         """Answer everything that waits with an error: nothing will be written any more."""
         _refuse(self._collect(), error)
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether all that came in is written, and no event waits to be taken; from any thread.
+
+        In this order, because what is taken out of the queues is in a turn until it is written.
+        """
+        return not self._pending() and not self._in_turn and not self._events_wet
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether there is something to write, and hope that it can be written."""
+        return self._pending() and self._trouble < LONGEST_PAUSE
 
     def _pending(self) -> bool:
         return bool(self._finishes or self._adds or self._errands or self._progress or self._started)
@@ -182,11 +211,11 @@ class Ledger:
         return mailbox
 
     def _collect_settled(self, mailbox: Mailbox) -> None:
-        if self._courier is None or self._worker is None:
+        worker, courier = mailbox.worker, self._courier
+        if courier is None or worker is None:
             return
-        delivered, failed = self._courier.settled()
+        delivered, failed = courier.settled()
         if delivered or failed:
-            worker = self._worker
             mailbox.errands.append(Errand(lambda cycle: cycle.settle(worker, delivered, failed), Ticket()))
 
     # --- what may be claimed ----------------------------------------------------------------------------
@@ -252,14 +281,15 @@ class Ledger:
                 consumer.lost(key, fence)
 
     def _hand_out_events(self, mailbox: Mailbox, harvest: Harvest) -> None:
-        if self._courier is None:
+        courier = self._courier
+        if courier is None:
             return
         if mailbox.deliveries:
             self._events_wet = len(harvest.deliveries) >= mailbox.deliveries
             if harvest.deliveries:
-                self._courier.deliver(harvest.deliveries)
+                courier.deliver(harvest.deliveries)
             if not self._events_wet:
-                self._next_event = self.store.next_event(self._courier.tasks)
+                self._next_event = self.store.next_event(courier.tasks)
         elif harvest.wrote_events:
             self._events_wet = True
 
@@ -312,6 +342,7 @@ class LedgerThread:
         self.on_death: Callable[[], None] = lambda: None
         self._poked = threading.Event()
         self._stopping = False
+        self._over = False
         self._start = threading.Lock()
         self._thread: threading.Thread | None = None
         ledger.poke = self._poke
@@ -324,22 +355,29 @@ class LedgerThread:
 
     def _begin(self) -> None:
         with self._start:
-            if self._thread is None:
+            if self._thread is None and not self._over:
                 self._thread = threading.Thread(target=self._run, name="yaotask-ledger", daemon=True)
                 self._thread.start()
 
-    def check(self) -> None:
-        """Raise StorageUnavailable if nothing will be written any more."""
-        if self.died is not None:
-            raise StorageUnavailable(f"the ledger of this process has stopped: {self.died}") from self.died
-        if self._stopping:
-            raise StorageUnavailable("this app was closed")
+    def refuse_if_over(self) -> None:
+        """Answer what was asked too late: nothing will be written any more."""
+        if self._over:
+            self.ledger.refuse(self._why())
+
+    def _why(self) -> StorageUnavailable:
+        if self.died is None:
+            return StorageUnavailable("this app was closed")
+        return StorageUnavailable(f"the ledger of this process has stopped: {self.died}")
 
     def close(self) -> None:
-        """Write what has come in, then stop. More than once is fine."""
+        """Write what has come in, then stop and let go of the store. More than once is fine."""
         self._stopping = True
+        with self._start:
+            thread = self._thread
+            if thread is None and not self._over:
+                self._over = True
+                self.ledger.store.close()
         self._poked.set()
-        thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join()
 
@@ -348,12 +386,12 @@ class LedgerThread:
             while self._turn():
                 pass
         except BaseException as error:
-            # Loud, and the end of it: a worker without a ledger must not go on.
             log.critical("the ledger has died", exc_info=error)
             self.died = error
             self.on_death()
         finally:
-            self.ledger.refuse(self.died or StorageUnavailable("this app was closed"))
+            self._over = True
+            self.refuse_if_over()
             self.ledger.store.close()
 
     def _turn(self) -> bool:
@@ -361,7 +399,7 @@ class LedgerThread:
         # Lowered before the look: whatever comes in from here on raises it again.
         self._poked.clear()
         wait = self.ledger.turn()
-        if self._stopping and not self.ledger.busy(wait):
+        if self._stopping and not self.ledger.is_behind:
             return False
         if wait is None or wait > 0:
             self._poked.wait(wait)

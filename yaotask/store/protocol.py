@@ -135,7 +135,8 @@ class Harvest:
 
     `claims` by task, in the order in which they are to run; `deliveries` of events; `lost` the keys
     of claims that were no longer ours, which changed nothing; `next_due` when the next future job
-    comes due; `woken` the tasks that were given jobs which can be claimed.
+    comes due; `woken` the tasks that were given jobs which can be claimed; `afterwards` what was done
+    once the commit was.
     """
 
     claims: dict[str, list[Claim]] = field(default_factory=dict)
@@ -144,6 +145,7 @@ class Harvest:
     woken: set[str] = field(default_factory=set)
     wrote_events: bool = False
     next_due: int | None = None
+    afterwards: list[Callable[[], None]] = field(default_factory=list)
 
 
 class Cycle(Protocol):
@@ -170,6 +172,13 @@ class Cycle(Protocol):
         """Send a FAILURE or CANCELLED job round once more, as a new generation (T11).
 
         Its tries, losses and progress start again. Raises JobNotFound, WrongState.
+        """
+        ...
+
+    def report(self, task: str, id: int, changes: Mapping[str, Any]) -> None:
+        """Store progress of a running job that its handler did not send, and that no fence guards (T3).
+
+        Raises JobNotFound, or WrongState for a job that does not run.
         """
         ...
 

@@ -1,0 +1,52 @@
+"""The App that `process` uses: that of the running job, else the default one of this process."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, cast
+
+from yaotask import context
+from yaotask.app import App
+
+# The one state of yaotask that belongs to a module, so that scripts need no App of their own.
+_default: list[App] = []
+_making = threading.Lock()
+
+
+def current_app() -> App:
+    """The App on whose behalf this code runs.
+
+    In a handler, a hook or a script that yaotask called it is that project's; elsewhere it is made at the first use,
+    for the folder that YAOTASK_ROOT names or that is found upward. Raises BadDefinitions where there is no project.
+    """
+    app = context.owner.get()
+    return cast(App, app) if app is not None else _default_app()
+
+
+def _default_app() -> App:
+    if not _default:
+        with _making:
+            if not _default:
+                _default.append(App())
+    return _default[0]
+
+
+def process(name: str, /, *args: Any, **payload: Any) -> Any:
+    """Call a process by name: `process("tasks.mail.add", "Hello")` returns the id of a new job.
+
+    For threads; on a running loop it raises BlockingCall, but for the progress of one's own job. Raises UnknownName for
+    a name that stands for nothing, and what the call raises.
+    """
+    return current_app().call(name, *args, **payload)
+
+
+async def aprocess(name: str, /, *args: Any, **payload: Any) -> Any:
+    """Like `process`, on a loop."""
+    return await current_app().acall(name, *args, **payload)
+
+
+def forget_default() -> None:
+    """Close the default App; the next call makes a new one."""
+    with _making:
+        while _default:
+            _default.pop().close()

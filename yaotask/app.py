@@ -1,0 +1,217 @@
+"""A project in this process: builds the parts and joins them; owns no behaviour."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from anyio.to_thread import run_sync
+
+from yaotask import following, names
+from yaotask.calls import Calls
+from yaotask.chance import Chance, SystemChance
+from yaotask.client import Client
+from yaotask.clock import Clock, SystemClock
+from yaotask.definitions import check, loader
+from yaotask.following import Callback, Subscriptions
+from yaotask.handlers import Handlers
+from yaotask.handles import Task, Tasks
+from yaotask.intake import Intake
+from yaotask.jobview import View
+from yaotask.listing import Listing
+from yaotask.problems import Problem, sort
+from yaotask.resolve import Resolver
+from yaotask.runtime.assembly import Assembly
+from yaotask.runtime.runner import Runner
+from yaotask.settings import find_root, load_settings
+from yaotask.store import opening, reads
+from yaotask.store.access import Access
+from yaotask.store.ledger import Ledger
+from yaotask.store.sql import SqlStore
+
+__all__ = ["App", "Task", "Tasks"]
+
+
+class App:
+    """The door to one project, for any program: web application, script, or another project.
+
+    `root` is the project's folder; without it YAOTASK_ROOT counts, else the nearest folder upward that has
+    `yaotask.yml` or `tasks/`. The store is opened at the first use. An App may be used from many threads,
+    and by the children of a process that forks. Ids are 12 (of a task), "12" or "mail.12".
+
+    Methods wait and are for threads; on a loop use their twins whose names begin with `a`.
+    Raises BadDefinitions where there is no project.
+    """
+
+    def __init__(
+        self,
+        root: str | Path | None = None,
+        *,
+        settings: Mapping[str, Any] | None = None,
+        clock: Clock | None = None,
+        chance: Chance | None = None,
+    ) -> None:
+        self.root = find_root(root, os.environ, Path.cwd())
+        self.settings, faults = load_settings(self.root, os.environ, settings)
+        self.catalog = loader.load(self.root, self.settings, os.environ)
+        self.problems: list[Problem] = sort([*faults, *self.catalog.problems])
+        self.clock = clock or SystemClock()
+        self.chance = chance or SystemChance()
+        self._resolver = Resolver(self.root)
+        self._handlers = Handlers(self._resolver)
+        self._access = Access(self._open_store, self._ledger_of)
+        self._subscriptions = Subscriptions()
+        intake = Intake(self.catalog, self._handlers, self.settings.limits, self)
+        self._client = Client(self.catalog, intake, self._access)
+        self._calls = Calls(self._client, intake, self._resolver, self.clock, self)
+        self.tasks = Tasks(self._client, self.clock)
+
+    # --- calls by name ----------------------------------------------------------------------------------
+
+    def call(self, name: str, /, *args: Any, **payload: Any) -> Any:
+        """Call a process of this project by name, as in `tasks.mail.add` or `scripts.mail.Send`."""
+        return self._calls.call(name, args, payload)
+
+    async def acall(self, name: str, /, *args: Any, **payload: Any) -> Any:
+        """Like `call`, on a loop."""
+        return await self._calls.acall(name, args, payload)
+
+    # --- jobs -------------------------------------------------------------------------------------------
+
+    def get(self, id: str) -> View:
+        """The job. Raises JobNotFound."""
+        return self._client.get(*names.split(id))
+
+    def list(self, task: str | None = None, **filters: Any) -> View:
+        """A page of jobs, the newest first. Filters: `status, since, until, text, page, page_size, cursor`."""
+        return self._client.list(Listing.of(task, filters))
+
+    def status(self, task: str, ids: Sequence[int]) -> dict[int, str]:
+        """The status of each of these jobs that exists."""
+        return self._client.status(task, ids)
+
+    def attempts(self, id: str) -> list[View]:  # type: ignore[valid-type]  # `list` is a method here
+        """The recorded tries of a job; a success at the first try leaves none. Raises JobNotFound."""
+        return self._client.attempts(*names.split(id))
+
+    def cancel(self, id: str) -> None:
+        """Cancel a job that waits, or give up a failed one. Raises JobNotFound, WrongState, AlreadyFinished."""
+        self._client.cancel(*names.split(id))
+
+    def retry(self, id: str) -> None:
+        """Let a failed or cancelled job run again, with all its tries. Raises JobNotFound, WrongState."""
+        self._client.retry(*names.split(id))
+
+    def progress(self, id: str, current: int, total: int | None = None, message: str | None = None) -> None:
+        """Report progress of a running job. Raises JobNotFound, WrongState, InvalidPayload."""
+        self._client.progress(*names.split(id), current, total, message)
+
+    async def aget(self, id: str) -> View:
+        """Like `get`, on a loop."""
+        return await run_sync(self.get, id)
+
+    async def alist(self, task: str | None = None, **filters: Any) -> View:
+        """Like `list`, on a loop."""
+        return await run_sync(partial(self.list, task, **filters))
+
+    async def astatus(self, task: str, ids: Sequence[int]) -> dict[int, str]:
+        """Like `status`, on a loop."""
+        return await run_sync(self.status, task, ids)
+
+    async def aattempts(self, id: str) -> list[View]:  # type: ignore[valid-type]
+        """Like `attempts`, on a loop."""
+        return await run_sync(self.attempts, id)
+
+    async def acancel(self, id: str) -> None:
+        """Like `cancel`, on a loop."""
+        await run_sync(self.cancel, id)
+
+    async def aretry(self, id: str) -> None:
+        """Like `retry`, on a loop."""
+        await run_sync(self.retry, id)
+
+    async def aprogress(self, id: str, current: int, total: int | None = None, message: str | None = None) -> None:
+        """Like `progress`, on a loop."""
+        await run_sync(self.progress, id, current, total, message)
+
+    # --- watching ---------------------------------------------------------------------------------------
+
+    def follow(self, id: str, timeout: float | None = None) -> Iterator[View]:
+        """The job now, after each change that is seen, and at its end. TimeoutError after so many seconds."""
+        return following.follow(partial(self.get, id), self.clock, timeout)
+
+    def afollow(self, id: str) -> AsyncIterator[View]:
+        """Like `follow`, on a loop."""
+        return following.afollow(partial(self.get, id), self.clock)
+
+    def subscribe(self, id: str, callback: Callback) -> None:
+        """Call back in a thread with the job now, after each change that is seen, and at its end (seed 001)."""
+        self._subscriptions.subscribe(id, partial(self.get, id), callback)
+
+    def unsubscribe(self, id: str, callback: Callback | None = None) -> None:
+        """Call back no more; without a callback, nobody for this job."""
+        self._subscriptions.unsubscribe(id, callback)
+
+    # --- working ----------------------------------------------------------------------------------------
+
+    def broken(self) -> dict[str, list[Problem]]:  # type: ignore[valid-type]
+        """The tasks whose handlers cannot be used, with the reasons; their jobs wait. Imports the scripts."""
+        return check.broken(self.catalog, self._resolver)
+
+    def runner(self) -> Runner:
+        """What runs the project's jobs in this process."""
+        return Assembly(
+            self.catalog,
+            self._handlers,
+            self.settings,
+            self._access,
+            self._place.state,
+            clock=self.clock,
+            chance=self.chance,
+            owner=self,
+        ).runner(self.broken())
+
+    def running(self, grace: float | None = None) -> AbstractAsyncContextManager[None]:
+        """Run jobs on this loop while the block lasts; then those that run get `grace` seconds, or the setting."""
+        return self.runner().running(self.settings.grace.total_seconds() if grace is None else grace)
+
+    # --- the store --------------------------------------------------------------------------------------
+
+    @property
+    def _place(self) -> opening.Place:
+        return opening.place(self.root, self.settings.store)
+
+    def _open_store(self) -> SqlStore:
+        return opening.open_store(self._place, self.clock, self.chance)
+
+    def _ledger_of(self, store: SqlStore) -> Ledger:
+        return Ledger(store, self.clock, self.chance, self.settings.poll.total_seconds())
+
+    def store_status(self) -> dict[str, Any]:
+        """Where the store is, its schema and size, and how many jobs are in each state."""
+        with self._access.opened.store.reading() as connection:
+            return {**opening.describe(self._place, connection), "jobs": reads.by_state(connection)}
+
+    def upgrade_store(self) -> dict[str, Any]:
+        """Bring the store to the schema of this version; its status after that."""
+        opening.open_store(self._place, self.clock, self.chance, upgrade=True).close()
+        return self.store_status()
+
+    def close(self) -> None:
+        """Write what has been asked for and let go of everything. More than once is fine."""
+        self._subscriptions.close()
+        self._access.close()
+        self._resolver.close()
+
+    def __enter__(self) -> App:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,209 @@
+"""What a handler can learn of its own job and say about it: `current_job()`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from contextvars import ContextVar
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Protocol
+
+from yaotask.clock import instant
+from yaotask.errors import ClaimLost, InvalidPayload, NoCurrentJob
+from yaotask.jobs import MAX_ID, Claim
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+# The job whose handler runs in this context, and the transaction that it has open.
+current: ContextVar[Job | None] = ContextVar("yaotask_job", default=None)
+transaction: ContextVar[Any] = ContextVar("yaotask_transaction", default=None)
+# The App on whose behalf users' code runs in this context.
+owner: ContextVar[Any] = ContextVar("yaotask_owner", default=None)
+
+
+ProgressHook = Callable[..., Any]
+
+
+class Desk(Protocol):
+    """Where a job's words go; brought by whoever runs it."""
+
+    def store(self, job: Job, changes: Mapping[str, Any]) -> None:
+        """Keep these columns of the job, soon."""
+        ...
+
+    def announce(self, job: Job, progress: tuple[int, int | None, str | None]) -> None:
+        """Call the progress hook."""
+        ...
+
+    def encode(self, value: Any) -> str:
+        """A value as JSON text, within the limits of a result; raises ResultNotJson."""
+        ...
+
+    def text(self, message: str) -> str:
+        """A message that can be stored, cut to its limit."""
+        ...
+
+    def transaction(self, job: Job) -> AbstractContextManager[Connection]:
+        """See Job.transaction."""
+        ...
+
+
+def current_job() -> Job:
+    """The job whose handler called this, also from threads and tasks that inherit its context.
+
+    Raises NoCurrentJob outside a handler, hooks included.
+    """
+    job = current.get()
+    if job is None:
+        raise NoCurrentJob("there is no current job: current_job() is for handlers, and for what they call")
+    return job
+
+
+class Job:
+    """The job that a handler runs, in one of its attempts.
+
+    Whatever reports something raises ClaimLost once the attempt is over: it timed out, or its job was
+    given to another worker. A handler that lets this pass ends at once, which is what it should do.
+    """
+
+    __slots__ = (
+        *("claim", "started", "attempts", "timeout_ms", "cancelled", "over", "result"),
+        *("open_transaction", "_desk", "_extra", "_counts"),
+    )
+
+    def __init__(self, claim: Claim, desk: Desk, started: int, attempts: int, timeout_ms: int) -> None:
+        self.claim = claim
+        self.started = started
+        # Retries that the job may have, at most.
+        self.attempts = attempts
+        self.timeout_ms = timeout_ms
+        # True once the handler should stop: its time is up, its worker ends, or its claim was lost.
+        self.cancelled = False
+        self.over = False
+        # What set_result was given, as JSON text.
+        self.result: str | None = None
+        self.open_transaction: Any = None
+        self._desk = desk
+        self._extra: dict[str, Any] | None = None
+        self._counts: list[int] | None = None
+
+    @property
+    def id(self) -> int:
+        return self.claim.id
+
+    @property
+    def task(self) -> str:
+        return self.claim.task
+
+    @property
+    def name(self) -> str:
+        """The job as users write it: `mail.12`."""
+        return self.claim.name
+
+    @property
+    def args(self) -> list[Any]:
+        return self.claim.args
+
+    @property
+    def payload(self) -> dict[str, Any]:
+        return self.claim.payload
+
+    @property
+    def attempt(self) -> int:
+        """Which try this is, counted from 1."""
+        return self.claim.attempt
+
+    @property
+    def generation(self) -> int:
+        """0, and one more for each manual retry."""
+        return self.claim.generation
+
+    @property
+    def deadline(self) -> datetime:
+        """When this attempt times out, in UTC."""
+        return instant(self.started) + timedelta(milliseconds=self.timeout_ms)
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """Yours to fill with JSON values; kept with the job, through failure and into the next try.
+
+        It is stored with the next progress, and when the attempt ends.
+        """
+        if self._extra is None:
+            self._extra = dict(self.claim.extra or {})
+        return self._extra
+
+    def progress(self, current: int, total: int | None = None, message: str | None = None) -> None:
+        """Say how far the job is: 3 of 10; with `current` alone, percent.
+
+        The latest report is what others see. Raises InvalidPayload for numbers that are negative or
+        not finite, ClaimLost once the attempt is over.
+        """
+        if total is None:
+            total = 100
+        self._report(whole("current", current), whole("total", total), message, {})
+
+    def progress_step(self, step: str, completed: int, total: int, message: str | None = None) -> None:
+        """Progress by named steps (seed 001): which one is under way, how many of how many are done."""
+        done, of = whole("completed", completed), whole("total", total)
+        steps = {"step": self._desk.text(str(step)), "completed_steps": done, "total_steps": of}
+        self._report(done, of, message, steps)
+
+    def _report(self, current: int, total: int, message: str | None, more: Mapping[str, Any]) -> None:
+        text = None if message is None else self._desk.text(str(message))
+        self._store({"current": current, "total": total, "message": text, **more})
+        self._desk.announce(self, (current, total, text))
+
+    def count(self, success: int = 0, failure: int = 0, ignored: int = 0) -> None:
+        """Count parts of the work. With failures counted, a SUCCESS shows as PARTIAL."""
+        counts = self._counts or [0, 0, 0]
+        added = (whole("success", success), whole("failure", failure), whole("ignored", ignored))
+        self._counts = [before + more for before, more in zip(counts, added, strict=True)]
+        self._store({})
+
+    def set_result(self, value: Any) -> None:
+        """Set the response before the end; what the handler returns replaces it, unless that is None.
+
+        Raises ResultNotJson.
+        """
+        self.result = self._desk.encode(value)
+        self._store({"result": self.result})
+
+    def transaction(self) -> AbstractContextManager[Connection]:
+        """A transaction on the store's own database, whose effects commit with the SUCCESS of the job or not at all.
+
+        It is open until the handler returns, and all calls of the handler go through it. For handlers in
+        threads, once an attempt: TransactionError otherwise. Held for more than 5 seconds it is rolled
+        back: TransactionTooLong, a failed try.
+        """
+        return self._desk.transaction(self)
+
+    def _store(self, changes: dict[str, Any]) -> None:
+        if self.over:
+            raise ClaimLost(
+                f"this attempt of {self.name} is over: it took too long, or its job was given to another worker"
+            )
+        self._desk.store(self, {**self.unsaved(), **changes})
+
+    def unsaved(self) -> dict[str, Any]:
+        """What is to be stored with the next report and at the end: counts, and what is new in `extra`."""
+        changes: dict[str, Any] = {}
+        if self._counts is not None or self.claim.attempt > 1:
+            # A new try counts anew.
+            names = ("success_count", "fail_count", "ignored_count")
+            changes |= zip(names, self._counts or (0, 0, 0), strict=True)
+        if self._extra is not None and self._extra != (self.claim.extra or {}):
+            changes["extra"] = self._desk.encode(self._extra)
+        return changes
+
+
+def whole(name: str, number: object) -> int:
+    """A number of a progress report, rounded down; InvalidPayload for one that cannot be."""
+    try:
+        whole = int(number) if isinstance(number, (int, float)) else -1
+    except (ValueError, OverflowError):  # NaN, infinity
+        whole = -1
+    if not 0 <= whole <= MAX_ID:
+        raise InvalidPayload("must be a number from 0 to 2**53 - 1", f"$.{name}")
+    return whole

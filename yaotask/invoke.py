@@ -1,0 +1,98 @@
+"""Calling users' functions: on the loop, or in a thread, each in a context of its own."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextvars import Context
+from dataclasses import dataclass
+from functools import partial
+from types import coroutine
+from typing import Any
+
+import anyio
+import anyio.to_thread
+from anyio.lowlevel import current_token
+
+from yaotask.resolve import Resolver
+from yaotask.signatures import Parameters
+
+Function = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """A function that does the work of a task; `is_async` says that it runs on the loop."""
+
+    function: Function
+    parameters: Parameters
+    is_async: bool
+
+    @classmethod
+    def find(cls, resolver: Resolver, path: str, executor: str | None = None) -> Handler:
+        """What a definition's `process` and `executor` name. Raises HandlerNotFound."""
+        function = resolver.resolve(path)
+        return cls(function, Parameters.of(function), is_async(function) and executor != "thread")
+
+
+def is_async(function: Function) -> bool:
+    """Whether calling it gives a coroutine."""
+    call = getattr(function, "__call__", None)  # noqa: B004 - an object may be called through an async method
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
+
+
+def on_loop() -> bool:
+    """Whether this thread runs an event loop, which must not be blocked."""
+    try:
+        current_token()
+    except RuntimeError:
+        return False
+    return True
+
+
+def call(function: Function, *args: Any, **kwargs: Any) -> Any:
+    """Call a function from a thread without a loop; an async one runs on a loop of its own."""
+    value = function(*args, **kwargs)
+    return anyio.run(_awaited, value) if inspect.isawaitable(value) else value
+
+
+async def _awaited(value: Awaitable[Any]) -> Any:
+    return await value
+
+
+async def acall(function: Function, *args: Any, **kwargs: Any) -> Any:
+    """Call a function from a loop; one that is not async runs in a thread.
+
+    When this is cancelled, a thread goes on by itself and what it returns is dropped.
+    """
+    if is_async(function):
+        return await function(*args, **kwargs)
+    return await anyio.to_thread.run_sync(partial(call, function, *args, **kwargs), abandon_on_cancel=True)
+
+
+async def drive(context: Context, started: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine to its end, every step of it in `context`.
+
+    A task of its own would do the same for five times the cost. One that ends without waiting for
+    anything ends here without giving way to other tasks.
+    """
+    try:
+        waits_for = context.run(started.send, None)
+    except StopIteration as stop:
+        return stop.value
+    return await _resume(context, started, waits_for)
+
+
+@coroutine
+def _resume(context: Context, started: Coroutine[Any, Any, Any], waits_for: Any) -> Generator[Any, Any, Any]:
+    while True:
+        try:
+            answer = yield waits_for
+        except BaseException as error:  # noqa: BLE001 - cancellation too: it is the coroutine's to handle
+            step: Callable[[], Any] = partial(started.throw, error)
+        else:
+            step = partial(started.send, answer)
+        try:
+            waits_for = context.run(step)
+        except StopIteration as stop:
+            return stop.value

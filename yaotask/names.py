@@ -1,0 +1,39 @@
+"""Jobs by the names that users write: 12, "12", "mail.12"."""
+
+from __future__ import annotations
+
+from yaotask.errors import JobNotFound, UnknownName
+from yaotask.jobs import MAX_ID
+
+LONGEST = len(str(MAX_ID))
+
+
+def integer(task: str, id: object) -> int:
+    """The number of a job of this task. Raises JobNotFound for what can be no job of it."""
+    match id:
+        case bool():
+            raise JobNotFound(task, id)
+        case int():
+            number = id
+        case str():
+            head, _, tail = id.rpartition(".")
+            if head not in ("", task) or not _is_number(tail):
+                raise JobNotFound(task, id)
+            number = int(tail)
+        case _:
+            raise JobNotFound(task, id)
+    if not 1 <= number <= MAX_ID:
+        raise JobNotFound(task, id)
+    return number
+
+
+def split(name: str) -> tuple[str, int]:
+    """The task and the number of a job that is named in full. Raises UnknownName for any other text."""
+    task, _, tail = name.rpartition(".")
+    if not task or not _is_number(tail):
+        raise UnknownName(f'"{name}" is no job: a job is named by its task and its id, as in mail.12')
+    return task, integer(task, tail)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= LONGEST

@@ -1,0 +1,135 @@
+"""What an add may say about its job besides the arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from yaotask import durations
+from yaotask.clock import Clock, microseconds
+from yaotask.definitions.schema import PRIORITIES
+from yaotask.errors import InvalidPayload, UnknownName
+from yaotask.jsoncheck import mend
+from yaotask.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+NAMES = ("key", "priority", "attempts", "timeout", "delay", "run_at", "created_by", "connection")
+LARGEST = 2**31 - 1
+LONGEST_TEXT = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Checked options; None where the definition, or nothing, counts. `timeout` is ms, `run_at` microseconds."""
+
+    key: str | None = None
+    priority: int | None = None
+    attempts: int | None = None
+    timeout: int | None = None
+    run_at: int | None = None
+    created_by: str | None = None
+    connection: Connection | None = None
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any], clock: Clock) -> Options:
+        """Options as users give them; None is an option that was not given.
+
+        Raises UnknownName for one that does not exist, InvalidPayload for a value at fault.
+        """
+        given = {name: value for name, value in given.items() if value is not None}
+        for name in given:
+            if name not in NAMES:
+                raise UnknownName(
+                    f'there is no option "{name}"{did_you_mean(name, NAMES)}; known are {", ".join(NAMES)}'
+                )
+        return cls(
+            key=_text(given, "key"),
+            priority=_priority(given.get("priority")),
+            attempts=_attempts(given.get("attempts")),
+            timeout=_timeout(given.get("timeout")),
+            run_at=_run_at(given, clock),
+            created_by=_text(given, "created_by"),
+            connection=given.get("connection"),
+        )
+
+
+def _text(given: Mapping[str, Any], name: str) -> str | None:
+    value = given.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, str) or not 0 < len(value) <= LONGEST_TEXT or mend(value) != value:
+        raise InvalidPayload(f"must be text of 1 to {LONGEST_TEXT} characters", f"$.{name}")
+    return value
+
+
+def _priority(value: Any) -> int | None:
+    if isinstance(value, str):
+        try:
+            value = PRIORITIES.get(value) if value in PRIORITIES else int(value)
+        except ValueError:
+            value = "?"
+    if value is None or _is_integer(value, -LARGEST):
+        return value  # type: ignore[no-any-return]
+    raise InvalidPayload("must be an integer, or low, normal or high", "$.priority")
+
+
+def _attempts(value: Any) -> int | None:
+    if value is None or _is_integer(value, 0):
+        return value  # type: ignore[no-any-return]
+    raise InvalidPayload("must be an integer, at least 0: how many retries the job may have", "$.attempts")
+
+
+def _is_integer(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= LARGEST
+
+
+def _timeout(value: Any) -> int | None:
+    if value is None:
+        return None
+    timeout = _milliseconds(value, "timeout")
+    if timeout < 1:
+        raise InvalidPayload("must be longer than nothing", "$.timeout")
+    return timeout
+
+
+def _run_at(given: Mapping[str, Any], clock: Clock) -> int | None:
+    at, delay = given.get("run_at"), given.get("delay")
+    if at is not None and delay is not None:
+        raise InvalidPayload("give either delay or run_at", "$.delay")
+    if delay is not None:
+        return clock.now() + _milliseconds(delay, "delay") * 1_000
+    return None if at is None else moment(at, "run_at")
+
+
+def _milliseconds(value: Any, name: str) -> int:
+    try:
+        if isinstance(value, timedelta):
+            return durations.milliseconds(value.total_seconds(), unit="s")
+        return durations.milliseconds(_number(value), unit="s")
+    except ValueError as error:
+        raise InvalidPayload(str(error), f"$.{name}") from None
+
+
+def _number(value: Any) -> Any:
+    """Text that is a bare number counts as seconds, as it does on a command line."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def moment(value: Any, name: str) -> int:
+    """An instant that a user gave, in microseconds: a datetime with a time zone, or RFC 3339 text.
+
+    Raises InvalidPayload.
+    """
+    try:
+        instant = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+        return microseconds(instant)
+    except (TypeError, ValueError) as error:
+        why = str(error) if isinstance(value, datetime) or "time zone" in str(error) else f"not {value!r}"
+        raise InvalidPayload(f"must be a time such as 2026-11-22T08:00:00Z: {why}", f"$.{name}") from None

@@ -1,0 +1,156 @@
+"""Tells hooks what happened to jobs: takes events from the outbox, calls, and says how it went."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import Context
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+
+from yaotask import invoke
+from yaotask.bell import Bell
+from yaotask.clock import SECOND, Clock
+from yaotask.definitions.model import Definition
+from yaotask.events import Delivery, EventKind
+from yaotask.jobs import Failure
+from yaotask.resolve import Resolver
+from yaotask.store.ledger import Ledger
+
+log = logging.getLogger(__name__)
+
+# Events that are called at the same time, and events that are taken from the outbox for that.
+MESSENGERS = 16
+MOST_TAKEN = 256
+
+FailedDelivery = tuple[Delivery, str, int | None]
+
+
+class Courier:
+    """Delivers the events of these tasks, at least once, in order for each job.
+
+    A hook that raises or hangs is called again 1, 2, 4, 8 s later; after `attempts` calls its event is
+    kept as failed, for people to see.
+    """
+
+    def __init__(
+        self,
+        definitions: Mapping[str, Definition],
+        resolver: Resolver,
+        ledger: Ledger,
+        clock: Clock,
+        *,
+        timeout: float,
+        attempts: int,
+    ) -> None:
+        self.tasks = tuple(sorted(definitions))
+        self._definitions = definitions
+        self._resolver = resolver
+        self._ledger = ledger
+        self._clock = clock
+        self._timeout = timeout
+        self._attempts = attempts
+        self._bell: Bell | None = None
+        self._group: TaskGroup | None = None
+        self._waiting: deque[Delivery] = deque()
+        self._delivered: deque[Delivery] = deque()
+        self._failed: deque[FailedDelivery] = deque()
+        self._taken = 0
+        self._settled = 0
+        self._messengers = 0
+        self._start = Context()
+        self._stopping = False
+
+    def open(self, group: TaskGroup, start: Context) -> None:
+        """Begin to deliver on the running loop; hooks are called in the context `start`."""
+        self._group, self._start, self._bell = group, start, Bell.of_this_loop()
+
+    # --- the ledger's side --------------------------------------------------------------------------
+
+    def demand(self) -> int:
+        """How many more events can be taken now."""
+        return 0 if self._stopping else MOST_TAKEN - (self._taken - self._settled)
+
+    def deliver(self, deliveries: Sequence[Delivery]) -> None:
+        """Tell hooks of these; called on the ledger's thread."""
+        self._taken += len(deliveries)
+        self._waiting.extend(deliveries)
+        if self._bell is not None:
+            self._bell.call(self._send)
+
+    def settled(self) -> tuple[list[Delivery], list[FailedDelivery]]:
+        """What was delivered and what failed since this was last asked."""
+        delivered = [self._delivered.popleft() for _ in range(len(self._delivered))]
+        failed = [self._failed.popleft() for _ in range(len(self._failed))]
+        self._settled += len(delivered) + len(failed)
+        return delivered, failed
+
+    # --- the loop's side -----------------------------------------------------------------------------
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether every event that was taken has been told and recorded."""
+        return self._taken == self._settled
+
+    def stop(self) -> None:
+        """Take no more events."""
+        self._stopping = True
+
+    def _send(self) -> None:
+        while self._messengers < min(MESSENGERS, len(self._waiting)) and self._group is not None:
+            self._messengers += 1
+            self._start.copy().run(self._group.start_soon, self._work)
+
+    async def _work(self) -> None:
+        try:
+            while self._waiting:
+                await self._tell(self._waiting.popleft())
+        finally:
+            self._messengers -= 1
+
+    async def _tell(self, delivery: Delivery) -> None:
+        error = await self._call(delivery)
+        if error is None:
+            self._delivered.append(delivery)
+        else:
+            self._failed.append((delivery, error, self._next_try(delivery, error)))
+        self._ledger.poke()
+
+    async def _call(self, delivery: Delivery) -> str | None:
+        """Call the hook; what went wrong, or None."""
+        try:
+            hook = self._hook(delivery)
+            if hook is not None:
+                with anyio.fail_after(self._timeout):
+                    await invoke.acall(hook, delivery.id, *_arguments(delivery))
+        except TimeoutError as error:
+            return str(error) or f"the hook took longer than {self._timeout:g} s"
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a hook does, it does it to itself
+            return f"{type(error).__name__}: {error}"
+        return None
+
+    def _hook(self, delivery: Delivery) -> Callable[..., Any] | None:
+        """The function to call; None where the definition does not ask for it any more."""
+        definition = self._definitions.get(delivery.task)
+        path = definition and getattr(definition.event, EventKind(delivery.kind).hook)
+        return self._resolver.resolve(path) if path else None
+
+    def _next_try(self, delivery: Delivery, error: str) -> int | None:
+        name, hook = f"{delivery.task}.{delivery.id}", EventKind(delivery.kind).hook
+        if delivery.tries + 1 >= self._attempts:
+            log.error("the %s hook of %s failed for the last time; the event is kept: %s", hook, name, error)
+            return None
+        wait: int = 2**delivery.tries
+        log.warning("the %s hook of %s failed, next try in %d s: %s", hook, name, wait, error)
+        return self._clock.now() + wait * SECOND
+
+
+def _arguments(delivery: Delivery) -> list[Any]:
+    """What the hook is called with after the id (contract of each event)."""
+    data = delivery.data
+    if delivery.kind in (EventKind.ERROR, EventKind.RETRY):
+        return [Failure(**data[0]), *data[1:]]
+    return list(data)

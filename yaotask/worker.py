@@ -1,0 +1,128 @@
+"""`yaotask run`: the one worker process of a project, from its signals to its exit status."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections import Counter
+
+import anyio
+import anyio.abc
+from anyio.abc import TaskGroup
+
+from yaotask.app import App
+from yaotask.bell import Bell
+from yaotask.durations import show
+from yaotask.jobs import Failed, Ignored, Interrupted, RetryAfter, Succeeded
+from yaotask.runtime.runner import Runner
+
+log = logging.getLogger(__name__)
+
+DONE, ENDED_AT_ONCE = 0, 1
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# A handler that holds on to its loop cannot hold up the end: its job has been handed back by then.
+PATIENCE = 5.0
+
+WORDS = {
+    Succeeded: "succeeded",
+    Failed: "failed",
+    Ignored: "ignored",
+    RetryAfter: "tries to be repeated",
+    Interrupted: "handed back",
+}
+
+
+def run(app: App, *, drain: bool = False) -> int:
+    """Run jobs until SIGTERM or SIGINT, or with `drain` until nothing is left to do; the exit status.
+
+    The first signal lets running jobs go on for the setting `grace`, the second ends at once (status 1).
+    Raises StorageError where the store is lost.
+    """
+    app.upgrade_store()
+    worker = Worker(app)
+    try:
+        anyio.run(worker.run, drain)
+    except BaseExceptionGroup as group:
+        raise _innermost(group) from group
+    return worker.status
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """The first error of nested groups: what went wrong, not where it passed."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+class Worker:
+    """One run: waits for its end, whatever brings it."""
+
+    def __init__(self, app: App) -> None:
+        self.status = DONE
+        self._app = app
+        self._over = threading.Event()
+
+    async def run(self, drain: bool) -> None:
+        """Until drained, or told to stop."""
+        runner = self._app.runner()
+        threading.Thread(target=self._see_to_the_end, args=(runner,), name="yaotask-end", daemon=True).start()
+        try:
+            async with anyio.create_task_group() as group:
+                stopping = await group.start(self._listen, runner)
+                async with runner.running(self._app.settings.grace.total_seconds()):
+                    log.info("running; SIGTERM or Ctrl-C ends it")
+                    await self._wait(runner, stopping, drain)
+                group.cancel_scope.cancel()
+            self._sum_up(runner)
+        finally:
+            runner.left.set()
+            self._over.set()
+
+    async def _wait(self, runner: Runner, stopping: anyio.Event, drain: bool) -> None:
+        async with anyio.create_task_group() as until:
+            until.start_soon(_until_told, stopping, until)
+            if drain:
+                until.start_soon(_until_drained, runner, until)
+
+    async def _listen(self, runner: Runner, *, task_status: anyio.abc.TaskStatus[anyio.Event]) -> None:
+        """Take signals: the first asks to stop, the next ones to hurry."""
+        stopping, bell = anyio.Event(), Bell.of_this_loop()
+        runner.on_ledger_death(lambda: bell.call(stopping.set))
+        with anyio.open_signal_receiver(*SIGNALS) as signals:
+            task_status.started(stopping)
+            async for number in signals:
+                name = signal.Signals(number).name
+                if stopping.is_set():
+                    log.warning("%s again: ending at once", name)
+                    self.status = ENDED_AT_ONCE
+                    runner.hurry()
+                else:
+                    log.info(
+                        "%s: running jobs get %s, then the rest is handed back", name, show(self._app.settings.grace)
+                    )
+                    stopping.set()
+
+    def _see_to_the_end(self, runner: Runner) -> None:
+        """End the process where a handler would hold it although all its jobs were handed back."""
+        runner.left.wait()
+        if not self._over.wait(PATIENCE):
+            log.error("a handler did not let go of its loop; ending without it")
+            logging.shutdown()
+            os._exit(self.status)
+
+    def _sum_up(self, runner: Runner) -> None:
+        ended: Counter[type] = runner.ended
+        parts = [f"{ended[kind]:,} {word}" for kind, word in WORDS.items() if ended[kind]]
+        log.info("stopped; %s", ", ".join(parts) if parts else "there was nothing to do")
+
+
+async def _until_told(stopping: anyio.Event, until: TaskGroup) -> None:
+    await stopping.wait()
+    until.cancel_scope.cancel()
+
+
+async def _until_drained(runner: Runner, until: TaskGroup) -> None:
+    await runner.drained()
+    until.cancel_scope.cancel()
