@@ -236,15 +236,21 @@ def test_numbers_of_things_are_said_in_words() -> None:
 # --- as a process ------------------------------------------------------------------------------------
 
 
-def test_it_ends_quietly_when_the_reader_of_a_pipe_has_left() -> None:
+PRINTS_LATE = (
+    "import sys; from yaotask.cli import root; root.cli.main = lambda *_, **__: print(1); sys.exit(root.main())"
+)
+
+
+@pytest.mark.parametrize("arguments", [["-m", "yaotask", "--help"], ["-c", PRINTS_LATE]])
+def test_it_ends_quietly_when_the_reader_of_a_pipe_has_left(arguments: list[str]) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    try:
-        ended = subprocess.run([*PROGRAM, "--help"], stdout=writer, stderr=subprocess.PIPE, timeout=15, check=False)
-    finally:
-        os.close(writer)
+    with open(writer, "wb") as pipe:
+        ended = subprocess.run(
+            [sys.executable, *arguments], stdout=pipe, stderr=subprocess.PIPE, timeout=15, check=False
+        )
 
-    assert ended.stderr == b""
+    assert (ended.returncode, ended.stderr) == (exits.FAILED, b"")
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
