@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from yaotask.marks import KEY, Marks, show_path
 from yaotask.nodes import DEPTH
+from yaotask.treereader import NODES
 from yaotask.values import encode_argument
-from yaotask.yamlsource import BYTES, NODES, read, read_file
+from yaotask.yamlsource import BYTES, read, read_file
 
 FILE = "tasks/mail.yml"
 TAGS = "tags such as !!str are not used here; remove it, and quote what shall be text"

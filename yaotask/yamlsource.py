@@ -16,18 +16,14 @@ from typing import Any, NoReturn, Protocol
 import yaml
 
 from yaotask import jsonsource
-from yaotask.marks import KEY, Marks, Path, show_path
+from yaotask.marks import Marks
 from yaotask.nodes import DEPTH, Fault, Node, Place, Scalar
 from yaotask.nodes import Mapping as MappingNode
 from yaotask.nodes import Sequence as SequenceNode
 from yaotask.problems import Problem
-from yaotask.scalars import scalar, storable
-from yaotask.variables import expand
-
-__all__ = ["KEY", "Marks", "Path", "Place", "read", "read_file", "show_path"]
+from yaotask.treereader import TreeReader
 
 BYTES = 256 * 1024
-NODES = 10_000
 # Where PyYAML ends a line; editors that end them elsewhere show the fault in another place.
 _YAML_LINE_END = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 
@@ -42,7 +38,7 @@ def read(
     nothing. A value at fault on its own is None in its place, and one of the problems.
     """
     marks = Marks(file)
-    reader = _Reader(marks, environ)
+    reader = TreeReader(marks, environ)
     try:
         text = _decoded(text)
         marks.lines.extend(jsonsource.lines(text) if json else _YAML_LINE_END.split(text))
@@ -82,68 +78,6 @@ def _decoded(text: str | bytes) -> str:
         line = before.count("\n") + 1
         column = len(before) - before.rfind("\n")
         raise Fault(Place(line, column), "is not UTF-8 here; save the file as UTF-8") from None
-
-
-class _Reader:
-    """Turns nodes into values, noting places and collecting what is wrong with single values."""
-
-    def __init__(self, marks: Marks, environ: Mapping[str, str] | None) -> None:
-        self.problems: list[Problem] = []
-        self._marks = marks
-        self._environ = environ
-        self._left = NODES
-
-    def value(self, node: Node, path: Path, room: int) -> Any:
-        self._marks.places[path] = node.place
-        self._left -= 1
-        if self._left < 0:
-            raise Fault(node.place, f"holds more than {NODES:,} values, counting aliases as often as they are used")
-        match node:
-            case Scalar():
-                return self._scalar(node, path)
-            case _ if room == 0:
-                raise Fault(node.place, f"nested more than {DEPTH} deep")
-            case SequenceNode():
-                return [self.value(item, (*path, index), room - 1) for index, item in enumerate(node.items)]
-            case MappingNode():
-                return self._mapping(node, path, room)
-
-    def _mapping(self, node: MappingNode, path: Path, room: int) -> dict[str, Any]:
-        members: dict[str, Any] = {}
-        for key, member in node.pairs:
-            name = self._key(key, path)
-            if name is not None:
-                members[name] = self.value(member, (*path, name), room - 1)
-        return members
-
-    def _key(self, key: Scalar, path: Path) -> str | None:
-        """The key, its place noted; None, and a problem, where it cannot be one."""
-        try:
-            name = storable(key.text)
-        except ValueError as error:
-            self._report(key.place, path, f"a key here {error}")
-            return None
-        if first := self._marks.places.get((*path, name, KEY)):
-            self._report(key.place, (*path, name), f"the key is here twice; the first is on line {first.line}")
-            return None
-        self._marks.places[(*path, name, KEY)] = key.place
-        return name
-
-    def _scalar(self, node: Scalar, path: Path) -> Any:
-        try:
-            text, used = node.text, False
-            if self._environ is not None:
-                text, used = expand(text, self._environ)
-            if used:
-                self._marks.secrets.add(path)
-            text = storable(text)
-            return scalar(text) if node.plain else text
-        except ValueError as error:
-            self._report(node.place, path, str(error))
-            return None
-
-    def _report(self, place: Place, path: Path, message: str) -> None:
-        self.problems.append(self._marks.problem_at(place, show_path(path), message))
 
 
 # --- YAML ------------------------------------------------------------------------------------------
