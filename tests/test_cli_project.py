@@ -217,10 +217,13 @@ def test_show_of_an_unknown_task_says_what_was_meant(project: Project, run: Run)
 
 
 def test_show_of_a_task_with_problems_tells_them(project: Project, run: Run) -> None:
-    status, out, err = run("show", "-a", project(tasks={"mail": f"{TASK}size: 0\n"}), "mail")
+    root = project(tasks={"mail": f"{TASK}size: 0\n", "other": "", "good": TASK})
+    status, out, err = run("show", "-a", root, "mail")
 
     assert (status, out) == (3, "")
     assert err.startswith("tasks/mail.yml:3:7: size: must be at least 1, got 0\n")
+    assert "other" not in err
+    assert run("show", "-a", root, "good")[0] == 0
 
 
 # --- schema ------------------------------------------------------------------------------------------

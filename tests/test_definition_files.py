@@ -74,6 +74,27 @@ def test_tasks_that_is_no_folder_is_a_problem(project: Project) -> None:
     assert faults(root) == ["tasks: cannot be read: Not a directory"]
 
 
+def test_a_link_to_a_folder_is_not_followed_and_says_so(project: Project) -> None:
+    root = project(tasks={"media/video": TASK})
+    (root / "tasks" / "again").symlink_to(root / "tasks")
+    sources, problems = find(root)
+
+    assert [source.id for source in sources] == ["media.video"]
+    assert [str(problem) for problem in problems] == [
+        "tasks/again: is a link to a folder, which is not followed; put the folder itself here"
+    ]
+
+
+def test_links_to_files_and_to_the_whole_folder_are_followed(project: Project, tmp_path: Path) -> None:
+    root = project()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "real.yml").write_text(TASK)
+    (tmp_path / "elsewhere" / "link.yml").symlink_to("real.yml")
+    (root / "tasks").symlink_to(tmp_path / "elsewhere")
+
+    assert ids(root) == ["link", "real"]
+
+
 def test_files_come_in_a_fixed_order(project: Project) -> None:
     root = project(tasks={"b": TASK, "a": TASK, "c/a": TASK, "a2": TASK})
 

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 from definitions_support import TASK, all_problems, catalog, lines
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from yaotask.backoff import Backoff
 from yaotask.definitions.model import Definition, Hooks
 from yaotask.errors import UnknownTask
 
 Project = Callable[..., Path]
+Factory = pytest.TempPathFactory
 
 SEED = """\
     # yaml-language-server: $schema=../.yaotask/task.schema.json
@@ -31,6 +34,18 @@ SEED = """\
       error: scripts.mail.OnError
       progress: scripts.mail.OnProgress
 """
+
+
+@st.composite
+def _edited(draw: st.DrawFn, text: str) -> bytes:
+    """A good file in which a few pieces were replaced by others."""
+    for _ in range(draw(st.integers(1, 3))):
+        start = draw(st.integers(0, len(text)))
+        piece = draw(
+            st.sampled_from(["", " ", "\n", "\t", ":", "-", "[", "}", "'", "&a ", "*a", "${NAME}", "${", "\0", "é"])
+        )
+        text = text[:start] + piece + text[start + draw(st.integers(0, 4)) :]
+    return text.encode()
 
 
 def one(project: Project, text: str, *, settings: str | None = None, **environ: str) -> Definition:
@@ -378,6 +393,18 @@ def test_all_problems_of_all_files_come_at_once_and_sorted(project: Project) -> 
         *("tasks/b.yml:3:7", "tasks/b.yml:4:11", "tasks/c.yml:2:1"),
     ]
     assert list(catalog(root).tasks) == ["good"]
+
+
+@settings(max_examples=200)
+@given(text=st.one_of(st.binary(max_size=60), _edited(SEED)))
+def test_whatever_a_file_holds_it_is_a_task_or_a_problem(tmp_path_factory: Factory, text: bytes) -> None:
+    root = tmp_path_factory.mktemp("any")
+    (root / "tasks").mkdir()
+    (root / "tasks" / "mail.yml").write_bytes(text)
+    found = catalog(root, {"NAME": "x"})
+
+    assert bool(found.tasks) != bool(found.problems)
+    assert all(problem.file == "tasks/mail.yml" and problem.message for problem in found.problems)
 
 
 # --- defaults of all tasks ---------------------------------------------------------------------------

@@ -36,10 +36,10 @@ def show(session: Session, task: str, effective: bool, as_json: bool) -> None:
     Values that --effective takes from the environment are masked.
     """
     root = find_root(session.root, os.environ, Path.cwd())
-    settings, problems = load_settings(root, os.environ)
+    settings, _ = load_settings(root, os.environ)
     catalog = load(root, settings, os.environ)
-    if task not in catalog.tasks and (problems or catalog.problems):
-        raise BadDefinitions([*problems, *catalog.problems])
+    if faults := catalog.faults(task):
+        raise BadDefinitions(faults)
     definition = catalog.get(task)
     keys = _effective(definition) if effective else _written(root, definition)
     if as_json:

@@ -42,9 +42,13 @@ class Catalog:
             return replace(self.origins.problem(default, message), detail=detail)
         return replace(marks.problem(path, message), detail=detail)
 
+    def faults(self, task: str) -> list[Problem]:
+        """What keeps the file that stands for this task from being used; empty if there is no such file."""
+        return [problem for problem in self.problems if _stands_for(problem.file, task)]
+
     def _why_not(self, task: str) -> str:
-        if file := next((problem.file for problem in self.problems if _stands_for(problem.file, task)), None):
-            return f'the task "{task}" cannot be used: {file} has problems; see: yaotask check'
+        if faults := self.faults(task):
+            return f'the task "{task}" cannot be used: {faults[0].file} has problems; see: yaotask check'
         if not self.tasks:
             return f'there is no task "{task}": {files.FOLDER}/ has no definition that can be used'
         return f'there is no task "{task}"{did_you_mean(task, self.tasks) or self._known()}'

@@ -44,14 +44,18 @@ def find(root: Path) -> tuple[list[Source], list[Problem]]:
 
 
 def _walk(root: Path, problems: list[Problem]) -> Iterator[Path]:
-    def note(error: OSError) -> None:
-        name = Path(error.filename).relative_to(root).as_posix()
-        problems.append(Problem(name, 0, 0, "", f"cannot be read: {error.strerror}"))
+    def note(path: str | Path, message: str) -> None:
+        problems.append(Problem(_printable(Path(path).relative_to(root).as_posix()), 0, 0, "", message))
+
+    def unreadable(error: OSError) -> None:
+        note(error.filename, f"cannot be read: {error.strerror}")
 
     if not os.path.lexists(root / FOLDER):
         return
-    for folder, below, files in os.walk(root / FOLDER, onerror=note):
+    for folder, below, files in os.walk(root / FOLDER, onerror=unreadable):
         below[:] = sorted(name for name in below if not name.startswith("."))
+        for link in (path for name in below if (path := Path(folder, name)).is_symlink()):
+            note(link, "is a link to a folder, which is not followed; put the folder itself here")
         for name in sorted(files):
             if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
                 yield Path(folder, name)
