@@ -145,7 +145,7 @@ CALLABLE = "class Sender:\n    async def __call__(self, id): ...\n\nSend = Sende
         (
             "executor: async",
             SEND,
-            "3:11: executor: async needs an `async def`, and the handler is none; leave it out, or use thread",
+            "3:11: executor: async needs an `async def`, and scripts.mail.Send is none; leave it out, or use thread",
         ),
         ("executor: async", ASYNC_SEND, None),
         ("executor: async", CALLABLE, None),
@@ -155,7 +155,7 @@ CALLABLE = "class Sender:\n    async def __call__(self, id): ...\n\nSend = Sende
         (
             "transaction: true",
             ASYNC_SEND,
-            "3:14: transaction: is for a plain `def` in a thread, not for `async def` or executor: async",
+            "3:14: transaction: is not for handlers on the loop; make scripts.mail.Send a plain `def` in a thread",
         ),
         ("transaction: false", ASYNC_SEND, None),
     ],
@@ -189,9 +189,22 @@ def test_a_transaction_is_refused_with_executor_async(project: Project, checked:
 )
 def test_a_handler_must_take_the_id(project: Project, checked: Check, parameters: str, fits: bool) -> None:
     root = project(tasks={"mail": TASK}, scripts={"mail": f"def Send({parameters}): ...\n"})
-    said = "tasks/mail.yml:2:10: process: scripts.mail.Send takes no argument; a handler is given the job's id first"
+    said = "scripts.mail.Send takes no argument by position; a handler is given the job's id first"
 
-    assert lines(checked(root)) == ([] if fits else [said])
+    assert lines(checked(root)) == ([] if fits else [f"tasks/mail.yml:2:10: process: {said}"])
+
+
+def test_a_default_that_does_not_suit_names_each_handler(project: Project, checked: Check) -> None:
+    root = project(
+        tasks={"a": TASK, "b": "name: b\nprocess: scripts.mail.Other\n", "c": "name: c\nprocess: scripts.mail.Later\n"},
+        scripts={"mail": f"{SEND}def Other(id): ...\nasync def Later(id): ...\n"},
+        settings="defaults: {executor: async}",
+    )
+    said = (
+        "yaotask.yml:1:22: defaults.executor: async needs an `async def`, and {} is none; leave it out, or use thread"
+    )
+
+    assert lines(checked(root)) == [said.format("scripts.mail.Other"), said.format("scripts.mail.Send")]
 
 
 # --- defaults, secrets, strictness -------------------------------------------------------------------

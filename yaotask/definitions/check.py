@@ -81,15 +81,13 @@ class _Looker:
                 self._find((key, index), path, self._resolver.exception)
 
     def _misfits(self, definition: Definition, handler: Callable[..., Any]) -> None:
-        on_loop = is_async(handler)
+        on_loop, name = is_async(handler), self._shown(("process",), definition.process)
         if not _takes_an_id(handler):
-            self._note(("process",), f"{definition.process} takes no argument; a handler is given the job's id first")
+            self._note(("process",), f"{name} takes no argument by position; a handler is given the job's id first")
         if definition.executor == "async" and not on_loop:
-            self._note(
-                ("executor",), "async needs an `async def`, and the handler is none; leave it out, or use thread"
-            )
+            self._note(("executor",), f"async needs an `async def`, and {name} is none; leave it out, or use thread")
         if definition.transaction and (on_loop or definition.executor == "async"):
-            self._note(("transaction",), "is for a plain `def` in a thread, not for `async def` or executor: async")
+            self._note(("transaction",), f"is not for handlers on the loop; make {name} a plain `def` in a thread")
 
     def hooks(self) -> None:
         """Hooks that are not there."""
@@ -114,6 +112,9 @@ class _Looker:
             else:
                 self._note(key, str(error), error.trace)
             return None
+
+    def _shown(self, key: Path, value: str) -> str:
+        return "***" if key in self._definition.secrets else value
 
     def _note(self, key: Path, message: str, detail: str | None = None) -> None:
         self.problems.append(self._catalog.problem(self._definition.id, key, message, detail))
