@@ -46,6 +46,9 @@ def _store_one_by_one(work: Work, add: Add) -> None:
 
 def _store_one(work: Work, one: Add, job: NewJob) -> None:
     while True:
+        # Drawn outside the savepoint, so that an id which was taken is not drawn once more.
+        id = next(work.ids.draw(one.task, 1)) if job.id is None else job.id
+        one.jobs = [job._replace(id=id)]
         try:
             with work.savepoint():
                 store(work, one)
@@ -116,7 +119,7 @@ def _insert_all(work: Work, add: Add, jobs: Sequence[NewJob]) -> None:
 
 def pay_debts(work: Work) -> None:
     """Count the jobs that were added in callers' own transactions."""
-    for task, added, last in work.execute(statements.SIZE_DEBTS).all():
-        work.sizes.change(task, int(added))
-        work.execute(statements.DELETE_SIZE_DEBTS, task=task, last=last)
-        work.harvest.woken.add(task)
+    for debt in work.execute(statements.SIZE_DEBTS).all():
+        work.sizes.change(debt.task, int(debt.added))
+        work.execute(statements.DELETE_SIZE_DEBTS, task=debt.task, last=debt.last)
+        work.harvest.woken.add(debt.task)

@@ -9,10 +9,22 @@ from sqlalchemy.engine import Connection
 
 from yaotask.jobs import JobState
 from yaotask.store import statements
-from yaotask.store.pages import LARGEST_PAGE, Filter, Row, count, page
+from yaotask.store.pages import LARGEST_PAGE, Filter, Row, count, page, read_rows
 from yaotask.store.tables import attempts, events, jobs
 
-__all__ = ["LARGEST_PAGE", "Filter", "Row", "attempts_of", "by_state", "count", "events_of", "get", "page", "status", "unsettled"]
+__all__ = [
+    "LARGEST_PAGE",
+    "Filter",
+    "Row",
+    "attempts_of",
+    "by_state",
+    "count",
+    "events_of",
+    "get",
+    "page",
+    "status",
+    "unsettled",
+]
 
 # SQLite takes only so many values in one statement.
 _MOST_IDS = 1_000
@@ -20,7 +32,8 @@ _MOST_IDS = 1_000
 
 def get(connection: Connection, task: str, id: int) -> Row | None:
     """The job, or None."""
-    return connection.execute(select(jobs).where(jobs.c.task == task, jobs.c.id == id)).mappings().one_or_none()
+    found = read_rows(connection, select(jobs).where(jobs.c.task == task, jobs.c.id == id))
+    return found[0] if found else None
 
 
 def status(connection: Connection, task: str, ids: Sequence[int]) -> list[Row]:
@@ -30,18 +43,18 @@ def status(connection: Connection, task: str, ids: Sequence[int]) -> list[Row]:
     found: list[Row] = []
     for start in range(0, len(ids), _MOST_IDS):
         some = ids[start : start + _MOST_IDS]
-        found += connection.execute(query.where(jobs.c.id.in_(some))).mappings()
+        found += read_rows(connection, query.where(jobs.c.id.in_(some)))
     return found
 
 
 def attempts_of(connection: Connection, key: int) -> list[Row]:
     """The recorded tries of a job, oldest first. A success at the first try leaves none."""
-    return list(connection.execute(select(attempts).where(attempts.c.job == key).order_by(attempts.c.fence)).mappings())
+    return read_rows(connection, select(attempts).where(attempts.c.job == key).order_by(attempts.c.fence))
 
 
 def events_of(connection: Connection, key: int) -> list[Row]:
     """The events of a job that are still to be delivered, or failed for good."""
-    return list(connection.execute(select(events).where(events.c.job == key).order_by(events.c.seq)).mappings())
+    return read_rows(connection, select(events).where(events.c.job == key).order_by(events.c.seq))
 
 
 def by_state(connection: Connection) -> dict[str, int]:

@@ -34,7 +34,7 @@ def new_job(job: NewJob, id: int, now: int, held: bool) -> str:
     later = run_at > now
     ready = "null" if later or held else now
     due = run_at if later and not held else "null"
-    if job.created_by is job.key is job.attempts is job.timeout is None:  # most jobs are that plain
+    if job.created_by is None and job.key is None and job.attempts is None and job.timeout is None:
         return f"[{id},{job.priority},null,null,null,null,{run_at},{ready},{due},{job.args},{job.payload}]"
     rest = dumps([job.attempts, job.timeout, job.created_by, job.key])[1:-1]
     return f"[{id},{job.priority},{rest},{run_at},{ready},{due},{job.args},{job.payload}]"
@@ -144,7 +144,7 @@ def event(key: int, task: str, id: int, kind: EventKind, data: str) -> list[Any]
     return [key, task, id, int(kind), data]
 
 
-def success_event(claim: Claim, result: str) -> list[Any] | None:
+def success_event(claim: Claim, result: Any) -> list[Any] | None:
     if not claim.events & SUCCESS_BIT:
         return None
     return event(claim.key, claim.task, claim.id, EventKind.SUCCESS, f"[{result}]")
@@ -159,12 +159,17 @@ class Tally:
     def __bool__(self) -> bool:
         return bool(self._sums)
 
-    def count(self, claim: Claim, state: int, started: int, ended: int) -> None:
+    def count(self, claim: Any, state: int, started: int, ended: int) -> None:
+        """One job more that ended: `claim` is a Claim, or a row with its task and ready_at."""
         run = ended - started
         sums = self._sums[claim.task, ended - ended % MINUTE, state, (max(run, 0) // 1_000).bit_length()]
         sums[0] += 1
         sums[1] += run
         sums[2] += started - claim.ready_at
+
+    def cancelled(self, task: str, now: int) -> None:
+        """One job more that was ended while it did not run."""
+        self._sums[task, now - now % MINUTE, int(JobState.CANCELLED), 0][0] += 1
 
     def rows(self) -> str:
         return dumps([[*key, *sums] for key, sums in self._sums.items()])

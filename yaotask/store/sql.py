@@ -71,6 +71,8 @@ class SqlStore:
             harvest, answers = self._attempt(mailbox, play)
         except (Misfit, IntegrityError):
             harvest, answers = self._attempt(mailbox, replay)
+        for action in harvest.afterwards:
+            action()
         answers.settle()
         return harvest
 

@@ -13,7 +13,7 @@ WAITING_OF = "SELECT waiting FROM yaotask_sizes WHERE task = :task"
 
 BY_IDEMPOTENCY_KEY = "SELECT id FROM yaotask_jobs WHERE task = :task AND idempotency_key = :key"
 
-SIZE_DEBTS = "SELECT task, sum(added), max(seq) FROM yaotask_size_debts GROUP BY task"
+SIZE_DEBTS = "SELECT task, sum(added) AS added, max(seq) AS last FROM yaotask_size_debts GROUP BY task"
 
 DELETE_SIZE_DEBTS = "DELETE FROM yaotask_size_debts WHERE task = :task AND seq <= :last"
 
@@ -37,6 +37,15 @@ ANY_READY = """
 SELECT 1 FROM yaotask_jobs
 WHERE queue = :task AND task = :task AND state IN (0, 5) AND ready_at IS NOT NULL LIMIT 1
 """
+
+# What `--drain` waits for, one probe of an index each.
+UNSETTLED = (
+    ANY_READY,
+    "SELECT 1 FROM yaotask_jobs WHERE task = :task AND state IN (3, 5, 6, 7) AND state = 5 LIMIT 1",
+    "SELECT 1 FROM yaotask_jobs WHERE state = 1 AND +task = :task LIMIT 1",
+    "SELECT 1 FROM yaotask_events WHERE task = :task AND state = 0 AND worker IS NULL LIMIT 1",
+    "SELECT 1 FROM yaotask_events WHERE worker IS NOT NULL AND +task = :task LIMIT 1",
+)
 
 NEXT_DUE = "SELECT min(due_at) FROM yaotask_jobs WHERE state IN (0, 5) AND due_at IS NOT NULL"
 
@@ -95,6 +104,18 @@ FROM yaotask_workers WHERE key <> :worker
 
 DELETE_WORKER = "DELETE FROM yaotask_workers WHERE key = :worker"
 
+# Workers that have claims or events, but no row: they are as lost as dead ones.
+ORPHANS = """
+SELECT worker FROM yaotask_jobs WHERE state = 1 AND worker NOT IN (SELECT key FROM yaotask_workers)
+UNION
+SELECT worker FROM yaotask_events WHERE worker IS NOT NULL AND worker NOT IN (SELECT key FROM yaotask_workers)
+"""
+
+DELETE_IDLE_WORKER = """
+DELETE FROM yaotask_workers
+WHERE key = :worker AND NOT EXISTS (SELECT 1 FROM yaotask_jobs WHERE state = 1 AND worker = :worker)
+"""
+
 # T10: what a worker claimed and did not start; its place in the queue is kept.
 HAND_BACK = """
 UPDATE yaotask_jobs
@@ -105,14 +126,14 @@ WHERE state = 1 AND worker = :worker
 
 # The claims of a worker that died.
 CLAIMS_OF = """
-SELECT key, task, id, fence, generation, attempt, losses, deaths, events, started_at, claimed_at
+SELECT key, task, id, fence, generation, attempt, losses, deaths, events, ready_at, started_at, claimed_at
 FROM yaotask_jobs WHERE state = 1 AND worker = :worker ORDER BY key LIMIT :most
 """
 
 # T7: the try does not count, the death does.
 LOSE = """
 UPDATE yaotask_jobs
-SET state = 5, fence = fence + 1, attempt = attempt - 1, losses = CASE WHEN losses < 1 THEN 1 ELSE losses END,
+SET state = 5, fence = fence + 1, attempt = attempt - 1, losses = :losses,
     deaths = deaths + 1, worker = NULL, run_at = :now, ready_at = :ready_at, due_at = NULL,
     error_type = 'WorkerLost', error = :error, traceback = NULL, updated_at = :now
 WHERE key = :key AND state = 1 AND fence = :fence
@@ -120,7 +141,7 @@ WHERE key = :key AND state = 1 AND fence = :fence
 
 POISON = """
 UPDATE yaotask_jobs
-SET state = 3, fence = fence + 1, attempt = attempt - 1, deaths = deaths + 1, worker = NULL,
+SET state = 3, fence = fence + 1, attempt = attempt - 1, losses = :losses, deaths = deaths + 1, worker = NULL,
     finished_at = :now, updated_at = :now,
     error_type = 'PoisonedJob', error = :error, traceback = NULL
 WHERE key = :key AND state = 1 AND fence = :fence

@@ -76,7 +76,7 @@ jobs = Table(
 
 # add, get: everyone but the hot path names a job so. It also pages through a task, newest id first.
 Index("yaotask_jobs_id", jobs.c.task, jobs.c.id, unique=True)
-# claim: the next jobs of a task, in order.
+# claim, unsettled: the next jobs of a task, in order.
 Index(
     "yaotask_jobs_ready",
     jobs.c.queue,
@@ -87,11 +87,13 @@ Index(
 )
 # promote: jobs whose time has come.
 Index("yaotask_jobs_due", jobs.c.due_at, sqlite_where=text("state IN (0, 5) AND due_at IS NOT NULL"))
-# reap, hand_back: the claims of one worker.
+# reap, hand_back: the claims of one worker; unsettled, list: what runs.
 Index("yaotask_jobs_running", jobs.c.worker, sqlite_where=text("state = 1"))
-# list of the few that did not simply succeed.
+# list of what was added in a span of time.
+Index("yaotask_jobs_created", jobs.c.created_at)
+# list, unsettled: the few that did not simply succeed.
 Index("yaotask_jobs_unsuccessful", jobs.c.task, jobs.c.state, jobs.c.id, sqlite_where=text("state IN (3, 5, 6, 7)"))
-# list by time, and what retention will walk.
+# what retention will walk.
 Index(
     "yaotask_jobs_finished",
     jobs.c.task,

@@ -11,7 +11,6 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from yaotask.errors import StorageError
 
-
 # What users are told who try to end a transaction that is not theirs to end.
 COMMIT_ADVICE = "the job ends its transaction itself: return to commit, raise to roll back"
 ROLLBACK_ADVICE = "raise an exception to roll the job's transaction back; it will not be committed any more"

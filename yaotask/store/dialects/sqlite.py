@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -168,30 +167,31 @@ WHERE key IN (SELECT value FROM json_each(:keys))
 """
 
 
-@dataclass(frozen=True)
 class SqliteDialect:
-    """A store in the file `path`. `fsync` False gives up durability; only tests may."""
+    """A store in the file `path`."""
 
-    path: Path
-    name: str = "sqlite"
+    name = "sqlite"
     error: type[Exception] = sqlite3.Error
-    begin: str = "BEGIN IMMEDIATE"
-    insert_jobs: str = _INSERT_JOBS
-    select_claims: str = _SELECT_CLAIMS
-    take_claims: str = _TAKE_CLAIMS
-    finish_success: str = _FINISH_SUCCESS
-    finish_other: str = _FINISH_OTHER
-    store_started: str = _STORE_STARTED
-    insert_events: str = _INSERT_EVENTS
-    insert_attempts: str = _INSERT_ATTEMPTS
-    add_rollups: str = _ADD_ROLLUPS
-    add_sizes: str = _ADD_SIZES
-    promote: str = _PROMOTE
-    select_deliveries: str = _SELECT_DELIVERIES
-    take_deliveries: str = _TAKE_DELIVERIES
-    insert_add_events: str = _INSERT_ADD_EVENTS
-    delete_events: str = _DELETE_EVENTS
-    release_held: str = _RELEASE_HELD
+    begin = "BEGIN IMMEDIATE"
+    insert_jobs = _INSERT_JOBS
+    select_claims = _SELECT_CLAIMS
+    take_claims = _TAKE_CLAIMS
+    finish_success = _FINISH_SUCCESS
+    finish_other = _FINISH_OTHER
+    store_started = _STORE_STARTED
+    insert_events = _INSERT_EVENTS
+    insert_attempts = _INSERT_ATTEMPTS
+    add_rollups = _ADD_ROLLUPS
+    add_sizes = _ADD_SIZES
+    promote = _PROMOTE
+    select_deliveries = _SELECT_DELIVERIES
+    take_deliveries = _TAKE_DELIVERIES
+    insert_add_events = _INSERT_ADD_EVENTS
+    delete_events = _DELETE_EVENTS
+    release_held = _RELEASE_HELD
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
 
     def engine(self, *, writer: bool) -> Engine:
         """The writer has one connection and waits for the file itself, fairly; readers let SQLite wait."""

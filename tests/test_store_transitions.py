@@ -1,0 +1,429 @@
+"""The table of transitions, row by row: what each changes, and what it refuses to change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sqlalchemy.exc import IntegrityError
+from store_support import DONE, EVERY_EVENT, FAILED, Bench, an_add, answer, retry_after
+
+from yaotask.clock import SECOND
+from yaotask.errors import AlreadyFinished, DuplicateJobId, JobNotFound, QueueFull, WrongState
+from yaotask.jobs import Cancelled, Failed, Failure, Ignored, Interrupted, JobState, Outcome
+from yaotask.store.protocol import Progress, Started
+
+pytest_plugins = ["store_fixtures"]
+
+OUTCOMES: dict[str, tuple[Outcome, JobState]] = {
+    "T4 success": (DONE, JobState.SUCCESS),
+    "T4 ignored": (Ignored("no need"), JobState.IGNORED),
+    "T5 retry": (retry_after(5), JobState.RETRYING),
+    "T6 failure": (FAILED, JobState.FAILURE),
+    "T9 cancelled": (Cancelled(), JobState.CANCELLED),
+    "T10 handed back": (Interrupted(), JobState.WAITING),
+}
+
+
+# --- T1 --------------------------------------------------------------------------------------------
+
+
+def test_an_added_job_waits(bench: Bench) -> None:
+    bench.add(args="[1]", priority=3, attempts=2, timeout=500, created_by="me")
+    row = bench.row()
+
+    assert bench.state() is JobState.WAITING
+    assert (row["args"], row["priority"], row["attempts"], row["timeout"], row["created_by"]) == (
+        "[1]",
+        3,
+        2,
+        500,
+        "me",
+    )
+    assert (row["created_at"], row["run_at"], row["attempt"], row["fence"]) == (
+        bench.clock.now(),
+        bench.clock.now(),
+        0,
+        0,
+    )
+
+
+def test_an_id_that_is_taken_is_refused_and_never_overwrites(bench: Bench) -> None:
+    bench.add(id=7, args="[1]")
+
+    with pytest.raises(DuplicateJobId, match=r"mail\.7"):
+        bench.add(id=7, args="[2]")
+    assert bench.row(7)["args"] == "[1]"
+
+
+def test_two_tasks_may_use_one_id(bench: Bench) -> None:
+    tickets = bench.adds(an_add(task="mail", id=7), an_add(task="video", id=7))
+
+    assert [answer(ticket) for ticket in tickets] == [[7], [7]]
+
+
+def test_a_bulk_add_with_a_taken_id_stores_nothing(bench: Bench) -> None:
+    bench.add(id=7)
+    add = an_add(3, size=10)
+    add.jobs[1] = add.jobs[1]._replace(id=7)
+    (ticket,) = bench.adds(add)
+
+    with pytest.raises(DuplicateJobId):
+        answer(ticket)
+    assert bench.value("SELECT count(*) FROM yaotask_jobs") == 1
+    assert bench.waiting() == 0
+
+
+def test_a_full_queue_refuses_and_says_which_jobs_fitted(bench: Bench) -> None:
+    with pytest.raises(QueueFull) as refused:
+        bench.add(3, size=2)
+
+    assert refused.value.ids == [1, 2]
+    assert bench.waiting() == 2
+
+
+# --- T2 --------------------------------------------------------------------------------------------
+
+
+def test_a_claim_is_an_attempt_with_a_fence_of_its_own(bench: Bench) -> None:
+    bench.add()
+    claim = bench.claim_one(worker=5)
+    row = bench.row()
+
+    assert (claim.attempt, claim.fence, claim.claimed_at) == (1, 1, bench.clock.now())
+    assert (row["state"], row["attempt"], row["fence"], row["worker"], row["started_at"]) == (1, 1, 1, 5, None)
+
+
+def test_a_job_is_claimed_once(bench: Bench) -> None:
+    bench.add()
+    bench.claim_one(worker=1)
+
+    assert bench.claim(worker=2) == []
+
+
+def test_a_future_job_is_not_claimed_before_its_time(bench: Bench) -> None:
+    bench.add(run_at=bench.clock.now() + 10 * SECOND)
+    early = bench.claim()
+    bench.clock.advance(10)
+
+    assert early == []
+    assert bench.claim_one().id == 1
+
+
+# --- T3 --------------------------------------------------------------------------------------------
+
+
+def test_progress_of_the_owner_is_stored_and_shows_the_job_as_started(bench: Bench) -> None:
+    bench.add()
+    claim = bench.claim_one()
+    bench.cycle(progress=[Progress(claim.key, claim.fence, 42, {"current": 1, "total": 2, "message": "half"})])
+    row = bench.row()
+
+    assert (row["current"], row["total"], row["message"], row["started_at"]) == (1, 2, "half", 42)
+
+
+def test_the_latest_progress_counts_and_what_it_leaves_out_stays(bench: Bench) -> None:
+    bench.add()
+    claim = bench.claim_one()
+    notes: list[dict[str, Any]] = [{"current": 1, "message": "one"}, {"current": 2}]
+    bench.cycle(progress=[Progress(claim.key, claim.fence, 42, note) for note in notes])
+
+    assert (bench.row()["current"], bench.row()["message"]) == (2, "one")
+
+
+def test_progress_with_a_stale_fence_is_reported_as_lost(bench: Bench) -> None:
+    bench.add()
+    claim = bench.claim_one()
+    harvest = bench.cycle(progress=[Progress(claim.key, claim.fence - 1, 42, {"current": 1})])
+
+    assert harvest.lost == [(claim.key, claim.fence - 1)]
+    assert bench.row()["current"] is None
+
+
+def test_progress_from_outside_needs_no_fence_but_a_running_job(bench: Bench) -> None:
+    bench.add()
+    claim = bench.claim_one()
+    outside = Progress(claim.key, None, bench.clock.now(), {"current": 1})
+    bench.cycle(progress=[outside])
+    bench.finish(claim)
+    bench.cycle(progress=[outside._replace(changes={"current": 9})])
+
+    assert bench.row()["current"] == 1
+
+
+def test_a_start_is_stored_once_and_for_the_current_fence_only(bench: Bench) -> None:
+    bench.add()
+    claim = bench.claim_one()
+    bench.cycle(started=[Started(claim.key, claim.fence - 1, 41)])
+    unfenced = bench.row()["started_at"]
+    bench.cycle(started=[Started(claim.key, claim.fence, 42)])
+    bench.cycle(started=[Started(claim.key, claim.fence, 43)])
+
+    assert unfenced is None
+    assert bench.row()["started_at"] == 42
+
+
+# --- T4, T5, T6, T9, T10: the ends of an attempt ----------------------------------------------------
+
+
+@pytest.mark.parametrize("name", OUTCOMES)
+def test_an_attempt_ends_as_its_outcome_says(bench: Bench, name: str) -> None:
+    outcome, state = OUTCOMES[name]
+    bench.add()
+
+    assert bench.finish(bench.claim_one(), outcome)
+    assert bench.state() is state
+
+
+@pytest.mark.parametrize("name", OUTCOMES)
+def test_a_stale_fence_ends_nothing(bench: Bench, name: str) -> None:
+    bench.add()
+    claim = bench.claim_one()
+    before = bench.row()
+    harvest = bench.cycle(finishes=[bench.end(claim._replace(fence=9), OUTCOMES[name][0])])
+
+    assert harvest.lost == [(claim.key, 9)]
+    assert bench.row() == before
+
+
+@pytest.mark.parametrize("name", OUTCOMES)
+@pytest.mark.parametrize("first", OUTCOMES)
+def test_an_attempt_ends_only_once(bench: Bench, first: str, name: str) -> None:
+    bench.add()
+    claim = bench.claim_one()
+    bench.finish(claim, OUTCOMES[first][0])
+    before = bench.row()
+    bench.clock.advance(1)
+    bench.finish(claim, OUTCOMES[name][0])
+
+    assert bench.row() == before
+
+
+def test_a_success_keeps_its_result_and_its_times(bench: Bench) -> None:
+    bench.add()
+    claim = bench.claim_one()
+    bench.cycle(finishes=[bench.end(claim)._replace(started=40, ended=42)])
+    row = bench.row()
+
+    assert (row["result"], row["started_at"], row["finished_at"], row["worker"]) == ('"done"', 40, 42, None)
+
+
+def test_a_retry_waits_for_its_time_and_is_the_next_attempt(bench: Bench) -> None:
+    bench.add()
+    bench.finish(bench.claim_one(), retry_after(5))
+    early = bench.claim()
+    bench.clock.advance(5)
+    claim = bench.claim_one()
+
+    assert early == []
+    assert (claim.attempt, claim.fence) == (2, 2)
+
+
+def test_a_success_leaves_no_error_of_the_tries_before(bench: Bench) -> None:
+    bench.add()
+    bench.finish(bench.claim_one(), retry_after())
+    failed = bench.row()["error"]
+    bench.finish(bench.claim_one())
+
+    assert (failed, bench.row()["error"]) == ("bad", None)
+
+
+def test_a_failure_keeps_its_error_and_the_result_given_along(bench: Bench) -> None:
+    bench.add()
+    bench.finish(bench.claim_one(), Failed(Failure("ValueError", "bad", "line 1"), '{"a": 1}'))
+    row = bench.row()
+
+    assert (row["error_type"], row["error"], row["traceback"], row["result"]) == (
+        "ValueError",
+        "bad",
+        "line 1",
+        '{"a": 1}',
+    )
+
+
+def test_a_claim_given_back_does_not_count_and_keeps_its_place(bench: Bench) -> None:
+    bench.add(2)
+    first, _ = bench.claim(2)
+    bench.clock.advance(1)
+    bench.add()
+    bench.finish(first, Interrupted())
+    again = bench.claim_one()
+
+    assert (again.id, again.attempt, again.fence) == (1, 1, 2)
+
+
+def test_a_retry_given_back_is_retrying_again(bench: Bench) -> None:
+    bench.add()
+    bench.finish(bench.claim_one(), retry_after())
+    bench.finish(bench.claim_one(), Interrupted())
+
+    assert bench.state() is JobState.RETRYING
+    assert bench.row()["attempt"] == 1
+
+
+# --- T8 --------------------------------------------------------------------------------------------
+
+
+def test_a_waiting_job_can_be_cancelled(bench: Bench) -> None:
+    bench.add(size=5)
+    bench.errand(lambda cycle: cycle.cancel("mail", 1))
+
+    assert bench.state() is JobState.CANCELLED
+    assert bench.claim() == []
+    assert bench.waiting() == 0
+
+
+def test_a_future_job_can_be_cancelled(bench: Bench) -> None:
+    bench.add(run_at=bench.clock.now() + SECOND)
+    bench.errand(lambda cycle: cycle.cancel("mail", 1))
+    bench.clock.advance(2)
+
+    assert bench.claim() == []
+
+
+def test_a_retrying_job_can_be_cancelled(bench: Bench) -> None:
+    bench.add()
+    bench.finish(bench.claim_one(), retry_after(5))
+    bench.errand(lambda cycle: cycle.cancel("mail", 1))
+
+    assert bench.state() is JobState.CANCELLED
+    assert bench.row()["attempt"] == 1
+
+
+def test_a_claim_that_was_not_started_can_be_cancelled_and_is_then_lost(bench: Bench) -> None:
+    bench.add(size=5)
+    claim = bench.claim_one()
+    bench.errand(lambda cycle: cycle.cancel("mail", 1))
+
+    assert bench.state() is JobState.CANCELLED
+    assert bench.row()["attempt"] == 0
+    assert not bench.finish(claim)
+
+
+def test_a_running_job_cannot_be_cancelled_yet(bench: Bench) -> None:
+    bench.add()
+    claim = bench.claim_one()
+    bench.cycle(started=[Started(claim.key, claim.fence, bench.clock.now())])
+
+    with pytest.raises(WrongState, match="is running"):
+        bench.errand(lambda cycle: cycle.cancel("mail", 1))
+    assert bench.finish(claim)
+
+
+def test_what_has_ended_cannot_be_cancelled(bench: Bench) -> None:
+    bench.add()
+    bench.finish(bench.claim_one())
+
+    with pytest.raises(AlreadyFinished, match="SUCCESS"):
+        bench.errand(lambda cycle: cycle.cancel("mail", 1))
+
+
+def test_a_job_that_is_not_there_can_be_neither_cancelled_nor_retried(bench: Bench) -> None:
+    with pytest.raises(JobNotFound, match=r"mail\.9"):
+        bench.errand(lambda cycle: cycle.cancel("mail", 9))
+    with pytest.raises(JobNotFound, match=r"mail\.9"):
+        bench.errand(lambda cycle: cycle.retry("mail", 9))
+
+
+# --- T11 -------------------------------------------------------------------------------------------
+
+
+def test_a_failure_goes_round_again_as_a_new_generation(bench: Bench) -> None:
+    bench.add()
+    claim = bench.claim_one()
+    bench.cycle(progress=[Progress(claim.key, claim.fence, 42, {"current": 1, "message": "half"})])
+    bench.finish(claim, FAILED)
+    bench.errand(lambda cycle: cycle.retry("mail", 1))
+    row = bench.row()
+    again = bench.claim_one()
+
+    assert (row["state"], row["generation"], row["attempt"], row["current"], row["error"]) == (0, 1, 0, None, None)
+    assert (again.generation, again.attempt, again.fence) == (1, 1, 2)
+
+
+def test_a_cancelled_job_can_be_retried(bench: Bench) -> None:
+    bench.add(size=1)
+    bench.errand(lambda cycle: cycle.cancel("mail", 1))
+    bench.errand(lambda cycle: cycle.retry("mail", 1))
+
+    assert bench.claim_one().generation == 1
+    assert bench.waiting() == 0
+
+
+def test_a_failure_can_be_given_up(bench: Bench) -> None:
+    bench.add()
+    bench.finish(bench.claim_one(), FAILED)
+    bench.errand(lambda cycle: cycle.cancel("mail", 1))
+
+    assert bench.state() is JobState.CANCELLED
+    assert bench.row()["generation"] == 1
+
+
+@pytest.mark.parametrize("outcome", [DONE, Ignored("no need")])
+def test_neither_success_nor_ignored_goes_round_again(bench: Bench, outcome: Outcome) -> None:
+    bench.add()
+    bench.finish(bench.claim_one(), outcome)
+
+    with pytest.raises(WrongState):
+        bench.errand(lambda cycle: cycle.retry("mail", 1))
+
+
+def test_a_job_that_has_not_ended_cannot_be_retried(bench: Bench) -> None:
+    bench.add()
+
+    with pytest.raises(WrongState, match="WAITING"):
+        bench.errand(lambda cycle: cycle.retry("mail", 1))
+
+
+def test_an_attempt_of_an_earlier_generation_ends_nothing(bench: Bench) -> None:
+    bench.add()
+    stale = bench.claim_one()
+    bench.finish(stale, FAILED)
+    bench.errand(lambda cycle: cycle.retry("mail", 1))
+    bench.claim_one()
+
+    assert not bench.finish(stale)
+    assert bench.state() is JobState.RUNNING
+
+
+# --- the trigger of the tests itself -----------------------------------------------------------------
+
+FORBIDDEN = {
+    "success without a claim": "UPDATE yaotask_jobs SET state = 2",
+    "a fence that goes back": "UPDATE yaotask_jobs SET fence = -1",
+    "another generation": "UPDATE yaotask_jobs SET generation = 1",
+    "an attempt without a claim": "UPDATE yaotask_jobs SET attempt = 1",
+    "a claim without a new fence": "UPDATE yaotask_jobs SET state = 1, attempt = 1, worker = 1",
+    "a job that vanishes": "DELETE FROM yaotask_jobs",
+}
+
+
+@pytest.mark.parametrize("name", FORBIDDEN)
+def test_every_other_change_is_refused(bench: Bench, name: str) -> None:
+    bench.add()
+
+    with pytest.raises(IntegrityError):
+        bench.write(FORBIDDEN[name])
+
+
+ENDED_ANEW = [
+    "UPDATE yaotask_jobs SET result = '1'",
+    "UPDATE yaotask_jobs SET finished_at = 1",
+    "UPDATE yaotask_jobs SET state = 3",
+    "UPDATE yaotask_jobs SET state = 0, attempt = 0",
+]
+
+
+@pytest.mark.parametrize("change", ENDED_ANEW)
+def test_what_has_ended_never_changes(bench: Bench, change: str) -> None:
+    bench.add()
+    bench.finish(bench.claim_one())
+
+    with pytest.raises(IntegrityError):
+        bench.write(change)
+
+
+def test_an_event_mask_changes_no_transition(bench: Bench) -> None:
+    bench.add(events=EVERY_EVENT & ~2)
+
+    assert bench.finish(bench.claim_one())

@@ -1,0 +1,319 @@
+"""A handler's own transaction: it commits with the end of the attempt, or not at all."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+from sqlalchemy import create_engine, event, text
+from sqlalchemy.engine import Connection
+from sqlalchemy.orm import Session
+from store_support import FAILED, Bench, an_add, in_thread
+
+from yaotask.errors import StorageBusy, TransactionError, TransactionTooLong
+from yaotask.jobs import Claim, JobState
+from yaotask.store.transactions import Transaction
+
+pytest_plugins = ["store_fixtures"]
+
+# Runs until it is interrupted, inside SQLite.
+ENDLESS = text("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n")
+INSERT = text("INSERT INTO ledger VALUES (1)")
+
+
+@pytest.fixture
+def claim(bench: Bench) -> Claim:
+    bench.write("CREATE TABLE ledger (amount INTEGER)")
+    bench.add()
+    return bench.claim_one()
+
+
+@pytest.fixture
+def transaction(bench: Bench, claim: Claim) -> Iterator[Transaction]:
+    transaction = bench.store.transaction()
+    yield transaction
+    transaction.rollback()
+
+
+def ledger(bench: Bench) -> int:
+    return int(bench.value("SELECT count(*) FROM ledger"))
+
+
+def test_effects_and_end_are_stored_together(bench: Bench, claim: Claim, transaction: Transaction) -> None:
+    transaction.connection.execute(INSERT)
+    before = ledger(bench), bench.state()
+    won = transaction.finish(bench.end(claim), {"current": 7})
+
+    assert won
+    assert before == (0, JobState.RUNNING)
+    assert (ledger(bench), bench.state(), bench.row()["current"]) == (1, JobState.SUCCESS, 7)
+
+
+def test_a_failed_try_may_end_in_it_too(bench: Bench, claim: Claim, transaction: Transaction) -> None:
+    transaction.finish(bench.end(claim, FAILED))
+
+    assert bench.state() is JobState.FAILURE
+    assert bench.value("SELECT worker FROM yaotask_attempts") == 1
+
+
+def test_a_lost_claim_stores_nothing(bench: Bench, claim: Claim, transaction: Transaction) -> None:
+    transaction.connection.execute(INSERT)
+    stale = claim._replace(fence=claim.fence - 1)
+
+    assert not transaction.finish(bench.end(stale), {"current": 7})
+    assert (ledger(bench), bench.state(), bench.row()["current"]) == (0, JobState.RUNNING, None)
+
+
+def test_a_lost_claim_is_seen_without_progress_as_well(bench: Bench, claim: Claim, transaction: Transaction) -> None:
+    transaction.connection.execute(INSERT)
+
+    assert not transaction.finish(bench.end(claim._replace(fence=9)))
+    assert ledger(bench) == 0
+
+
+def test_rollback_undoes_everything_and_may_be_repeated(bench: Bench, transaction: Transaction) -> None:
+    transaction.connection.execute(INSERT)
+    transaction.rollback()
+    transaction.rollback()
+
+    assert ledger(bench) == 0
+    assert bench.state() is JobState.RUNNING
+    assert not transaction.expired
+
+
+def test_after_the_end_the_connection_does_nothing(bench: Bench, claim: Claim, transaction: Transaction) -> None:
+    transaction.finish(bench.end(claim))
+
+    with pytest.raises(TransactionError, match="has ended"):
+        transaction.connection.execute(INSERT)
+    assert ledger(bench) == 0
+
+
+ENDINGS: dict[str, Callable[[Connection], object]] = {
+    "commit": lambda connection: connection.commit(),
+    "begin": lambda connection: connection.begin(),
+    "transaction": lambda connection: connection.get_transaction().commit(),  # type: ignore[union-attr]
+    "text": lambda connection: connection.execute(text("COMMIT")),
+    "end": lambda connection: connection.exec_driver_sql("END"),
+    "raw": lambda connection: connection.connection.commit(),
+    "cursor": lambda connection: connection.connection.cursor().execute("commit"),
+    "script": lambda connection: connection.connection.cursor().executescript("SELECT 1"),
+}
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+def test_a_handler_cannot_commit(bench: Bench, transaction: Transaction, name: str) -> None:
+    transaction.connection.execute(INSERT)
+
+    with pytest.raises(TransactionError, match="return to commit"):
+        ENDINGS[name](transaction.connection)
+    transaction.rollback()
+    assert ledger(bench) == 0
+
+
+def test_a_refused_commit_does_not_spoil_the_attempt(bench: Bench, claim: Claim, transaction: Transaction) -> None:
+    transaction.connection.execute(INSERT)
+    with pytest.raises(TransactionError):
+        transaction.connection.commit()
+    transaction.connection.execute(INSERT)
+
+    assert transaction.finish(bench.end(claim))
+    assert ledger(bench) == 2
+
+
+ROLLBACKS: dict[str, Callable[[Connection], object]] = {
+    "rollback": lambda connection: connection.rollback(),
+    "transaction": lambda connection: connection.get_transaction().rollback(),  # type: ignore[union-attr]
+    "text": lambda connection: connection.execute(text("ROLLBACK")),
+    "raw": lambda connection: connection.connection.rollback(),
+}
+
+
+@pytest.mark.parametrize("name", ROLLBACKS)
+def test_what_a_handler_wanted_undone_is_never_stored(
+    bench: Bench, claim: Claim, transaction: Transaction, name: str
+) -> None:
+    transaction.connection.execute(INSERT)
+    with pytest.raises(TransactionError, match="raise an exception"):
+        ROLLBACKS[name](transaction.connection)
+
+    with pytest.raises(TransactionError, match="asked for a rollback"):
+        transaction.finish(bench.end(claim))
+    assert (ledger(bench), bench.state()) == (0, JobState.RUNNING)
+
+
+def test_close_is_left_to_the_job(bench: Bench, claim: Claim, transaction: Transaction) -> None:
+    with transaction.connection as connection:
+        connection.execute(INSERT)
+    transaction.connection.close()
+
+    assert transaction.finish(bench.end(claim))
+    assert ledger(bench) == 1
+
+
+def test_savepoints_are_the_handlers_own(bench: Bench, claim: Claim, transaction: Transaction) -> None:
+    transaction.connection.execute(INSERT)
+    with transaction.connection.begin_nested() as savepoint:
+        transaction.connection.execute(INSERT)
+        savepoint.rollback()
+
+    assert transaction.finish(bench.end(claim))
+    assert ledger(bench) == 1
+
+
+def test_a_session_joins_it(bench: Bench, claim: Claim, transaction: Transaction) -> None:
+    with Session(transaction.connection) as session:
+        session.execute(INSERT)
+        session.commit()
+
+    assert ledger(bench) == 0
+    assert transaction.finish(bench.end(claim))
+    assert ledger(bench) == 1
+
+
+def test_jobs_are_added_in_it(bench: Bench, claim: Claim, transaction: Transaction) -> None:
+    with bench.store.borrow(transaction.connection) as cycle:
+        added = cycle.add(an_add(2, size=10))
+    before = bench.value("SELECT count(*) FROM yaotask_jobs")
+    transaction.finish(bench.end(claim))
+
+    assert (added, before) == ([2, 3], 1)
+    assert [claim.id for claim in bench.claim()] == [2, 3]
+
+
+def test_a_broken_rule_of_the_tables_refuses_the_commit(bench: Bench, claim: Claim) -> None:
+    bench.write("CREATE TABLE child (parent REFERENCES yaotask_jobs (key) DEFERRABLE INITIALLY DEFERRED)")
+    engine = bench.store._guarded
+    event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA foreign_keys = ON"))
+    transaction = bench.store.transaction()
+    transaction.connection.exec_driver_sql("INSERT INTO child VALUES (99)")
+
+    with pytest.raises(TransactionError, match="FOREIGN KEY"):
+        transaction.finish(bench.end(claim))
+    assert bench.state() is JobState.RUNNING
+    assert bench.add_one() == 2
+
+
+# --- the cap ---------------------------------------------------------------------------------------
+
+
+def test_expiry_gives_the_write_lock_back_while_the_handler_computes(bench: Bench, transaction: Transaction) -> None:
+    transaction.connection.execute(INSERT)
+    in_thread(transaction.expire)
+
+    assert transaction.expired
+    assert bench.add(1) == [2]
+    assert ledger(bench) == 0
+
+
+def test_expiry_interrupts_a_statement(bench: Bench, transaction: Transaction) -> None:
+    timer = threading.Timer(0.05, transaction.expire)
+    timer.start()
+
+    with pytest.raises(TransactionTooLong):
+        transaction.connection.execute(ENDLESS)
+    timer.join()
+    assert transaction.expired
+    assert bench.add(1) == [2]
+
+
+def test_expiry_does_not_wait_for_rows_that_were_not_fetched(bench: Bench, transaction: Transaction) -> None:
+    numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 100000) SELECT i FROM n"
+    transaction.connection.execute(INSERT)
+    rows = transaction.connection.exec_driver_sql(numbers)
+    rows.fetchone()
+    in_thread(transaction.expire)
+
+    with pytest.raises(TransactionTooLong):
+        rows.fetchall()
+    assert bench.add(1) == [2]
+
+
+LATE: dict[str, Callable[[Connection], object]] = {
+    "execute": lambda connection: connection.execute(INSERT),
+    "many": lambda connection: connection.execute(text("INSERT INTO ledger VALUES (:a)"), [{"a": 1}, {"a": 2}]),
+    "raw": lambda connection: connection.connection.cursor().execute("INSERT INTO ledger VALUES (1)"),
+    "savepoint": lambda connection: connection.begin_nested(),
+}
+
+
+@pytest.mark.parametrize("name", LATE)
+def test_nothing_runs_after_expiry(bench: Bench, transaction: Transaction, name: str) -> None:
+    transaction.connection.execute(INSERT)
+    in_thread(transaction.expire)
+
+    with pytest.raises(TransactionTooLong):
+        LATE[name](transaction.connection)
+    assert ledger(bench) == 0
+
+
+def test_a_cursor_from_before_does_nothing_after_expiry(bench: Bench, transaction: Transaction) -> None:
+    cursor = transaction.connection.connection.cursor()
+    cursor.execute("INSERT INTO ledger VALUES (1)")
+    in_thread(transaction.expire)
+
+    with pytest.raises(TransactionTooLong):
+        cursor.execute("INSERT INTO ledger VALUES (1)")
+    assert ledger(bench) == 0
+
+
+def test_an_expired_attempt_cannot_finish(bench: Bench, claim: Claim, transaction: Transaction) -> None:
+    in_thread(transaction.expire)
+
+    with pytest.raises(TransactionTooLong):
+        transaction.finish(bench.end(claim))
+    assert bench.state() is JobState.RUNNING
+
+
+def test_expiry_after_the_end_changes_nothing(bench: Bench, claim: Claim, transaction: Transaction) -> None:
+    transaction.connection.execute(INSERT)
+    transaction.finish(bench.end(claim))
+    in_thread(transaction.expire)
+
+    assert not transaction.expired
+    assert ledger(bench) == 1
+
+
+def test_many_races_between_expiry_and_the_handler_end_in_one_of_two_ways(bench: Bench, claim: Claim) -> None:
+    for wait in range(30):
+        transaction = bench.store.transaction()
+        timer = threading.Timer(wait * 0.000_05, transaction.expire)
+        timer.start()
+        stored = ledger(bench)
+        try:
+            for _ in range(20):
+                transaction.connection.execute(INSERT)
+            transaction.finish(bench.end(claim._replace(fence=9)))
+        except TransactionTooLong:
+            pass  # this time the timer was first
+        timer.join()
+
+        assert ledger(bench) == stored == 0
+
+
+# --- the lock --------------------------------------------------------------------------------------
+
+
+def test_a_second_one_waits_and_then_is_refused(bench: Bench, transaction: Transaction) -> None:
+    with pytest.raises(StorageBusy):
+        bench.store.transaction(patience=0.05)
+
+
+def test_others_can_read_meanwhile(bench: Bench, transaction: Transaction) -> None:
+    transaction.connection.execute(INSERT)
+
+    assert ledger(bench) == 0
+
+
+def test_it_begins_when_the_other_writer_is_done(bench: Bench, claim: Claim) -> None:
+    engine = create_engine(f"sqlite:///{bench.store.dialect.path}")  # type: ignore[attr-defined]
+    with engine.connect() as other:
+        other.exec_driver_sql("BEGIN IMMEDIATE")
+        with pytest.raises(StorageBusy):
+            bench.store.transaction(patience=0.01)
+        other.rollback()
+    engine.dispose()
+    transaction = bench.store.transaction()
+
+    assert transaction.finish(bench.end(claim))

@@ -1,0 +1,94 @@
+"""A file lock that a worker holds for life: whoever finds it free knows that the worker died."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(slots=True)
+class Lock:
+    """A lock file that this process holds until it ends, however it ends."""
+
+    path: Path
+    handle: int
+
+    @classmethod
+    def take(cls, folder: Path, incarnation: str) -> Lock:
+        """Make and hold the lock of a new incarnation."""
+        folder.mkdir(mode=0o700, exist_ok=True)
+        path = folder / f"{incarnation}.lock"
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return cls(path, handle)
+
+    def release(self) -> None:
+        """Let go: for an ordered end, after everything was handed back."""
+        self.path.unlink(missing_ok=True)
+        os.close(self.handle)
+
+    def row(self) -> dict[str, Any]:
+        """How others find this lock again, and can tell it from one of the same name."""
+        status = os.fstat(self.handle)
+        return {
+            "lock_path": str(self.path.resolve()),
+            "lock_device": status.st_dev,
+            "lock_inode": status.st_ino,
+            "boot_id": boot_id(),
+        }
+
+
+def boot_id() -> str | None:
+    """Which start of this machine we are in, where the system tells."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return None
+
+
+def is_dead(worker: Any) -> bool:
+    """Whether a row of the workers table belongs to a process that has certainly ended.
+
+    Only what can be proved counts: the same machine, and either another start of it, or the very
+    lock file, free. A lock that is gone proves nothing by itself unless its process is gone too.
+    """
+    if worker.host != socket.gethostname() or worker.lock_path is None:
+        return False
+    if worker.boot_id != boot_id():
+        return True
+    try:
+        handle = os.open(worker.lock_path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        # Where even its folder is not to be seen, we may not see its process either.
+        return Path(worker.lock_path).parent.is_dir() and not _process_exists(worker.pid)
+    except OSError:
+        return False
+    try:
+        status = os.fstat(handle)
+        if (status.st_dev, status.st_ino) != (worker.lock_device, worker.lock_inode):
+            return not _process_exists(worker.pid)
+        return _is_free(handle)
+    finally:
+        os.close(handle)
+
+
+def _is_free(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _process_exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
