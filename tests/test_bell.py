@@ -74,6 +74,7 @@ async def test_many_calls_wake_the_loop_once() -> None:
 
 async def test_a_call_made_by_a_call_comes_in_a_later_turn() -> None:
     bell, done = Bell(), anyio.Event()
+    caller = Caller(bell)
     made: list[str] = []
 
     def first() -> None:
@@ -86,6 +87,7 @@ async def test_a_call_made_by_a_call_comes_in_a_later_turn() -> None:
     await done.wait()
 
     assert made == ["first", "second", "third"]
+    assert caller.times == 2
 
 
 async def test_a_loop_has_one_bell() -> None:

@@ -130,6 +130,7 @@ def test_other_values_are_read_beside_one_at_fault() -> None:
 def test_nesting_is_bounded() -> None:
     assert value_of("[" * DEPTH + "]" * DEPTH)
     assert problems_of('{"a":' * 50_000) == ["mail.yao:1:161: nested more than 32 deep"]
+    assert problems_of("[" * 50_000) == ["mail.yao:1:33: nested more than 32 deep"]
 
 
 def test_the_line_of_a_problem_is_shown() -> None:

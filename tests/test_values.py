@@ -40,6 +40,9 @@ def codec(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
+RULES = Rules(DEPTH, NODES)
+
+
 def encode(value: Any, limit: int = 1_000_000, **more: Any) -> str:
     return values.encode_argument(value, limit=limit, setting="limits.args_bytes", **more)
 
@@ -126,6 +129,19 @@ def test_values_are_taken_up_to_their_number() -> None:
 
 def test_bytes_are_counted_up_to_the_limit() -> None:
     assert encode("é" * 4, limit=10) == '"éééé"'
+
+
+def test_what_the_careful_check_copies_has_exact_types() -> None:
+    copy = checked([Name("x"), Count(3), Ratio(0.5), Row(), OrderedDict(a=Level.HIGH)], InvalidPayload, "$", RULES)
+
+    assert [type(item) for item in copy] == [str, int, float, list, dict]
+    assert type(copy[4]["a"]) is int
+
+
+def test_values_of_our_own_are_written_as_they_are() -> None:
+    assert values.dumps({"at": Point(1, 2.5), "发": None}) == '{"at":[1,2.5],"发":null}'
+    with pytest.raises(TypeError):
+        values.dumps({"a": object()})
 
 
 # --- what is refused ---------------------------------------------------------------------------------
@@ -218,6 +234,14 @@ def test_deep_dicts_are_refused_like_lists() -> None:
     assert refusal(value).path == "$" + ".a" * DEPTH
 
 
+def test_an_empty_dict_is_a_level_too() -> None:
+    value: Any = {}
+    for _ in range(DEPTH):
+        value = [value]
+
+    assert refusal(value).path == "$" + "[0]" * DEPTH
+
+
 def test_cycles_are_refused() -> None:
     ring: list[Any] = []
     ring.append(ring)
@@ -238,6 +262,13 @@ def test_cycles_that_double_at_every_turn_end_at_the_number_of_values() -> None:
 @pytest.mark.parametrize("value", [[0] * NODES, [[0] * 100] * 100, dict.fromkeys(map(str, range(NODES)))])
 def test_too_many_values_are_refused_however_they_are_shared(value: Any) -> None:
     assert "makes it more than 10,000 values in all" in str(refusal(value))
+
+
+def test_too_many_values_are_refused_before_they_are_looked_at() -> None:
+    error = refusal({"a": [object()] * NODES})
+
+    assert error.path == "$.a"
+    assert "makes it more than 10,000 values" in str(error)
 
 
 def test_too_many_bytes_are_refused_with_the_setting_that_says_so() -> None:
@@ -415,7 +446,7 @@ def test_what_json_can_hold_is_taken_and_reads_back_equal(value: Any) -> None:
 @given(GOOD)
 def test_the_careful_check_finds_no_fault_where_the_fast_one_finds_none(value: Any) -> None:
     assert is_plain(value, DEPTH, NODES)
-    assert repr(checked(value, InvalidPayload, "$", Rules(DEPTH, NODES))) == repr(stored(value))
+    assert repr(checked(value, InvalidPayload, "$", RULES)) == repr(stored(value))
 
 
 @given(ANY)
