@@ -19,7 +19,7 @@ _NUMBER = r"[0-9]{1,10}(?:\.[0-9]{1,6})?"
 
 # JSON Schema shows this one to editors, so it keeps to what JavaScript understands too. The last
 # look-ahead is there because `$` alone would let a trailing newline through.
-PATTERN = rf"^(?=.)(?:{_NUMBER}d)?(?:{_NUMBER}h)?(?:{_NUMBER}m(?!s))?(?:{_NUMBER}s)?(?:{_NUMBER}ms)?(?!\n)$"
+PATTERN = rf"^(?=.)(?:{_NUMBER}d)?(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?(?:{_NUMBER}ms)?(?!\n)$"
 
 _MILLISECONDS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
 _WORDS = {"ms": "milliseconds", "s": "seconds"}
