@@ -135,13 +135,18 @@ class SqlCycle(Work):
         return claims
 
     def claim_deliveries(self, tasks: Sequence[str], most: int, worker: int) -> None:
-        """Give `worker` events to deliver, at most one of each job."""
-        found = self.execute(self.dialect.select_deliveries, now=self.now, tasks=dumps(list(tasks)), most=most).scalar()
-        deliveries = [Delivery(*row) for row in loads(found or "[]")]
+        """Give `worker` events to deliver, at most one of each job, from all tasks in turn, the oldest first."""
+        found = [row for task in tasks for row in self._find_deliveries(task, most)]
+        deliveries = [Delivery(*row) for _, _, *row in sorted(found)[:most]]
         if deliveries:
             seqs = rows.texts([str(delivery.seq) for delivery in deliveries])
             self.expect(len(deliveries), self.dialect.take_deliveries, worker=worker, seqs=seqs)
         self.harvest.deliveries = deliveries
+
+    def _find_deliveries(self, task: str, most: int) -> list[list[Any]]:
+        """Events of a task that can be delivered, each after its turn and its time."""
+        found = self.execute(self.dialect.select_deliveries, now=self.now, task=task, most=most).scalar()
+        return [[turn, *row] for turn, row in enumerate(loads(found or "[]"))]
 
     # --- adds and errands -------------------------------------------------------------------------
 

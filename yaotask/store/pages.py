@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, Select, func, literal_column, or_, select, text, tuple_
+from sqlalchemy import Column, ColumnElement, Select, Text, func, or_, select, text, tuple_
 from sqlalchemy.engine import Connection
 
 from yaotask.jobs import JobState
@@ -106,7 +106,7 @@ def count(connection: Connection, wanted: Filter) -> int:
     return sum(connection.execute(query).scalar_one() for query in queries)
 
 
-def _order(wanted: Filter) -> list[ColumnElement[Any]]:
+def _order(wanted: Filter) -> list[Column[Any]]:
     if wanted.by_time:
         return [jobs.c.created_at, jobs.c.key]
     return [jobs.c.id if wanted.task is not None else jobs.c.key]
@@ -114,13 +114,13 @@ def _order(wanted: Filter) -> list[ColumnElement[Any]]:
 
 def _query(wanted: Filter, part: Part) -> Select[Any]:
     in_index = part.way is Way.WALK or (part.way is Way.UNSUCCESSFUL and wanted.task is not None and not wanted.by_time)
-    order = [column if in_index else _aside(column) for column in _order(wanted)]
+    order: list[ColumnElement[Any]] = [column if in_index else _aside(column) for column in _order(wanted)]
     return select(jobs).where(*_conditions(wanted, part)).order_by(*(column.desc() for column in order))
 
 
-def _aside(column: ColumnElement[Any]) -> ColumnElement[Any]:
+def _aside(column: Column[Any]) -> ColumnElement[Any]:
     """The column's value, written so that the planner takes no index for it."""
-    return literal_column(f"+yaotask_jobs.{column.name}")
+    return column.concat("") if isinstance(column.type, Text) else column + 0
 
 
 def _conditions(wanted: Filter, part: Part) -> list[ColumnElement[bool]]:

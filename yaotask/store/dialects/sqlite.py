@@ -127,11 +127,11 @@ WHERE key IN (
     ORDER BY due_at LIMIT :most)
 """
 
+# Of one task, so that the index has them in just this order.
 _SELECT_DELIVERIES = """
-SELECT json_group_array(json_array(seq, job, task, id, kind, tries, json(data))) FROM (
+SELECT json_group_array(json_array(next_at, seq, job, task, id, kind, tries, json(data))) FROM (
     SELECT event.* FROM yaotask_events AS event
-    WHERE event.state = 0 AND event.worker IS NULL AND event.next_at <= :now
-        AND event.task IN (SELECT value FROM json_each(:tasks))
+    WHERE event.task = :task AND event.state = 0 AND event.worker IS NULL AND event.next_at <= :now
         -- an event waits for the earlier ones of its job
         AND NOT EXISTS (
             SELECT 1 FROM yaotask_events AS earlier
