@@ -143,7 +143,8 @@ def _create(place: Place, connection: Connection, known: str | None, chance: Cha
 
 
 def _check(place: Place, connection: Connection, known: str | None, upgrade: bool) -> None:
-    found = migrations.store_id(connection)
+    columns = {column["name"] for column in inspect(connection).get_columns("yaotask_meta")}
+    found = migrations.store_id(connection) if {"name", "value"} <= columns else None
     if found is None:
         raise StorageUnavailable(f"{place.database} has a table yaotask_meta that is not ours: choose another database")
     if known and known != found:
@@ -162,6 +163,7 @@ def _check(place: Place, connection: Connection, known: str | None, upgrade: boo
         migrations.upgrade(connection)
         connection.exec_driver_sql("COMMIT")
     if not known:
+        _touch_private(place.marker)
         place.marker.write_text(found + "\n")
 
 

@@ -1,0 +1,176 @@
+"""What the database cannot do is said in our words, and nothing of it was stored."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+from store_support import FAILED, Bench, an_add, answer
+
+from yaotask.errors import OutcomeUnknown, StorageBusy, StorageError, StorageFull, StorageUnavailable
+from yaotask.jobs import Failed, JobState
+from yaotask.store.dialects.sqlite import explain
+from yaotask.store.protocol import Mailbox
+
+pytest_plugins = ["store_fixtures"]
+
+MUCH = '["' + "x" * 100_000 + '"]'
+
+
+@contextmanager
+def held_by_another(bench: Bench, tmp_path: Path) -> Iterator[None]:
+    """Another process has the write lock."""
+    with closing(sqlite3.connect(tmp_path / ".yaotask" / "yaotask.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
+
+
+def test_a_busy_store_is_waited_for_and_then_said_to_be_busy(bench: Bench, tmp_path: Path) -> None:
+    bench.add()
+    bench.store.patience = 0.05
+    add = an_add()
+    with held_by_another(bench, tmp_path), pytest.raises(StorageBusy, match="try again"):
+        bench.cycle(adds=[add])
+
+    assert add.ticket.value is None
+    assert bench.value("SELECT count(*) FROM yaotask_jobs") == 1
+    assert bench.add() == [2]
+
+
+def test_a_store_that_is_busy_for_a_moment_is_no_error(bench: Bench, tmp_path: Path) -> None:
+    bench.add()
+    with held_by_another(bench, tmp_path):
+        waited: list[float] = []
+
+        def pause(seconds: float) -> None:
+            waited.append(seconds)
+            if len(waited) == 3:
+                raise TimeoutError  # by now it was asked for several times, a little apart
+
+        bench.clock.pause = pause  # type: ignore[method-assign]
+        with pytest.raises(TimeoutError):
+            bench.add()
+
+    assert all(0.000_2 <= seconds <= 0.002 for seconds in waited)
+
+
+def test_a_full_disk_is_said_to_be_full_and_is_used_again_when_there_is_room(bench: Bench) -> None:
+    bench.add()
+    limit_pages(bench, bench.value("PRAGMA page_count"))
+    add = an_add(args=MUCH)
+    with pytest.raises(StorageFull, match="make room"):
+        bench.cycle(adds=[add])
+    before = bench.value("SELECT count(*) FROM yaotask_jobs")
+    limit_pages(bench, 1_000_000)
+    bench.cycle(adds=[add])
+
+    assert before == 1
+    assert answer(add.ticket) == [3]  # an id that was given out stays given out
+
+
+def limit_pages(bench: Bench, pages: int) -> None:
+    bench.store._connected().exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+
+
+def test_a_full_disk_in_a_transaction_of_a_handler_stores_nothing(bench: Bench) -> None:
+    bench.add()
+    claim = bench.claim_one()
+    transaction = bench.store.transaction()
+    transaction.connection.exec_driver_sql(f"PRAGMA max_page_count = {bench.value('PRAGMA page_count')}")
+    finish = bench.end(claim)._replace(outcome=Failed(FAILED.failure, MUCH))
+
+    with pytest.raises(StorageFull):
+        transaction.finish(finish)
+    assert bench.state() is JobState.RUNNING
+    assert bench.add() == [2]
+
+
+def test_a_commit_that_fails_leaves_the_outcome_unknown_and_the_next_look_finds_it(bench: Bench) -> None:
+    bench.add()
+    claim = bench.claim_one()
+    finishes = [bench.end(claim)]
+    with commits_and_then_fails(bench), pytest.raises(OutcomeUnknown, match="may or may not"):
+        bench.cycle(finishes=finishes)
+    harvest = bench.cycle(finishes=finishes)
+
+    assert harvest.lost == []
+    assert bench.state() is JobState.SUCCESS
+    assert bench.value("SELECT sum(jobs) FROM yaotask_rollups") == 1
+
+
+def test_an_add_whose_commit_was_in_doubt_can_be_repeated_with_its_key(bench: Bench) -> None:
+    add = an_add(key="k", size=5)
+    with commits_and_then_fails(bench), pytest.raises(OutcomeUnknown):
+        bench.cycle(adds=[add])
+    bench.cycle(adds=[add])
+
+    assert answer(add.ticket) == [1]
+    assert bench.value("SELECT count(*) FROM yaotask_jobs") == 1
+
+
+@contextmanager
+def commits_and_then_fails(bench: Bench) -> Iterator[None]:
+    """The reply to the next commit but the reservation of ids is lost."""
+    writes = [0]
+
+    def after(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith(("\nINSERT INTO yaotask_jobs", "\nUPDATE yaotask_jobs")):
+            writes[0] += 1
+        if statement == "COMMIT" and writes[0]:
+            raise sqlite3.OperationalError("disk I/O error")
+
+    event.listen(bench.store._writers, "after_cursor_execute", after)
+    yield
+    event.remove(bench.store._writers, "after_cursor_execute", after)
+
+
+def test_an_error_of_a_reader_leaves_the_writer_alone(bench: Bench) -> None:
+    bench.add()
+    writer = bench.store._connected()
+    with pytest.raises(StorageUnavailable, match="no such table"), bench.store.reading() as connection:
+        connection.exec_driver_sql("SELECT * FROM nowhere")
+
+    assert bench.store._connected() is writer
+
+
+def test_a_store_can_be_used_again_after_it_was_closed(bench: Bench) -> None:
+    bench.add()
+    bench.store.close()
+    bench.store.close()
+
+    assert bench.add() == [2]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "advice"),
+    [
+        ("SQLITE_BUSY", StorageBusy, "try again"),
+        ("SQLITE_BUSY_SNAPSHOT", StorageBusy, "begin it again"),
+        ("SQLITE_LOCKED", StorageBusy, "try again"),
+        ("SQLITE_FULL", StorageFull, "make room"),
+        ("SQLITE_NOTADB", StorageUnavailable, "backup"),
+        ("SQLITE_CORRUPT_INDEX", StorageUnavailable, "backup"),
+        ("SQLITE_READONLY_DBMOVED", StorageUnavailable, "write access"),
+        ("SQLITE_CANTOPEN", StorageUnavailable, "folder"),
+        ("SQLITE_IOERR_FSYNC", StorageUnavailable, "disk I/O error"),
+    ],
+)
+def test_each_error_of_sqlite_has_its_advice(name: str, kind: type[StorageError], advice: str) -> None:
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorname = name
+
+    explained = explain(error, Path("jobs.db"))
+    assert type(explained) is kind
+    assert advice in str(explained)
+    assert "jobs.db" in str(explained)
+
+
+def test_an_empty_mailbox_changes_nothing(bench: Bench) -> None:
+    assert not Mailbox()
+    assert bench.cycle().claims == {}
