@@ -7,11 +7,11 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.to_thread
-from anyio.abc import TaskGroup
 
 from yaotask import context, invoke
 from yaotask.clock import Clock
@@ -21,6 +21,7 @@ from yaotask.jobs import Outcome, Succeeded
 from yaotask.runtime.attempt import Attempt
 from yaotask.runtime.deadlines import Deadlines
 from yaotask.runtime.execute import Policy, failure, retry_or_fail
+from yaotask.runtime.spawner import Spawner
 from yaotask.store.ledger import Ledger
 from yaotask.store.protocol import Finish, Progress
 from yaotask.store.sql import SqlStore
@@ -77,12 +78,12 @@ class JobDesk:
         self._clock = clock
         self._deadlines = deadlines
         self._hook_timeout = hook_timeout
-        self._group: TaskGroup | None = None
+        self._spawner: Spawner | None = None
         self._calls: dict[Job, Calls] = {}
 
-    def open(self, group: TaskGroup) -> None:
-        """Hooks of async handlers run in this group."""
-        self._group = group
+    def open(self, spawner: Spawner) -> None:
+        """Begin to work on the running loop."""
+        self._spawner = spawner
 
     # --- what handlers say -----------------------------------------------------------------------------
 
@@ -130,9 +131,9 @@ class JobDesk:
         calls = self._calls.get(job)
         if calls is not None:
             calls.waiting.append(progress)
-        elif self._group is not None:
+        elif self._spawner is not None:
             self._calls[job] = calls = Calls(deque([progress]), anyio.Event())
-            self._group.start_soon(self._call_in_order, hook, job, calls)
+            self._spawner.start(partial(self._call_in_order, hook, job, calls))
 
     async def _call_in_order(self, hook: Callable[..., Any], job: Job, calls: Calls) -> None:
         while calls.waiting:
@@ -207,8 +208,8 @@ class JobDesk:
     def expire(self, attempt: Attempt) -> None:
         """Roll back the transaction of an attempt, if it has one, although its handler goes on; called on the loop."""
         opened: OpenTransaction | None = attempt.job.open_transaction
-        if opened is not None and not opened.closed and self._group is not None:
-            self._group.start_soon(anyio.to_thread.run_sync, opened.transaction.expire)
+        if opened is not None and not opened.closed and self._spawner is not None:
+            self._spawner.start(partial(anyio.to_thread.run_sync, opened.transaction.expire))
 
 
 def _complain(job: Job, error: BaseException) -> None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextvars import Context
 from typing import Any
 
 import anyio
-from anyio.abc import TaskGroup
 
 from yaotask import invoke
 from yaotask.bell import Bell
@@ -18,6 +16,7 @@ from yaotask.definitions.model import Definition
 from yaotask.events import Delivery, EventKind
 from yaotask.jobs import Failure
 from yaotask.resolve import Resolver
+from yaotask.runtime.spawner import Spawner
 from yaotask.store.ledger import Ledger
 
 log = logging.getLogger(__name__)
@@ -54,19 +53,18 @@ class Courier:
         self._timeout = timeout
         self._attempts = attempts
         self._bell: Bell | None = None
-        self._group: TaskGroup | None = None
+        self._spawner: Spawner | None = None
         self._waiting: deque[Delivery] = deque()
         self._delivered: deque[Delivery] = deque()
         self._failed: deque[FailedDelivery] = deque()
         self._taken = 0
         self._settled = 0
         self._messengers = 0
-        self._start = Context()
         self._stopping = False
 
-    def open(self, group: TaskGroup, start: Context) -> None:
-        """Begin to deliver on the running loop; hooks are called in the context `start`."""
-        self._group, self._start, self._bell = group, start, Bell.of_this_loop()
+    def open(self, spawner: Spawner) -> None:
+        """Begin to deliver on the running loop."""
+        self._spawner, self._bell = spawner, Bell.of_this_loop()
 
     # --- the ledger's side --------------------------------------------------------------------------
 
@@ -100,9 +98,9 @@ class Courier:
         self._stopping = True
 
     def _send(self) -> None:
-        while self._messengers < min(MESSENGERS, len(self._waiting)) and self._group is not None:
+        while self._messengers < min(MESSENGERS, len(self._waiting)) and self._spawner is not None:
             self._messengers += 1
-            self._start.copy().run(self._group.start_soon, self._work)
+            self._spawner.start(self._work)
 
     async def _work(self) -> None:
         try:

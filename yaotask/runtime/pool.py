@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
-from anyio.abc import TaskGroup
-
 from yaotask.bell import Bell
 from yaotask.clock import Clock
 from yaotask.context import Job
@@ -21,6 +19,7 @@ from yaotask.runtime.attempt import Attempt
 from yaotask.runtime.execute import INTERRUPTED, Policy, timed_out
 from yaotask.runtime.pace import Pace
 from yaotask.runtime.slots import LoopSlot, ThreadSlot
+from yaotask.runtime.spawner import Spawner
 from yaotask.store.ledger import Ledger
 from yaotask.store.protocol import Finish
 
@@ -61,7 +60,7 @@ class Pool:
         self.waits_for_hooks = desk.hook is not None
         self._pace = Pace(clock, work.worker_nums)
         self._bell: Bell | None = None
-        self._group: TaskGroup | None = None
+        self._spawner: Spawner | None = None
         self._loop_slots: list[LoopSlot] = []
         self._thread_slots: list[ThreadSlot] = []
         self._waiting: deque[Claim] = deque()
@@ -70,10 +69,10 @@ class Pool:
         self._handed_back = 0
         self._stopping = False
 
-    def open(self, group: TaskGroup, context: Context) -> None:
+    def open(self, spawner: Spawner, context: Context) -> None:
         """Begin to work on the running loop."""
-        self._group, self.context, self._bell = group, context, Bell.of_this_loop()
-        self.desk.open(group)
+        self._spawner, self.context, self._bell = spawner, context, Bell.of_this_loop()
+        self.desk.open(spawner)
         self.deadlines.watch(self)
 
     # --- the ledger's side --------------------------------------------------------------------------
@@ -135,10 +134,10 @@ class Pool:
         while calls > 0 and self.idle:
             self.idle.popleft().call()
             calls -= 1
-        while calls > 0 and len(self._loop_slots) < self.work.worker_nums and self._group is not None:
+        while calls > 0 and len(self._loop_slots) < self.work.worker_nums and self._spawner is not None:
             slot = LoopSlot(self)
             self._loop_slots.append(slot)
-            self._group.start_soon(slot.run, name=f"yaotask {self.work.task}")
+            self._spawner.start(slot.run)
             calls -= 1
 
     def _staff_threads(self) -> None:

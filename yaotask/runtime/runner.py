@@ -23,6 +23,7 @@ from yaotask.runtime import reaper
 from yaotask.runtime.deadlines import Deadlines
 from yaotask.runtime.hooks import Courier
 from yaotask.runtime.pool import Pool
+from yaotask.runtime.spawner import Spawner
 from yaotask.store import presence, reads
 from yaotask.store.access import Access
 from yaotask.store.cycle import SqlCycle
@@ -107,9 +108,11 @@ class Runner:
         watch = reaper.Reaper(self._access, self._worker, self._losses)
         # Before the first claim: what a dead worker had comes first.
         await watch.reap()
-        self._courier.open(group, self._start)
+        spawner = Spawner()
+        self._courier.open(spawner)
         for pool in self._pools:
-            pool.open(group, self._start)
+            pool.open(spawner, self._start)
+        group.start_soon(spawner.run, group, self._start, name="yaotask spawner")
         group.start_soon(self._deadlines.run, name="yaotask deadlines")
         reaping = partial(every, clock=self._clock, chance=self._chance, what="look for dead workers")
         group.start_soon(reaping, reaper.EVERY, watch.reap, name="yaotask reaper")

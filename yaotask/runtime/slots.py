@@ -29,20 +29,19 @@ class LoopSlot:
         self.done = 0
         self.busy = 0
         self.attempt: Attempt | None = None
-        self._scope = anyio.CancelScope()
-        self._called = anyio.Event()
         self._ended = False
+        self._scope: anyio.CancelScope | None = None
+        self._called: anyio.Event | None = None
 
     async def run(self) -> None:
         """Until `end`. A scope is good for one cancellation; there is a new one after each."""
         while not self._ended:
-            with self._scope:
-                await self._work()
-            self._scope = anyio.CancelScope()
+            with anyio.CancelScope() as self._scope:
+                await self._work(self._scope)
 
-    async def _work(self) -> None:
+    async def _work(self, scope: anyio.CancelScope) -> None:
         turn = 0
-        while not (self._ended or self._scope.cancel_called):
+        while not (self._ended or scope.cancel_called):
             claim = self.pool.next_claim()
             if claim is None:
                 await self._rest()
@@ -60,12 +59,13 @@ class LoopSlot:
 
     def call(self) -> None:
         """There is work."""
-        self._called.set()
+        if self._called is not None:
+            self._called.set()
 
     def end(self) -> None:
         """Take no further job."""
         self._ended = True
-        self._called.set()
+        self.call()
 
     async def _run(self, claim: Claim) -> None:
         pool = self.pool
@@ -87,7 +87,8 @@ class LoopSlot:
         self.done += 1
 
     def _stop(self) -> None:
-        self._scope.cancel()
+        if self._scope is not None:
+            self._scope.cancel()
 
 
 class ThreadSlot:
