@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy.engine import Connection
-from store_support import TRIGGERS, URL, Bench, EvenChance, ManualClock
+from store_support import TRIGGERS, URL, Bench, EvenChance, ManualClock, an_add
 
+from yaotask.jobs import Claim
 from yaotask.store import migrations
-from yaotask.store.opening import open_store, place
+from yaotask.store.opening import Place, open_store, place
+from yaotask.store.protocol import Mailbox
 from yaotask.store.sql import SqlStore
+from yaotask.store.transactions import Transaction
 
 
 @pytest.fixture(autouse=True)
@@ -53,3 +56,44 @@ def open_bench(tmp_path: Path, clock: ManualClock) -> Iterator[Callable[[], Benc
 @pytest.fixture
 def bench(open_bench: Callable[[], Bench]) -> Bench:
     return open_bench()
+
+
+@pytest.fixture
+def claim(bench: Bench) -> Claim:
+    bench.write("CREATE TABLE ledger (amount INTEGER)")
+    bench.add()
+    return bench.claim_one()
+
+
+@pytest.fixture
+def transaction(bench: Bench, claim: Claim) -> Iterator[Transaction]:
+    transaction = bench.store.transaction()
+    yield transaction
+    transaction.rollback()
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Place:
+    return place(tmp_path, URL)
+
+
+@pytest.fixture
+def open_here(here: Place) -> Iterator[Callable[..., SqlStore]]:
+    opened: list[SqlStore] = []
+
+    def open_(*, upgrade: bool = False) -> SqlStore:
+        opened.append(open_store(here, ManualClock(), EvenChance(), upgrade=upgrade))
+        return opened[-1]
+
+    yield open_
+    for store in opened:
+        store.close()
+
+
+@pytest.fixture
+def used(here: Place, open_here: Callable[..., SqlStore]) -> Place:
+    """A store that was there before, with a job in it."""
+    store = open_here()
+    store.run_cycle(Mailbox(adds=[an_add()]))
+    store.close()
+    return here

@@ -4,10 +4,14 @@ transitions as a trigger. The fixtures are in store_fixtures.py.
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from sqlalchemy import text
 
 from yaotask.clock import SECOND
 from yaotask.jobs import Claim, Failed, Failure, JobState, Outcome, RetryAfter, Succeeded
@@ -66,6 +70,10 @@ class EvenChance:
     def uuid(self) -> str:
         self._names += 1
         return f"{self._names:032x}"
+
+
+# Something that a handler does in a table of its own.
+INSERT = text("INSERT INTO ledger VALUES (1)")
 
 
 # Every change of a job that the table of transitions allows, by its row of the table.
@@ -207,3 +215,19 @@ def in_thread(run: Callable[[], Any]) -> None:
     thread = threading.Thread(target=run)
     thread.start()
     thread.join()
+
+
+def ledger(bench: Bench) -> int:
+    return int(bench.value("SELECT count(*) FROM ledger"))
+
+
+def change(database: Path, statement: str) -> None:
+    connection = sqlite3.connect(database)
+    with connection:
+        connection.execute(statement)
+    connection.close()
+
+
+def jobs(store: SqlStore) -> int:
+    with store.reading() as connection:
+        return int(connection.exec_driver_sql("SELECT count(*) FROM yaotask_jobs").scalar_one())

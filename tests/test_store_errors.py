@@ -33,7 +33,7 @@ def held_by_another(bench: Bench, tmp_path: Path) -> Iterator[None]:
 
 def test_a_busy_store_is_waited_for_and_then_said_to_be_busy(bench: Bench, tmp_path: Path) -> None:
     bench.add()
-    bench.store.patience = 0.05
+    bench.store.writer.patience = 0.05
     add = an_add()
     with held_by_another(bench, tmp_path), pytest.raises(StorageBusy, match="try again"):
         bench.cycle(adds=[add])
@@ -75,7 +75,7 @@ def test_a_full_disk_is_said_to_be_full_and_is_used_again_when_there_is_room(ben
 
 
 def limit_pages(bench: Bench, pages: int) -> None:
-    bench.store._connected().exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+    bench.store.writer.connected().exec_driver_sql(f"PRAGMA max_page_count = {pages}")
 
 
 def test_a_full_disk_in_a_transaction_of_a_handler_stores_nothing(bench: Bench) -> None:
@@ -125,18 +125,18 @@ def commits_and_then_fails(bench: Bench) -> Iterator[None]:
         if statement == "COMMIT" and writes[0]:
             raise sqlite3.OperationalError("disk I/O error")
 
-    event.listen(bench.store._writers, "after_cursor_execute", after)
+    event.listen(bench.store.writer.engine, "after_cursor_execute", after)
     yield
-    event.remove(bench.store._writers, "after_cursor_execute", after)
+    event.remove(bench.store.writer.engine, "after_cursor_execute", after)
 
 
 def test_an_error_of_a_reader_leaves_the_writer_alone(bench: Bench) -> None:
     bench.add()
-    writer = bench.store._connected()
+    writer = bench.store.writer.connected()
     with pytest.raises(StorageUnavailable, match="no such table"), bench.store.reading() as connection:
         connection.exec_driver_sql("SELECT * FROM nowhere")
 
-    assert bench.store._connected() is writer
+    assert bench.store.writer.connected() is writer
 
 
 def test_a_store_can_be_used_again_after_it_was_closed(bench: Bench) -> None:

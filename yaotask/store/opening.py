@@ -28,6 +28,10 @@ NETWORK_FILE_SYSTEMS = frozenset(
 )
 
 
+# The first SQLite that has all that our statements use.
+OLDEST_SQLITE = (3, 38, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a project keeps its state: the database, and the folder with the files beside it."""
@@ -64,6 +68,7 @@ def open_store(place: Place, clock: Clock, chance: Chance, *, upgrade: bool = Fa
     With `upgrade` an older schema is brought to the current one; without it, it is refused. Raises
     StorageUnavailable for what is newer, foreign, missing though it was here, or on a network drive.
     """
+    _refuse_old_sqlite()
     _make_folders(place)
     _refuse_network(place.database)
     store = SqlStore(SqliteDialect(place.database), clock, chance)
@@ -77,6 +82,14 @@ def open_store(place: Place, clock: Clock, chance: Chance, *, upgrade: bool = Fa
         store.close()
         raise
     return store
+
+
+def _refuse_old_sqlite() -> None:
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        needed = ".".join(map(str, OLDEST_SQLITE))
+        raise StorageUnavailable(
+            f"this Python has SQLite {sqlite3.sqlite_version}, yaotask needs {needed} or newer: use another Python"
+        )
 
 
 def _make_folders(place: Place) -> None:

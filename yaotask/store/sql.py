@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from yaotask.chance import Chance
 from yaotask.clock import Clock
-from yaotask.errors import OutcomeUnknown, StorageBusy, StorageError, StorageFull, StorageUnavailable
+from yaotask.errors import StorageError
 from yaotask.store import statements
 from yaotask.store.cycle import SqlCycle
 from yaotask.store.dialects.base import Dialect
@@ -24,13 +24,9 @@ from yaotask.store.protocol import Harvest, Mailbox
 from yaotask.store.sizes import Counted, Owed
 from yaotask.store.transactions import Transaction
 from yaotask.store.work import Misfit
+from yaotask.store.writer import PATIENCE, Writer, wait_for_lock
 
 T = TypeVar("T")
-
-# How long a writer waits for another one, and how long between its looks: short, and drawn anew
-# each time, because SQLite serves waiting writers in no order.
-PATIENCE = 30.0
-SHORTEST_WAIT, LONGEST_WAIT = 0.000_2, 0.002
 
 # Each refill doubles the block, so that a run of taken ids is soon behind us.
 MOST_REFILLS = 1_000
@@ -39,21 +35,18 @@ MOST_REFILLS = 1_000
 class SqlStore:
     """A store on any database that has a dialect. Cycles and writes belong to one thread, reads to any."""
 
-    def __init__(self, dialect: Dialect, clock: Clock, chance: Chance, patience: float = PATIENCE) -> None:
+    def __init__(self, dialect: Dialect, clock: Clock, chance: Chance) -> None:
         self.dialect = dialect
         self.clock = clock
         self.chance = chance
-        self.patience = patience
         self.readers: Engine = dialect.engine(writer=False)
-        self._writers: Engine = dialect.engine(writer=True)
+        self.writer = Writer(dialect, clock, chance)
         self._guarded: Engine = dialect.guarded_engine()
-        self._writer: Connection | None = None
         self._ids = IdBlocks()
-        self._mark: int | None = None
 
     def close(self) -> None:
-        """Give up all connections."""
-        self._disconnect()
+        """Give up all connections. More than once is fine, and one that is used again is opened again."""
+        self.writer.disconnect()
         self.readers.dispose()
 
     @contextmanager
@@ -108,10 +101,7 @@ class SqlStore:
 
     def changed(self) -> bool:
         """Whether another connection has committed since the last time this was asked."""
-        with self._translated_on_writer():
-            mark = self.dialect.change_mark(self._connected())
-        known, self._mark = self._mark, mark
-        return mark != known
+        return self.writer.changed()
 
     def any_ready(self, task: str) -> bool:
         """Whether a claim would find a job of the task."""
@@ -128,8 +118,8 @@ class SqlStore:
         return min((moment for moment in found if moment is not None), default=None)
 
     def _look(self, statement: str, **values: Any) -> Any:
-        with self._translated_on_writer():
-            return self._connected().exec_driver_sql(statement, values).scalar()
+        with self.writer.translated():
+            return self.writer.connected().exec_driver_sql(statement, values).scalar()
 
     # --- other people's transactions ----------------------------------------------------------------
 
@@ -156,7 +146,7 @@ class SqlStore:
         with self._translated():
             transaction = Transaction(self._guarded, self.dialect, self.clock)
             try:
-                self._wait_for_lock(transaction.begin, patience)
+                wait_for_lock(transaction.begin, patience, self.dialect, self.clock, self.chance)
             except BaseException:
                 transaction.rollback()
                 raise
@@ -169,89 +159,15 @@ class SqlStore:
 
         Raises StorageBusy, StorageFull, StorageUnavailable; OutcomeUnknown if the commit itself failed.
         """
-        connection = self._begin()
-        try:
-            result = work(connection)
-        except BaseException as error:
-            self._rollback(connection)
-            if isinstance(error, DBAPIError) and not isinstance(error, IntegrityError):
-                raise self._explained(error) from error
-            raise
-        self._commit(connection)
-        return result
-
-    def _begin(self) -> Connection:
-        def begin() -> Connection:
-            connection = self._connected()
-            connection.exec_driver_sql(self.dialect.begin)
-            return connection
-
-        with self._translated_on_writer():
-            return self._wait_for_lock(begin, self.patience)
-
-    def _wait_for_lock(self, begin: Callable[[], T], patience: float) -> T:
-        deadline = self.clock.monotonic() + patience
-        while True:
-            try:
-                return begin()
-            except DBAPIError as error:
-                busy = isinstance(self.dialect.translate(error), StorageBusy)
-                if not busy or self.clock.monotonic() > deadline:
-                    raise
-            self.clock.pause(self.chance.uniform(SHORTEST_WAIT, LONGEST_WAIT))
-
-    def _commit(self, connection: Connection) -> None:
-        try:
-            connection.exec_driver_sql("COMMIT")
-        except DBAPIError as error:
-            explained = self._explained(error)
-            if isinstance(explained, StorageBusy | StorageFull):
-                self._rollback(connection)
-                raise explained from error
-            # Never asked again on the same connection: after a failed fsync a second one may lie.
-            self._disconnect()
-            raise OutcomeUnknown(f"{explained}; the change may or may not have been stored") from error
-
-    def _rollback(self, connection: Connection) -> None:
-        try:
-            connection.exec_driver_sql("ROLLBACK")
-        except DBAPIError:
-            # Some errors end the transaction by themselves; a new connection is in a known state.
-            self._disconnect()
-
-    def _connected(self) -> Connection:
-        if self._writer is None:
-            self._writer = self._writers.connect()
-        return self._writer
-
-    def _disconnect(self) -> None:
-        if self._writer is not None:
-            self._writer.invalidate()
-            self._writer.close()
-            self._writer = None
-        self._writers.dispose()
-        self._mark = None
+        return self.writer.write(work)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
+        """For any thread: the writer's connection is left alone."""
         try:
             yield
         except DBAPIError as error:
             raise self.dialect.translate(error) from error
-
-    @contextmanager
-    def _translated_on_writer(self) -> Iterator[None]:
-        try:
-            yield
-        except DBAPIError as error:
-            raise self._explained(error) from error
-
-    def _explained(self, error: DBAPIError) -> StorageError:
-        """For the writer's thread alone: its connection is given up where it may be of no more use."""
-        explained = self.dialect.translate(error)
-        if isinstance(explained, StorageUnavailable):
-            self._disconnect()
-        return explained
 
 
 def _reserve(connection: Connection, task: str, count: int) -> int:

@@ -6,165 +6,15 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.pool import NullPool, QueuePool, StaticPool
 
 from yaotask.errors import StorageBusy, StorageError, StorageFull, StorageUnavailable
+from yaotask.store.dialects import sqlite_statements as sql
 from yaotask.store.dialects.sqlite_guard import GuardedConnection, unwrap
 from yaotask.store.dialects.sqlite_joining import join
-
-# States stand in the statements as literals, so that the partial indexes of tables.py match them.
-
-_INSERT_JOBS = """
-INSERT INTO yaotask_jobs (
-    task, queue, state, events, counted, created_at, updated_at,
-    id, priority, attempts, timeout, created_by, idempotency_key, run_at, ready_at, due_at, args, payload)
-SELECT :task, :task, 0, :events, :counted, :now, :now,
-    value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
-    value ->> 6, value ->> 7, value ->> 8, value -> '$[9]', value -> '$[10]'
-FROM json_each(:rows)
-"""
-
-# The rows come back as one JSON text. SQLite may step a thousand rows without the interpreter's
-# lock, but must win it back for each row that Python steps.
-_SELECT_CLAIMS = """
-SELECT '[' || group_concat(claim) || ']' FROM (
-    SELECT '[' || key || ',' || (fence + 1) || ',' || id || ',' || generation || ',' || (attempt + 1)
-        || ',' || coalesce(attempts, 'null') || ',' || losses || ',' || coalesce(timeout, 'null')
-        || ',' || events || ',' || ready_at || ',' || counted || ',' || args || ',' || payload
-        || ',' || coalesce(json_quote(created_by), 'null') || ',' || coalesce(extra, 'null') || ']' AS claim
-    FROM yaotask_jobs
-    -- in this queue, of this task, and ready: an index holds these in just this order
-    WHERE queue = :task AND task = :task AND state IN (0, 5) AND ready_at IS NOT NULL
-    ORDER BY priority DESC, ready_at
-    LIMIT :most)
-"""
-
-_TAKE_CLAIMS = """
-UPDATE yaotask_jobs
-SET state = 1, fence = fence + 1, attempt = attempt + 1, worker = :worker, counted = 0,
-    claimed_at = :now, started_at = NULL
-WHERE key IN (SELECT value FROM json_each(:keys))
-    -- looked at again, so that this statement is right by itself
-    AND state IN (0, 5)
-"""
-
-# The plus signs keep the planner from the index on running jobs: it must come from the rows to the key.
-_FINISH_SUCCESS = """
-UPDATE yaotask_jobs
-SET state = 2, worker = NULL, started_at = won.started, finished_at = won.ended, updated_at = won.ended,
-    result = won.result, error_type = NULL, error = NULL, traceback = NULL
-FROM (
-    SELECT value ->> 0 AS key, value ->> 1 AS fence, value ->> 2 AS started, value ->> 3 AS ended,
-        value -> '$[4]' AS result
-    FROM json_each(:rows)) AS won
-WHERE yaotask_jobs.key = won.key AND +yaotask_jobs.fence = won.fence AND +yaotask_jobs.state = 1
-"""
-
-_FINISH_OTHER = """
-UPDATE yaotask_jobs
-SET state = ended.state, worker = NULL, attempt = yaotask_jobs.attempt - ended.given_back,
-    started_at = ended.started, finished_at = ended.finished, updated_at = ended.updated,
-    run_at = coalesce(ended.run_at, yaotask_jobs.run_at), ready_at = ended.ready_at, due_at = ended.due_at,
-    result = coalesce(ended.result, yaotask_jobs.result),
-    error_type = coalesce(ended.error_type, yaotask_jobs.error_type),
-    error = coalesce(ended.error, yaotask_jobs.error),
-    traceback = CASE WHEN ended.error IS NULL THEN yaotask_jobs.traceback ELSE ended.traceback END
-FROM (
-    SELECT value ->> 0 AS key, value ->> 1 AS fence, value ->> 2 AS state, value ->> 3 AS given_back,
-        value ->> 4 AS started, value ->> 5 AS updated, value ->> 6 AS finished, value ->> 7 AS run_at,
-        value ->> 8 AS ready_at, value ->> 9 AS due_at, value ->> 10 AS result,
-        value ->> 11 AS error_type, value ->> 12 AS error, value ->> 13 AS traceback
-    FROM json_each(:rows)) AS ended
-WHERE yaotask_jobs.key = ended.key AND +yaotask_jobs.fence = ended.fence AND +yaotask_jobs.state = 1
-"""
-
-_STORE_STARTED = """
-UPDATE yaotask_jobs
-SET started_at = begun.started, updated_at = begun.started
-FROM (
-    SELECT value ->> 0 AS key, value ->> 1 AS fence, value ->> 2 AS started
-    FROM json_each(:rows)) AS begun
-WHERE yaotask_jobs.key = begun.key AND +yaotask_jobs.fence = begun.fence AND +yaotask_jobs.state = 1
-    AND started_at IS NULL
-"""
-
-_INSERT_EVENTS = """
-INSERT INTO yaotask_events (job, task, id, kind, data, created_at, next_at)
-SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, :now, :now
-FROM json_each(:rows)
-"""
-
-_INSERT_ATTEMPTS = """
-INSERT INTO yaotask_attempts (
-    job, fence, generation, attempt, outcome, worker, started_at, finished_at, error_type, error, traceback)
-SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, :worker,
-    value ->> 5, value ->> 6, value ->> 7, value ->> 8, value ->> 9
-FROM json_each(:rows)
-"""
-
-_ADD_ROLLUPS = """
-INSERT INTO yaotask_rollups (task, minute, outcome, bucket, jobs, run_us, wait_us)
-SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6
-FROM json_each(:rows) WHERE true
-ON CONFLICT (task, minute, outcome, bucket) DO UPDATE
-SET jobs = jobs + excluded.jobs, run_us = run_us + excluded.run_us, wait_us = wait_us + excluded.wait_us
-"""
-
-_ADD_SIZES = """
-INSERT INTO yaotask_sizes (task, waiting)
-SELECT value ->> 0, value ->> 1 FROM json_each(:rows) WHERE true
-ON CONFLICT (task) DO UPDATE SET waiting = waiting + excluded.waiting
-"""
-
-_PROMOTE = """
-UPDATE yaotask_jobs SET ready_at = :now, due_at = NULL
-WHERE key IN (
-    SELECT key FROM yaotask_jobs
-    WHERE state IN (0, 5) AND due_at IS NOT NULL AND due_at <= :now
-    ORDER BY due_at LIMIT :most)
-"""
-
-# Of one task, so that the index has them in just this order.
-_SELECT_DELIVERIES = """
-SELECT json_group_array(json_array(next_at, seq, job, task, id, kind, tries, json(data))) FROM (
-    SELECT event.* FROM yaotask_events AS event
-    WHERE event.task = :task AND event.state = 0 AND event.worker IS NULL AND event.next_at <= :now
-        -- an event waits for the earlier ones of its job
-        AND NOT EXISTS (
-            SELECT 1 FROM yaotask_events AS earlier
-            WHERE earlier.job = event.job AND earlier.state = 0 AND earlier.seq < event.seq)
-    ORDER BY event.next_at, event.seq LIMIT :most)
-"""
-
-_TAKE_DELIVERIES = """
-UPDATE yaotask_events SET worker = :worker
-WHERE seq IN (SELECT value FROM json_each(:seqs)) AND state = 0 AND worker IS NULL
-"""
-
-# By id, because the rows have just been stored and their keys are not known here.
-_INSERT_ADD_EVENTS = """
-INSERT INTO yaotask_events (job, task, id, kind, data, created_at, next_at)
-SELECT jobs.key, jobs.task, jobs.id, 1, '[]', :now, :now
-FROM json_each(:ids) CROSS JOIN yaotask_jobs AS jobs ON jobs.task = :task AND jobs.id = json_each.value
-"""
-
-_DELETE_EVENTS = """
-DELETE FROM yaotask_events WHERE seq IN (SELECT value FROM json_each(:seqs)) AND worker = :worker
-"""
-
-# A held job goes on once each of its events was tried.
-_RELEASE_HELD = """
-UPDATE yaotask_jobs
-SET ready_at = CASE WHEN run_at <= :now THEN :now END, due_at = CASE WHEN run_at > :now THEN run_at END
-WHERE key IN (SELECT value FROM json_each(:keys))
-    AND state IN (0, 5) AND ready_at IS NULL AND due_at IS NULL
-    AND NOT EXISTS (
-        SELECT 1 FROM yaotask_events AS event
-        WHERE event.job = yaotask_jobs.key AND event.state = 0 AND event.tries = 0)
-"""
 
 
 class SqliteDialect:
@@ -173,33 +23,37 @@ class SqliteDialect:
     name = "sqlite"
     error: type[Exception] = sqlite3.Error
     begin = "BEGIN IMMEDIATE"
-    insert_jobs = _INSERT_JOBS
-    select_claims = _SELECT_CLAIMS
-    take_claims = _TAKE_CLAIMS
-    finish_success = _FINISH_SUCCESS
-    finish_other = _FINISH_OTHER
-    store_started = _STORE_STARTED
-    insert_events = _INSERT_EVENTS
-    insert_attempts = _INSERT_ATTEMPTS
-    add_rollups = _ADD_ROLLUPS
-    add_sizes = _ADD_SIZES
-    promote = _PROMOTE
-    select_deliveries = _SELECT_DELIVERIES
-    take_deliveries = _TAKE_DELIVERIES
-    insert_add_events = _INSERT_ADD_EVENTS
-    delete_events = _DELETE_EVENTS
-    release_held = _RELEASE_HELD
+    insert_jobs = sql.INSERT_JOBS
+    select_claims = sql.SELECT_CLAIMS
+    take_claims = sql.TAKE_CLAIMS
+    finish_success = sql.FINISH_SUCCESS
+    finish_other = sql.FINISH_OTHER
+    store_started = sql.STORE_STARTED
+    insert_events = sql.INSERT_EVENTS
+    insert_attempts = sql.INSERT_ATTEMPTS
+    add_rollups = sql.ADD_ROLLUPS
+    add_sizes = sql.ADD_SIZES
+    promote = sql.PROMOTE
+    select_deliveries = sql.SELECT_DELIVERIES
+    take_deliveries = sql.TAKE_DELIVERIES
+    insert_add_events = sql.INSERT_ADD_EVENTS
+    delete_events = sql.DELETE_EVENTS
+    release_held = sql.RELEASE_HELD
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        # Not as text, in which a question mark of a folder's name would begin the options.
+        self._url = URL.create("sqlite", database=str(path))
 
     def engine(self, *, writer: bool) -> Engine:
         """The writer has one connection and waits for the file itself, fairly; readers let SQLite wait."""
         wait = 0.0 if writer else 5.0
+        # Reads are short, so that nobody need wait for a connection that another thread has.
+        pool: dict[str, Any] = {"poolclass": StaticPool} if writer else {"poolclass": QueuePool, "max_overflow": -1}
         engine = create_engine(
-            f"sqlite:///{self.path}",
+            self._url,
             paramstyle="named",
-            poolclass=StaticPool if writer else QueuePool,
+            **pool,
             connect_args={"check_same_thread": False, "timeout": wait, "isolation_level": None},
             isolation_level="AUTOCOMMIT",
         )
@@ -209,9 +63,7 @@ class SqliteDialect:
     def guarded_engine(self) -> Engine:
         connect = {"check_same_thread": False, "timeout": 0.0, "isolation_level": None, "factory": GuardedConnection}
         # A connection a transaction: it is closed with it, so that nobody can go on with it.
-        engine = create_engine(
-            f"sqlite:///{self.path}", poolclass=NullPool, pool_reset_on_return=None, connect_args=connect
-        )
+        engine = create_engine(self._url, poolclass=NullPool, pool_reset_on_return=None, connect_args=connect)
         event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous = FULL"))
         event.listen(engine, "handle_error", unwrap)
         return engine

@@ -1,0 +1,217 @@
+"""Claims of the dead go to the living (T7), and who leaves in order gives back (T10)."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from store_support import DONE, EVERY_EVENT, FAILED, Bench
+
+from yaotask.events import ADD_BIT, ERROR_BIT, RETRY_BIT
+from yaotask.jobs import Claim, JobState
+from yaotask.store import presence
+from yaotask.store.presence import Lock, Lost
+from yaotask.store.protocol import Started
+
+pytest_plugins = ["store_fixtures"]
+
+
+@pytest.fixture
+def us(bench: Bench, tmp_path: Path) -> Iterator[int]:
+    """This process as a worker."""
+    lock = Lock.take(tmp_path / "workers", "ours")
+    yield bench.errand(lambda cycle: presence.register(cycle, "ours", lock))
+    lock.release()
+
+
+def die(bench: Bench, folder: Path, name: str, most: int = 10) -> tuple[int, list[Claim]]:
+    """A worker comes, claims, and is gone with its lock free; its key, and what it had."""
+    lock = Lock.take(folder / "workers", name)
+    worker = bench.errand(lambda cycle: presence.register(cycle, name, lock))
+    claims = bench.claim(most, worker=worker)
+    os.close(lock.handle)
+    return worker, claims
+
+
+def reap(bench: Bench, us: int, losses: int = 3) -> list[Lost]:
+    found: list[Lost] = bench.errand(lambda cycle: presence.reap(cycle, us, losses))
+    return found
+
+
+def any_dead(bench: Bench, us: int) -> bool:
+    with bench.store.reading() as connection:
+        return presence.any_dead(connection, us)
+
+
+def test_claims_of_the_dead_go_to_the_living(bench: Bench, us: int, tmp_path: Path) -> None:
+    bench.add(2)
+    worker, (stale, _) = die(bench, tmp_path, "theirs")
+    lost = reap(bench, us)
+    row = bench.row()
+
+    assert lost == [Lost("mail.1", "theirs", False), Lost("mail.2", "theirs", False)]
+    assert (row["state"], row["attempt"], row["fence"], row["error_type"]) == (JobState.RETRYING, 0, 2, "WorkerLost")
+    assert not bench.finish(stale)
+    assert [claim.attempt for claim in bench.claim(worker=us)] == [1, 1]
+    assert bench.query("SELECT DISTINCT outcome, worker FROM yaotask_attempts") == [
+        {"outcome": "lost", "worker": worker}
+    ]
+
+
+def test_the_row_and_the_lock_of_the_dead_leave(bench: Bench, us: int, tmp_path: Path) -> None:
+    bench.add()
+    die(bench, tmp_path, "theirs")
+    before = any_dead(bench, us)
+    reap(bench, us)
+
+    assert before
+    assert not any_dead(bench, us)
+    assert [row["key"] for row in bench.query("SELECT key FROM yaotask_workers")] == [us]
+    assert [path.name for path in (tmp_path / "workers").iterdir()] == ["ours.lock"]
+
+
+def test_the_living_keep_their_claims(bench: Bench, us: int, tmp_path: Path) -> None:
+    bench.add()
+    lock = Lock.take(tmp_path / "workers", "theirs")
+    worker = bench.errand(lambda cycle: presence.register(cycle, "theirs", lock))
+    claim = bench.claim_one(worker=worker)
+
+    assert not any_dead(bench, us)
+    assert reap(bench, us) == []
+    assert bench.finish(claim)
+    lock.release()
+
+
+def test_a_worker_without_a_row_is_lost(bench: Bench, us: int) -> None:
+    bench.add()
+    bench.claim_one(worker=99)
+    before = any_dead(bench, us)
+
+    assert before
+    assert [lost.name for lost in reap(bench, us)] == ["mail.1"]
+    assert not any_dead(bench, us)
+
+
+def test_a_death_that_a_job_had_to_itself_is_a_loss_and_the_third_ends_it(
+    bench: Bench, us: int, tmp_path: Path
+) -> None:
+    bench.add(events=ERROR_BIT)
+    seen = []
+    for number in range(3):
+        die(bench, tmp_path, f"theirs{number}")
+        (lost,) = reap(bench, us, losses=3)
+        seen.append((bench.row()["losses"], lost.poisoned, bench.state().name))
+    row = bench.row()
+
+    assert seen == [(1, False, "RETRYING"), (2, False, "RETRYING"), (3, True, "FAILURE")]
+    assert (row["error_type"], row["finished_at"]) == ("PoisonedJob", bench.clock.now())
+    assert "3 workers died" in row["error"]
+    assert bench.value("SELECT kind FROM yaotask_events") == 3
+    assert bench.value("SELECT sum(jobs) FROM yaotask_rollups WHERE outcome = 3") == 1
+
+
+def test_a_shared_death_marks_a_job_once_and_adds_no_more(bench: Bench, us: int, tmp_path: Path) -> None:
+    bench.add(2)
+    for number in range(5):
+        die(bench, tmp_path, f"theirs{number}")
+        reap(bench, us, losses=3)
+
+    assert [(bench.row(id)["losses"], bench.row(id)["deaths"]) for id in (1, 2)] == [(1, 5), (1, 5)]
+
+
+def test_twenty_deaths_of_any_kind_end_a_job(bench: Bench, us: int, tmp_path: Path) -> None:
+    bench.add(2)
+    for number in range(20):
+        die(bench, tmp_path, f"theirs{number}")
+        lost = reap(bench, us, losses=100)
+
+    assert [one.poisoned for one in lost] == [True, True]
+    assert bench.row()["error_type"] == "PoisonedJob"
+
+
+def test_a_manual_retry_forgets_the_losses(bench: Bench, us: int, tmp_path: Path) -> None:
+    bench.add()
+    die(bench, tmp_path, "theirs")
+    reap(bench, us, losses=1)
+    bench.errand(lambda cycle: cycle.retry("mail", 1))
+
+    assert (bench.row()["losses"], bench.row()["deaths"]) == (0, 0)
+    assert bench.finish(bench.claim_one(worker=us))
+
+
+def test_a_lost_job_waits_for_its_retry_event(bench: Bench, us: int, tmp_path: Path) -> None:
+    bench.add(events=RETRY_BIT)
+    die(bench, tmp_path, "theirs")
+    reap(bench, us)
+
+    assert bench.claim(worker=us) == []
+    assert bench.value("SELECT data FROM yaotask_events").endswith(",1,0]")
+
+
+def test_deliveries_of_the_dead_are_given_out_again(bench: Bench, us: int, tmp_path: Path) -> None:
+    bench.add(events=ADD_BIT)
+    worker, _ = die(bench, tmp_path, "theirs")
+    bench.cycle(worker=worker, deliveries=5, delivery_tasks=("mail",))
+    reap(bench, us)
+
+    assert len(bench.cycle(worker=us, deliveries=5, delivery_tasks=("mail",)).deliveries) == 1
+
+
+def test_one_bad_row_holds_up_no_other(bench: Bench, us: int, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    bench.add(3)
+    die(bench, tmp_path, "theirs")
+    bench.write(
+        "CREATE TRIGGER bad BEFORE UPDATE ON yaotask_jobs WHEN OLD.id = 2 BEGIN SELECT RAISE(ABORT, 'bad row'); END"
+    )
+    with caplog.at_level(logging.ERROR):
+        lost = reap(bench, us)
+    bench.write("DROP TRIGGER bad")
+
+    assert [one.name for one in lost] == ["mail.1", "mail.3"]
+    assert "mail.2 could not be taken back" in caplog.text
+    assert [one.name for one in reap(bench, us)] == ["mail.2"]
+
+
+def test_claims_are_taken_back_some_at_a_time_and_the_last_of_many_was_not_alone(
+    bench: Bench, us: int, tmp_path: Path
+) -> None:
+    bench.add(501)
+    die(bench, tmp_path, "theirs", most=501)
+    first = reap(bench, us, losses=1)
+    between = any_dead(bench, us)
+    second = reap(bench, us, losses=1)
+
+    assert (len(first), between, len(second)) == (499, True, 2)
+    assert not any(one.poisoned for one in (*first, *second))
+    assert not any_dead(bench, us)
+
+
+# --- leaving in order (T10) ---------------------------------------------------------------------------
+
+
+def test_who_leaves_gives_back_what_was_not_finished(bench: Bench, us: int) -> None:
+    bench.add(3)
+    bench.finish(bench.claim_one(worker=us), FAILED, worker=us)
+    bench.errand(lambda cycle: cycle.retry("mail", 1))
+    started, fresh, _ = bench.claim(worker=us)
+    bench.cycle(started=[Started(started.key, started.fence, bench.clock.now())])
+    given_back = bench.errand(lambda cycle: presence.leave(cycle, us))
+
+    assert given_back == 3
+    assert [(bench.state(id).name, bench.row(id)["attempt"]) for id in (1, 2, 3)] == [("WAITING", 0)] * 3
+    assert not bench.finish(fresh)
+    assert bench.query("SELECT * FROM yaotask_workers") == []
+
+
+def test_what_was_tried_before_is_given_back_as_retrying(bench: Bench, us: int, tmp_path: Path) -> None:
+    bench.add(events=EVERY_EVENT & ~RETRY_BIT & ~ADD_BIT)
+    die(bench, tmp_path, "theirs")
+    reap(bench, us)
+    bench.claim_one(worker=us)
+    bench.errand(lambda cycle: presence.leave(cycle, us))
+
+    assert bench.state() is JobState.RETRYING
+    assert bench.finish(bench.claim_one(worker=us), DONE)

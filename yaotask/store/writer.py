@@ -1,0 +1,126 @@
+"""The one connection through which a process writes, and its transactions. Belongs to one thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from sqlalchemy import Engine
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from yaotask.chance import Chance
+from yaotask.clock import Clock
+from yaotask.errors import OutcomeUnknown, StorageBusy, StorageError, StorageFull, StorageUnavailable
+from yaotask.store.dialects.base import Dialect
+
+T = TypeVar("T")
+
+# How long a writer waits for another one, in seconds, and how long between its looks: short, and
+# drawn anew each time, because SQLite serves waiting writers in no order.
+PATIENCE = 30.0
+SHORTEST_WAIT, LONGEST_WAIT = 0.000_2, 0.002
+
+
+class Writer:
+    """Opens its connection when it is first used, and a new one where the last is of no more use."""
+
+    def __init__(self, dialect: Dialect, clock: Clock, chance: Chance) -> None:
+        self.engine: Engine = dialect.engine(writer=True)
+        self.patience = PATIENCE
+        self._dialect = dialect
+        self._clock = clock
+        self._chance = chance
+        self._connection: Connection | None = None
+        self._mark: int | None = None
+
+    def write(self, work: Callable[[Connection], T]) -> T:
+        """See SqlStore."""
+        connection = self._begin()
+        try:
+            result = work(connection)
+        except BaseException as error:
+            self._rollback(connection)
+            if isinstance(error, DBAPIError) and not isinstance(error, IntegrityError):
+                raise self._explained(error) from error
+            raise
+        self._commit(connection)
+        return result
+
+    def changed(self) -> bool:
+        """Whether another connection has committed since the last time this was asked."""
+        with self.translated():
+            mark = self._dialect.change_mark(self.connected())
+        known, self._mark = self._mark, mark
+        return mark != known
+
+    def connected(self) -> Connection:
+        """The connection, outside a transaction of ours."""
+        if self._connection is None:
+            self._connection = self.engine.connect()
+        return self._connection
+
+    def disconnect(self) -> None:
+        """Give the connection up. More than once is fine."""
+        if self._connection is not None:
+            self._connection.invalidate()
+            self._connection.close()
+            self._connection = None
+        self.engine.dispose()
+        self._mark = None
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """The database's errors come in our words."""
+        try:
+            yield
+        except DBAPIError as error:
+            raise self._explained(error) from error
+
+    def _begin(self) -> Connection:
+        def begin() -> Connection:
+            connection = self.connected()
+            connection.exec_driver_sql(self._dialect.begin)
+            return connection
+
+        with self.translated():
+            return wait_for_lock(begin, self.patience, self._dialect, self._clock, self._chance)
+
+    def _commit(self, connection: Connection) -> None:
+        try:
+            connection.exec_driver_sql("COMMIT")
+        except DBAPIError as error:
+            explained = self._explained(error)
+            if isinstance(explained, StorageBusy | StorageFull):
+                self._rollback(connection)
+                raise explained from error
+            # Never asked again on the same connection: after a failed fsync a second one may lie.
+            self.disconnect()
+            raise OutcomeUnknown(f"{explained}; the change may or may not have been stored") from error
+
+    def _rollback(self, connection: Connection) -> None:
+        try:
+            connection.exec_driver_sql("ROLLBACK")
+        except DBAPIError:
+            # Some errors end the transaction by themselves; a new connection is in a known state.
+            self.disconnect()
+
+    def _explained(self, error: DBAPIError) -> StorageError:
+        explained = self._dialect.translate(error)
+        if isinstance(explained, StorageUnavailable):
+            self.disconnect()
+        return explained
+
+
+def wait_for_lock(begin: Callable[[], T], patience: float, dialect: Dialect, clock: Clock, chance: Chance) -> T:
+    """Begin a transaction, asking again while another writer has the store, for `patience` seconds."""
+    deadline = clock.monotonic() + patience
+    while True:
+        try:
+            return begin()
+        except DBAPIError as error:
+            busy = isinstance(dialect.translate(error), StorageBusy)
+            if not busy or clock.monotonic() > deadline:
+                raise
+        clock.pause(chance.uniform(SHORTEST_WAIT, LONGEST_WAIT))
