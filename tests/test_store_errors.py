@@ -13,9 +13,10 @@ from sqlalchemy import event
 from store_support import FAILED, Bench, an_add, answer
 
 from yaotask.errors import OutcomeUnknown, StorageBusy, StorageError, StorageFull, StorageUnavailable
+from yaotask.events import ADD_BIT
 from yaotask.jobs import Failed, JobState
 from yaotask.store.dialects.sqlite import explain
-from yaotask.store.protocol import Mailbox
+from yaotask.store.protocol import Mailbox, Progress
 
 pytest_plugins = ["store_fixtures"]
 
@@ -114,13 +115,63 @@ def test_an_add_whose_commit_was_in_doubt_can_be_repeated_with_its_key(bench: Be
     assert bench.value("SELECT count(*) FROM yaotask_jobs") == 1
 
 
+def test_progress_that_came_with_such_a_finish_is_not_taken_for_lost(bench: Bench) -> None:
+    bench.add()
+    claim = bench.claim_one()
+    mail = {"progress": [Progress(claim.key, claim.fence, 1, {"current": 1})], "finishes": [bench.end(claim)]}
+    with commits_and_then_fails(bench), pytest.raises(OutcomeUnknown):
+        bench.cycle(**mail)
+
+    assert bench.cycle(**mail).lost == []
+
+
+def test_claims_that_nobody_was_given_go_back_in_the_next_cycle(bench: Bench) -> None:
+    bench.add(2, size=2)
+    with commits_and_then_fails(bench), pytest.raises(OutcomeUnknown):
+        bench.claim()
+    doubtful = bench.state()
+    bench.cycle(adds=[an_add()])
+
+    assert doubtful is JobState.RUNNING
+    assert [(claim.id, claim.attempt, claim.fence) for claim in bench.claim()] == [(1, 1, 2), (2, 1, 2), (3, 1, 1)]
+
+
+def test_claims_of_a_commit_that_did_not_happen_are_left_to_whoever_has_them(bench: Bench) -> None:
+    bench.add()
+    with fails_instead_of_committing(bench), pytest.raises(OutcomeUnknown):
+        bench.claim(worker=1)
+    claim = bench.claim_one(worker=2)
+
+    assert bench.finish(claim)
+
+
+def test_deliveries_that_nobody_was_given_go_back_in_the_next_cycle(bench: Bench) -> None:
+    bench.add(events=ADD_BIT)
+    mail = {"worker": 1, "deliveries": 5, "delivery_tasks": ("mail",)}
+    with commits_and_then_fails(bench), pytest.raises(OutcomeUnknown):
+        bench.cycle(**mail)
+
+    assert [delivery.id for delivery in bench.cycle(**mail).deliveries] == [1]
+
+
+@contextmanager
+def fails_instead_of_committing(bench: Bench) -> Iterator[None]:
+    def before(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement == "COMMIT":
+            raise sqlite3.OperationalError("disk I/O error")
+
+    event.listen(bench.store.writer.engine, "before_cursor_execute", before)
+    yield
+    event.remove(bench.store.writer.engine, "before_cursor_execute", before)
+
+
 @contextmanager
 def commits_and_then_fails(bench: Bench) -> Iterator[None]:
     """The reply to the next commit but the reservation of ids is lost."""
     writes = [0]
 
     def after(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if statement.startswith(("\nINSERT INTO yaotask_jobs", "\nUPDATE yaotask_jobs")):
+        if statement.startswith(("\nINSERT INTO yaotask_jobs", "\nUPDATE yaotask")):
             writes[0] += 1
         if statement == "COMMIT" and writes[0]:
             raise sqlite3.OperationalError("disk I/O error")

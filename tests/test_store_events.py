@@ -148,6 +148,18 @@ def test_one_event_of_a_job_is_delivered_at_a_time_the_earliest_first(bench: Ben
     assert meanwhile == []
 
 
+def test_the_next_event_is_one_that_can_be_delivered(bench: Bench) -> None:
+    bench.add(events=EVERY_EVENT)
+    bench.errand(lambda cycle: cycle.cancel("mail", 1))
+    first = bench.store.next_event(("mail",))
+    given = deliveries(bench)
+    meanwhile = bench.store.next_event(("mail",))
+    settle(bench, given)
+
+    assert first == bench.store.next_event(("mail",)) == bench.clock.now()
+    assert meanwhile is None  # the second waits for the first, which is being delivered
+
+
 def test_an_event_is_given_to_one_worker(bench: Bench) -> None:
     bench.adds(*[an_add(events=ADD_BIT) for _ in range(5)])
     ours, theirs = deliveries(bench, 3, worker=1), deliveries(bench, 3, worker=2)

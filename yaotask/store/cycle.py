@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from yaotask.events import Delivery
-from yaotask.jobs import Claim, JobState, Succeeded
+from yaotask.jobs import Claim, Interrupted, JobState, Succeeded
 from yaotask.store import adds, errands, rows, statements
-from yaotask.store.protocol import Add, Finish, Progress, Started
+from yaotask.store.protocol import Add, Finish, Harvest, Progress, Started
 from yaotask.store.work import Misfit, Work
 from yaotask.values import dumps, loads
 
@@ -147,6 +147,17 @@ class SqlCycle(Work):
         """Events of a task that can be delivered, each after its turn and its time."""
         found = self.execute(self.dialect.select_deliveries, now=self.now, task=task, most=most).scalar()
         return [[turn, *row] for turn, row in enumerate(loads(found or "[]"))]
+
+    def give_back(self, harvest: Harvest) -> None:
+        """Give back what a cycle took, if it was committed at all (T10)."""
+        claims = [claim for claims in harvest.claims.values() for claim in claims]
+        endings = [rows.Ending(Finish(claim, Interrupted(), self.now, self.now), self.now) for claim in claims]
+        if endings:
+            self.execute(self.dialect.finish_other, rows=dumps([ending.row() for ending in endings]))
+        for delivery in harvest.deliveries:
+            self.execute(statements.RELEASE_EVENT, seq=delivery.seq, worker=self.worker)
+        self.harvest.woken.update(claim.task for claim in claims)
+        self.harvest.wrote_events = self.harvest.wrote_events or bool(harvest.deliveries)
 
     # --- adds and errands -------------------------------------------------------------------------
 

@@ -101,8 +101,16 @@ def _finish_alone(cycle: SqlCycle, finish: Finish) -> None:
         with cycle.savepoint():
             cycle.finish([finish])
     except Misfit:
-        if not cycle.already_finished(finish):
-            cycle.harvest.lost.append((finish.claim.key, finish.claim.fence))
+        _note_misfit(cycle, finish)
+
+
+def _note_misfit(cycle: SqlCycle, finish: Finish) -> None:
+    name, lost = (finish.claim.key, finish.claim.fence), cycle.harvest.lost
+    known = name in lost  # by progress that came along
+    if not cycle.already_finished(finish):
+        lost += [] if known else [name]
+    elif known:
+        lost.remove(name)
 
 
 def _together(requests: list[Add]) -> Iterator[list[Add]]:

@@ -83,7 +83,14 @@ def _forget(cycle: SqlCycle, worker: Any) -> None:
     """Take the row of a dead worker out, once it has no claims any more."""
     if cycle.execute(statements.DELETE_IDLE_WORKER, worker=worker.key).rowcount and worker.lock_path:
         # After the commit: a row without its file could no longer be proved dead.
-        cycle.harvest.afterwards.append(partial(Path(worker.lock_path).unlink, missing_ok=True))
+        cycle.harvest.afterwards.append(partial(_remove, Path(worker.lock_path)))
+
+
+def _remove(lock: Path) -> None:
+    try:
+        lock.unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("the lock file of a dead worker stays behind: %s", error)
 
 
 def _lose_safely(cycle: SqlCycle, claim: Any, death: _Death) -> Lost | None:

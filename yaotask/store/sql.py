@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from yaotask.chance import Chance
 from yaotask.clock import Clock
-from yaotask.errors import StorageError
+from yaotask.errors import OutcomeUnknown, StorageError
 from yaotask.store import statements
 from yaotask.store.cycle import SqlCycle
 from yaotask.store.dialects.base import Dialect
@@ -43,6 +43,7 @@ class SqlStore:
         self.writer = Writer(dialect, clock, chance)
         self._guarded: Engine = dialect.guarded_engine()
         self._ids = IdBlocks()
+        self._in_doubt: list[Harvest] = []
 
     def close(self) -> None:
         """Give up all connections. More than once is fine, and one that is used again is opened again."""
@@ -64,24 +65,36 @@ class SqlStore:
             harvest, answers = self._attempt(mailbox, play)
         except (Misfit, IntegrityError):
             harvest, answers = self._attempt(mailbox, replay)
+        answers.settle()
         for action in harvest.afterwards:
             action()
-        answers.settle()
         return harvest
 
     def _attempt(self, mailbox: Mailbox, how: Callable[[SqlCycle, Mailbox], Answers]) -> tuple[Harvest, Answers]:
+        reaped: list[Harvest] = []
+
         def work(connection: Connection) -> tuple[Harvest, Answers]:
             sizes = Counted(connection, self.dialect)
             cycle = SqlCycle(connection, self.dialect, self._ids, sizes, self.clock.now(), mailbox.worker)
+            reaped[:] = [cycle.harvest]
+            for harvest in self._in_doubt:
+                cycle.give_back(harvest)
             answers = how(cycle, mailbox)
             cycle.close()
             return cycle.harvest, answers
 
         for _ in range(MOST_REFILLS):
             try:
-                return self.write(work)
+                done = self.write(work)
             except OutOfIds as need:
                 self._ids.refill(need.task, need.count, self._reserve_ids)
+            except OutcomeUnknown:
+                # Nobody was given these claims, so that nobody would ever run them.
+                self._in_doubt += reaped
+                raise
+            else:
+                self._in_doubt.clear()
+                return done
         raise StorageError("no free id was found in a thousand blocks: the ids of a task are used up")
 
     def _refill_ids(self, mailbox: Mailbox) -> None:

@@ -49,8 +49,14 @@ UNSETTLED = (
 
 NEXT_DUE = "SELECT min(due_at) FROM yaotask_jobs WHERE state IN (0, 5) AND due_at IS NOT NULL"
 
+# The next that can be delivered, not one that waits for an earlier event of its job.
 NEXT_EVENT = """
-SELECT min(next_at) FROM yaotask_events WHERE task = :task AND state = 0 AND worker IS NULL
+SELECT next_at FROM yaotask_events AS event
+WHERE task = :task AND state = 0 AND worker IS NULL
+    AND NOT EXISTS (
+        SELECT 1 FROM yaotask_events AS earlier
+        WHERE earlier.job = event.job AND earlier.state = 0 AND earlier.seq < event.seq)
+ORDER BY next_at LIMIT 1
 """
 
 FOR_CHANGE = """
@@ -146,6 +152,8 @@ SET state = 3, fence = fence + 1, attempt = attempt - 1, losses = :losses, death
     error_type = 'PoisonedJob', error = :error, traceback = NULL
 WHERE key = :key AND state = 1 AND fence = :fence
 """
+
+RELEASE_EVENT = "UPDATE yaotask_events SET worker = NULL WHERE seq = :seq AND worker = :worker AND state = 0"
 
 RELEASE_EVENTS_OF = "UPDATE yaotask_events SET worker = NULL WHERE worker = :worker"
 
