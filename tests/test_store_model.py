@@ -1,0 +1,196 @@
+"""Whatever comes in whatever order, the store does what a few lines of Python say it does."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
+from store_support import DONE, FAILED, URL, Bench, EvenChance, ManualClock, an_add, answer, retry_after
+
+from yaotask.errors import QueueFull, WrongState
+from yaotask.jobs import TERMINAL, Cancelled, Claim, Ignored, Interrupted, JobState, Outcome
+from yaotask.store import presence
+from yaotask.store.opening import open_store, place
+from yaotask.store.protocol import Started
+
+pytest_plugins = ["store_fixtures"]
+
+SIZE = 6
+OUTCOMES: list[tuple[Outcome, JobState]] = [
+    (DONE, JobState.SUCCESS),
+    (FAILED, JobState.FAILURE),
+    (retry_after(), JobState.RETRYING),
+    (retry_after(5), JobState.RETRYING),
+    (Ignored("no need"), JobState.IGNORED),
+    (Cancelled(), JobState.CANCELLED),
+    (Interrupted(), JobState.WAITING),
+]
+
+
+@dataclass
+class Job:
+    """What a job should look like."""
+
+    state: JobState = JobState.WAITING
+    attempt: int = 0
+    fence: int = 0
+    generation: int = 0
+    losses: int = 0
+    started: bool = False
+    counted: bool = True
+
+    def give_back(self) -> None:
+        self.attempt -= 1
+        self.state = JobState.RETRYING if self.attempt or self.losses else JobState.WAITING
+
+
+class StoreMachine(RuleBasedStateMachine):
+    claims = Bundle("claims")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.mkdtemp()
+        store = open_store(place(Path(self.folder), URL), ManualClock(), EvenChance())
+        self.bench = Bench(store, store.clock)  # type: ignore[arg-type]
+        self.jobs: dict[int, Job] = {}
+
+    def teardown(self) -> None:
+        self.bench.store.close()
+        shutil.rmtree(self.folder)
+
+    @rule(count=st.integers(1, 4), priority=st.integers(-1, 1), delay=st.sampled_from([0, 3]))
+    def add(self, count: int, priority: int, delay: int) -> None:
+        room = SIZE - sum(job.counted for job in self.jobs.values())
+        run_at = self.bench.clock.now() + delay * 1_000_000 if delay else None
+        (ticket,) = self.bench.adds(an_add(count, size=SIZE, priority=priority, run_at=run_at))
+
+        if count > room:
+            assert isinstance(ticket.error, QueueFull)
+        ids = ticket.error.ids if isinstance(ticket.error, QueueFull) else answer(ticket)
+        assert len(ids) == min(count, room)
+        assert not self.jobs.keys() & set(ids)
+        self.jobs.update({id: Job() for id in ids})
+
+    @rule(target=claims, most=st.integers(1, 3), worker=st.integers(1, 3))
+    def claim(self, most: int, worker: int) -> object:
+        found = self.bench.claim(most, worker=worker)
+        for claim in found:
+            job = self.jobs[claim.id]
+            assert job.state in (JobState.WAITING, JobState.RETRYING)
+            job.state, job.started, job.counted = JobState.RUNNING, False, False
+            job.attempt, job.fence = job.attempt + 1, job.fence + 1
+            assert (claim.attempt, claim.fence, claim.generation) == (job.attempt, job.fence, job.generation)
+        return multiple(*found)
+
+    def holds(self, claim: Claim) -> bool:
+        job = self.jobs[claim.id]
+        return job.state is JobState.RUNNING and job.fence == claim.fence
+
+    @rule(claim=claims)
+    def start(self, claim: Claim) -> None:
+        self.bench.cycle(started=[Started(claim.key, claim.fence, self.bench.clock.now())])
+        if self.holds(claim):
+            self.jobs[claim.id].started = True
+
+    @rule(claim=claims, ending=st.sampled_from(OUTCOMES))
+    def finish(self, claim: Claim, ending: tuple[Outcome, JobState]) -> None:
+        outcome, state = ending
+        held = self.holds(claim)
+        won = self.bench.finish(claim, outcome)
+
+        assert won or not held
+        if held:
+            job = self.jobs[claim.id]
+            job.state = state
+            if isinstance(outcome, Interrupted):
+                job.give_back()
+
+    @rule(first=consumes(claims), second=claims)
+    def finish_two(self, first: Claim, second: Claim) -> None:
+        ended = {claim.id for claim in (first, second) if self.holds(claim)}
+        self.bench.cycle(finishes=[self.bench.end(first), self.bench.end(second)])
+        for id in ended:
+            self.jobs[id].state = JobState.SUCCESS
+
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        if not self.jobs:
+            return
+        id = data.draw(st.sampled_from(sorted(self.jobs)))
+        job = self.jobs[id]
+        running = job.state is JobState.RUNNING
+        if (running and job.started) or (job.state in TERMINAL and job.state is not JobState.FAILURE):
+            with pytest.raises(WrongState):
+                self.bench.errand(lambda cycle: cycle.cancel("mail", id))
+            return
+        self.bench.errand(lambda cycle: cycle.cancel("mail", id))
+        if job.state is JobState.FAILURE:
+            job.generation += 1
+        else:
+            job.attempt, job.fence, job.counted = job.attempt - running, job.fence + 1, False
+        job.state = JobState.CANCELLED
+
+    @rule(data=st.data())
+    def retry(self, data: st.DataObject) -> None:
+        if not self.jobs:
+            return
+        id = data.draw(st.sampled_from(sorted(self.jobs)))
+        job = self.jobs[id]
+        if job.state not in (JobState.FAILURE, JobState.CANCELLED):
+            with pytest.raises(WrongState):
+                self.bench.errand(lambda cycle: cycle.retry("mail", id))
+            return
+        self.bench.errand(lambda cycle: cycle.retry("mail", id))
+        self.jobs[id] = Job(fence=job.fence, generation=job.generation + 1, counted=False)
+
+    @rule(seconds=st.integers(1, 6))
+    def pass_time(self, seconds: int) -> None:
+        self.bench.clock.advance(seconds)
+
+    @rule()
+    def lose_all(self) -> None:
+        """No worker has a row here, so that all of them are lost."""
+        lost = self.bench.errand(lambda cycle: presence.reap(cycle, 99, 1_000))
+        running = [job for job in self.jobs.values() if job.state is JobState.RUNNING]
+
+        assert len(lost) == len(running)
+        for job in running:
+            poisoned = next((one.poisoned for one in lost if self.jobs[int(one.name[5:])] is job), False)
+            row = self.bench.row(next(id for id, one in self.jobs.items() if one is job))
+            job.attempt, job.fence, job.losses = job.attempt - 1, job.fence + 1, row["losses"]
+            job.state = JobState.FAILURE if poisoned else JobState.RETRYING
+            assert job.losses >= 1
+
+    @rule(worker=st.integers(1, 3))
+    def leave(self, worker: int) -> None:
+        rows = self.bench.query("SELECT id FROM yaotask_jobs WHERE state = 1 AND worker = :w", w=worker)
+        self.bench.errand(lambda cycle: presence.leave(cycle, worker))
+        for row in rows:
+            self.jobs[row["id"]].give_back()
+
+    @invariant()
+    def the_store_agrees(self) -> None:
+        rows = self.bench.query("SELECT id, state, attempt, fence, generation FROM yaotask_jobs")
+        stored = {row["id"]: (row["state"], row["attempt"], row["fence"], row["generation"]) for row in rows}
+
+        assert stored == {id: (int(job.state), job.attempt, job.fence, job.generation) for id, job in self.jobs.items()}
+        assert self.bench.waiting() == sum(job.counted for job in self.jobs.values())
+
+
+@pytest.mark.timeout(120)
+def test_the_store_agrees_with_the_model() -> None:
+    run_state_machine_as_test(StoreMachine, settings=settings(max_examples=40, stateful_step_count=30))
