@@ -156,7 +156,7 @@ class Bench:
         return id
 
     def claim(self, most: int = 10, *, task: str = "mail", worker: int = 1) -> list[Claim]:
-        return self.cycle(worker=worker, demands={task: most}).claims[task]
+        return self.cycle(worker=worker, demands={task: most}).claims[task].read()
 
     def claim_one(self, *, task: str = "mail", worker: int = 1) -> Claim:
         (claim,) = self.claim(1, task=task, worker=worker)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import threading
 from collections import Counter
 
@@ -24,6 +25,7 @@ DONE, ENDED_AT_ONCE = 0, 1
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # A handler that holds on to its loop cannot hold up the end: its job has been handed back by then.
 PATIENCE = 5.0
+SWITCH_INTERVAL = 0.000_5
 
 WORDS = {
     Succeeded: "succeeded",
@@ -41,6 +43,8 @@ def run(app: App, *, drain: bool = False) -> int:
     Raises StorageError where the store is lost.
     """
     app.upgrade_store()
+    # The ledger has to win the interpreter from busy handlers several times a cycle; 5 ms each time is too long.
+    sys.setswitchinterval(SWITCH_INTERVAL)
     worker = Worker(app)
     try:
         anyio.run(worker.run, drain)

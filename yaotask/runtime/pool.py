@@ -63,6 +63,8 @@ class Pool:
         self._spawner: Spawner | None = None
         self._loop_slots: list[LoopSlot] = []
         self._thread_slots: list[ThreadSlot] = []
+        # As they come from the ledger's thread, which has no time to read them.
+        self._batches: deque[Sequence[Claim]] = deque()
         self._waiting: deque[Claim] = deque()
         self._queue: SimpleQueue[Claim | None] = SimpleQueue()
         self._delivered = 0
@@ -89,11 +91,7 @@ class Pool:
     def deliver(self, claims: Sequence[Claim]) -> None:
         """Run these; called on the ledger's thread."""
         self._delivered += len(claims)
-        if self.work.handler.is_async:
-            self._waiting.extend(claims)
-        else:
-            for claim in claims:
-                self._queue.put(claim)
+        self._batches.append(claims)
         if self._bell is not None:
             self._bell.call(self._staff)
 
@@ -122,12 +120,23 @@ class Pool:
 
     def _staff(self) -> None:
         """Call idle slots to the claims that wait, and make new ones while there may be more."""
+        self._unpack()
         if self._stopping:
             self._hand_back()
         elif self.work.handler.is_async:
             self._staff_loop()
         else:
             self._staff_threads()
+
+    def _unpack(self) -> None:
+        """Read the batches that have come."""
+        while self._batches:
+            claims = self._batches.popleft()
+            if self.work.handler.is_async:
+                self._waiting.extend(claims)
+            else:
+                for claim in claims:
+                    self._queue.put(claim)
 
     def _staff_loop(self) -> None:
         calls = len(self._waiting)
@@ -149,10 +158,9 @@ class Pool:
 
     def next_claim(self) -> Claim | None:
         """The claim that is to be run next."""
-        try:
-            return self._waiting.popleft()
-        except IndexError:
-            return None
+        if not self._waiting:
+            self._unpack()
+        return self._waiting.popleft() if self._waiting else None
 
     def begin(self, claim: Claim, stop: Callable[[], None]) -> Attempt:
         """An attempt of the claim starts now."""
@@ -192,6 +200,7 @@ class Pool:
         self._hand_back()
 
     def _hand_back(self) -> None:
+        self._unpack()
         for claim in self._unstarted():
             now = self.clock.now()
             self._handed_back += 1
@@ -212,7 +221,7 @@ class Pool:
         """End the attempts that still run: they go back to the queue, untried (T10)."""
         for attempt in list(self.attempts()):
             attempt.job.cancelled = True
-            self.end(attempt, INTERRUPTED)
+            self.end(attempt, attempt.outcome or INTERRUPTED)
             self._halt(attempt)
 
     def dissolve(self) -> list[ThreadSlot]:

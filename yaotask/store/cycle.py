@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from yaotask.events import Delivery
-from yaotask.jobs import Claim, Interrupted, JobState, Succeeded
+from yaotask.jobs import Interrupted, JobState, Succeeded
 from yaotask.store import adds, errands, rows, statements
-from yaotask.store.protocol import Add, Finish, Harvest, Progress, Started
+from yaotask.store.protocol import Add, ClaimBatch, Finish, Harvest, Progress, Started
 from yaotask.store.work import Misfit, Work
 from yaotask.values import dumps, loads
 
@@ -117,22 +117,14 @@ class SqlCycle(Work):
         for task, most in demands.items():
             self.harvest.claims[task] = self._claim(task, min(most, share), worker)
 
-    def _claim(self, task: str, most: int, worker: int) -> list[Claim]:
-        found = self.execute(self.dialect.select_claims, task=task, most=most).scalar()
-        if found is None:
-            return []
-        claims, counted, now = [], 0, self.now
-        for key, fence, id, generation, attempt, attempts, losses, timeout, events, ready, counts, *rest in loads(
-            found
-        ):
-            counted += counts
-            claims.append(
-                Claim(key, fence, id, task, generation, attempt, attempts, losses, timeout, events, ready, now, *rest)
-            )
-        keys = rows.texts([str(claim.key) for claim in claims])
-        self.expect(len(claims), self.dialect.take_claims, worker=worker, now=now, keys=keys)
-        self.sizes.change(task, -counted)
-        return claims
+    def _claim(self, task: str, most: int, worker: int) -> ClaimBatch:
+        found = self.execute(self.dialect.select_claims, task=task, most=most, now=self.now)
+        count, counted, keys, claims = found.one()
+        if not count:
+            return ClaimBatch(task, 0, "[]")
+        self.expect(count, self.dialect.take_claims, worker=worker, now=self.now, keys=keys)
+        self.sizes.change(task, -int(counted))
+        return ClaimBatch(task, count, claims)
 
     def claim_deliveries(self, tasks: Sequence[str], most: int, worker: int) -> None:
         """Give `worker` events to deliver, at most one of each job, from all tasks in turn, the oldest first."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, overload
 
 from yaotask.events import Delivery
 from yaotask.jobs import Claim, Outcome
+from yaotask.values import loads
 
 
 class NewJob(NamedTuple):
@@ -129,6 +130,40 @@ class Mailbox:
         return bool(self.demands) or self.deliveries > 0
 
 
+class ClaimBatch(Sequence[Claim]):
+    """Claims of one task, in the order in which they are to run.
+
+    They come as JSON text and are read at the first look at one of them, so that the thread which
+    writes need not wait for this.
+    """
+
+    def __init__(self, task: str, count: int, text: str) -> None:
+        self._task = task
+        self._count = count
+        self._text = text
+        self._claims: list[Claim] | None = None
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> Claim: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Claim]: ...
+    def __getitem__(self, index: int | slice) -> Claim | list[Claim]:
+        return self.read()[index]
+
+    def __iter__(self) -> Iterator[Claim]:
+        return iter(self.read())
+
+    def read(self) -> list[Claim]:
+        """All of them."""
+        if self._claims is None:
+            task = self._task
+            self._claims = [Claim(key, fence, id, task, *rest) for key, fence, id, *rest in loads(self._text)]
+        return self._claims
+
+
 @dataclass(slots=True, eq=False)
 class Harvest:
     """What a committed cycle brought.
@@ -139,7 +174,7 @@ class Harvest:
     once the commit was.
     """
 
-    claims: dict[str, list[Claim]] = field(default_factory=dict)
+    claims: dict[str, ClaimBatch] = field(default_factory=dict)
     deliveries: list[Delivery] = field(default_factory=list)
     lost: list[tuple[int, int]] = field(default_factory=list)
     woken: set[str] = field(default_factory=set)
