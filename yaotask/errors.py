@@ -164,7 +164,7 @@ class OutcomeUnknown(StorageError):
 # --- what a handler may raise ----------------------------------------------------------------------
 
 
-class Retry(Exception):  # noqa: N818 - a request, not an error
+class Retry(Exception):
     """Raised by a handler: this try failed, follow with another while retries are left.
 
     `after` overrides the definition's `attempt_after` and `backoff`: seconds, a duration such as
@@ -183,7 +183,7 @@ class Retry(Exception):  # noqa: N818 - a request, not an error
         self.at = at
 
 
-class Fail(Exception):  # noqa: N818
+class Fail(Exception):
     """Raised by a handler: the job has failed and no retry can help. `response` is kept with it."""
 
     def __init__(self, message: str = "the handler gave up", *, response: Any = None) -> None:
@@ -191,7 +191,7 @@ class Fail(Exception):  # noqa: N818
         self.response = response
 
 
-class Ignore(Exception):  # noqa: N818
+class Ignore(Exception):
     """Raised by a handler: there is nothing to do; the job ends as IGNORED."""
 
     def __init__(self, message: str = "nothing to do") -> None:

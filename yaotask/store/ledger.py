@@ -228,12 +228,15 @@ class Ledger:
             self._everything_may_have_changed()
         now = self.clock.now()
         due = self._next_due is not None and self._next_due <= now
+        if due:
+            # Of which task is not known; its claim can be in the transaction that promotes it.
+            self._wet = set(self._consumers)
         if self._next_event is not None and self._next_event <= now:
             self._events_wet = True
         writes = bool(mailbox)
         self._want(mailbox, look_first=not (writes or due))
         if due and not mailbox:
-            # A cycle of nothing: it promotes what is due, which wakes whoever can claim it.
+            # A cycle of nothing: it promotes what is due.
             mailbox.errands.append(Errand(lambda cycle: None, Ticket()))
 
     def _everything_may_have_changed(self) -> None:
@@ -273,6 +276,9 @@ class Ledger:
             if claims:
                 self._consumers[task].deliver(claims)
         if mailbox.worker is not None:
+            if self._next_due is not None and self._next_due <= self.clock.now():
+                # Its time may have come only after we looked around.
+                self._wet = set(self._consumers)
             self._next_due = harvest.next_due
         self._hand_out_events(mailbox, harvest)
         for key, fence in harvest.lost:
