@@ -1,0 +1,79 @@
+"""History: a worker that has run a million jobs, and the store that still holds them."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import draining
+import project
+from harness import Bench, Row, measure, worker
+from yaotask import App
+from yaotask.chance import SystemChance
+
+# --- in the child -------------------------------------------------------------------------------------------
+
+
+def read(root: str, jobs: int, times: int) -> dict[str, float]:
+    """Milliseconds, as medians: a job by id, and a page of twenty from anywhere by its key."""
+    chance = SystemChance()
+    with App(root) as app:
+        return {
+            "get": _median(lambda: app.get(f"noop.{int(chance.uniform(1, jobs))}"), times),
+            "page": _median(lambda: app.list("noop", cursor=int(chance.uniform(100, jobs))), times),
+        }
+
+
+def _median(ask: Callable[[], object], times: int) -> float:
+    taken = []
+    for _ in range(times):
+        started = time.perf_counter()
+        ask()
+        taken.append(time.perf_counter() - started)
+    return 1_000 * statistics.median(taken)
+
+
+# --- in the parent ------------------------------------------------------------------------------------------
+
+
+def rows(bench: Bench) -> Iterator[Row]:
+    """One store for all: made by one long run, then read, then worked with."""
+    jobs, root = bench.pick(1_000_000, 20_000), bench.project()
+    idle, after = _long_run(root, jobs)
+    yield Row("worker's memory, idle", "MB", [idle], "<= 60")
+    yield Row(f"worker's memory, added by {jobs:,} jobs", "MB", [after - idle], "<= 10")
+
+    reads = bench.repeat(lambda: measure(read, root, jobs=jobs, times=bench.pick(1_000, 100)))
+    yield Row(f"get, one of {jobs:,} jobs", "ms", [run["get"] for run in reads], "<= 0.5")
+    yield Row(f"page by key, of {jobs:,} jobs", "ms", [run["page"] for run in reads], "<= 1")
+
+    few = bench.pick(20_000, 500)
+    what = f"drain {few:,} beside {jobs:,} finished, of the speed without them"
+    yield Row(what, "%", bench.repeat(partial(_compare, bench, root, few)), ">= 80")
+
+
+def _long_run(root: Path, jobs: int) -> tuple[float, float]:
+    """Have one worker run so many jobs; its memory after the first one, and after the last, in MB."""
+    measure(draining.add, root, task="noop", jobs=1)
+    with worker(root) as pid:
+        project.wait_until_done(root, 1)
+        idle = _memory(pid)
+        measure(draining.add, root, task="noop", jobs=jobs - 1)
+        project.wait_until_done(root, jobs)
+        after = _memory(pid)
+    project.check_succeeded(root, "noop", jobs)
+    return idle, after
+
+
+def _memory(pid: int) -> float:
+    command = ["/bin/ps", "-o", "rss=", "-p", str(pid)]
+    return int(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout) / 1_024
+
+
+def _compare(bench: Bench, root: Path, jobs: int) -> float:
+    measure(draining.add, root, task="noop", jobs=jobs)
+    return draining.compare(bench, root, jobs)

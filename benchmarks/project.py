@@ -1,0 +1,117 @@
+"""The project that is measured, and what its store says of its jobs."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+
+from yaotask.jobs import JobState
+
+# Jobs a second; a worker that is slower hangs.
+SLOWEST = 1_000
+# More than any benchmark adds.
+SIZE = 100_000_000
+WORKER_NUMS = 100
+# Threads of a sync handler.
+THREADS = 8
+
+SCRIPT = '''\
+import sqlite3
+import time
+from contextlib import closing
+
+import anyio
+
+from yaotask import current_job
+
+
+async def Noop(task_id, *args):
+    pass
+
+
+def NoopInThread(task_id, *args):
+    pass
+
+
+async def Short(task_id, *args):
+    await anyio.sleep(0.01)
+
+
+async def Started(task_id, added):
+    """How many nanoseconds ago it was added."""
+    return time.monotonic_ns() - added
+
+
+def Report(task_id, count):
+    """How many nanoseconds each report of progress took."""
+    job, taken = current_job(), []
+    for number in range(count):
+        before = time.perf_counter_ns()
+        job.progress(number, count)
+        taken.append(time.perf_counter_ns() - before)
+        time.sleep(0.001)
+    return taken
+
+
+def Stored(task_id, count, database):
+    """How many nanoseconds after each report of progress another connection could read it."""
+    job, taken = current_job(), []
+    query = "SELECT current FROM yaotask_jobs WHERE task = ? AND id = ?"
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        for number in range(1, count + 1):
+            before = time.perf_counter_ns()
+            job.progress(number, count)
+            while connection.execute(query, (job.task, job.id)).fetchone()[0] != number:
+                time.sleep(0.000_1)
+            taken.append(time.perf_counter_ns() - before)
+            time.sleep(0.005)
+    return taken
+'''
+
+TASKS = {
+    "noop": {"process": "scripts.handlers.Noop", "worker_nums": WORKER_NUMS},
+    "threads": {"process": "scripts.handlers.NoopInThread", "worker_nums": THREADS},
+    "short": {"process": "scripts.handlers.Short", "worker_nums": WORKER_NUMS},
+    "started": {"process": "scripts.handlers.Started", "worker_nums": WORKER_NUMS},
+    "report": {"process": "scripts.handlers.Report", "worker_nums": 1},
+    "stored": {"process": "scripts.handlers.Stored", "worker_nums": 1},
+}
+
+
+def write(root: Path) -> None:
+    """Write the project into a folder."""
+    (root / "scripts").mkdir()
+    (root / "scripts" / "handlers.py").write_text(SCRIPT, encoding="utf-8")
+    (root / "tasks").mkdir()
+    for id, keys in TASKS.items():
+        define(root, id, keys)
+
+
+def define(root: Path, id: str, keys: dict[str, object]) -> None:
+    """Write the definition of one more task."""
+    text = json.dumps({"name": id, "size": SIZE, **keys})
+    (root / "tasks" / f"{id}.json").write_text(text, encoding="utf-8")
+
+
+def database(root: Path) -> Path:
+    return root / ".yaotask" / "yaotask.db"
+
+
+def wait_until_done(root: Path, jobs: int) -> None:
+    """Wait until so many jobs have ended; it is cheap to ask, so that it disturbs nobody."""
+    query, deadline = "SELECT coalesce(sum(jobs), 0) FROM yaotask_rollups", time.monotonic() + 60 + jobs / SLOWEST
+    with closing(sqlite3.connect(database(root), isolation_level=None)) as connection:
+        while (ended := connection.execute(query).fetchone()[0]) < jobs:
+            assert time.monotonic() < deadline, f"only {ended} of {jobs} jobs have ended"
+            time.sleep(0.1)
+
+
+def check_succeeded(root: Path, task: str, jobs: int) -> None:
+    """See that exactly so many jobs of a task have succeeded, by their rows."""
+    query = "SELECT count(*) FROM yaotask_jobs WHERE task = ? AND state = ?"
+    with closing(sqlite3.connect(database(root))) as connection:
+        succeeded = connection.execute(query, (task, JobState.SUCCESS)).fetchone()[0]
+    assert succeeded == jobs, f"{succeeded} of {jobs} jobs of {task} succeeded"

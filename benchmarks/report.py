@@ -1,0 +1,44 @@
+"""The table, on the screen and in README.md."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness import Row
+
+BEGIN, END = "<!-- benchmark -->", "<!-- /benchmark -->"
+
+
+def table(rows: Sequence[Row], *, aims: bool) -> str:
+    """In Markdown: the median of the runs, and the least and the most of them."""
+    header = ["what", "median", "range", *(["aim"] if aims else [])]
+    lines = [header, ["---", "---:", "---:", *(["---:"] if aims else [])]]
+    lines += [cells(row)[: len(header)] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def cells(row: Row) -> list[str]:
+    """What stands in one line."""
+    unit = f" {row.unit}" if row.unit else ""
+    least, most = figure(min(row.samples)), figure(max(row.samples))
+    spread = f"{least} to {most}" if len(row.samples) > 1 else ""
+    return [row.what, figure(statistics.median(row.samples)) + unit, spread, row.aim]
+
+
+def figure(value: float) -> str:
+    """A number with three digits that count, or all before the point."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def replace(readme: Path, text: str) -> None:
+    """Put a text between the marks of README.md."""
+    before = readme.read_text(encoding="utf-8")
+    place = re.compile(f"({re.escape(BEGIN)}\n).*?({re.escape(END)})", re.DOTALL)
+    after, places = place.subn(lambda found: f"{found[1]}{text}\n{found[2]}", before)
+    assert places == 1, f"{readme.name} needs {BEGIN} and {END}, once"
+    readme.write_text(after, encoding="utf-8")
