@@ -62,7 +62,7 @@ class Assembly:
             deadlines,
             state=self._state,
             losses=self._settings.losses,
-            start=self._start(),
+            start=self._start,
             clock=self._clock,
             chance=self._chance,
         )

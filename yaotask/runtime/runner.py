@@ -50,7 +50,7 @@ class Runner:
         *,
         state: Path,
         losses: int,
-        start: Context,
+        start: Callable[[], Context],
         clock: Clock,
         chance: Chance,
     ) -> None:
@@ -108,11 +108,14 @@ class Runner:
         watch = reaper.Reaper(self._access, self._worker, self._losses)
         # Before the first claim: what a dead worker had comes first.
         await watch.reap()
+        # Made in a thread, so that it does not say that a loop runs: what a sync handler calls, an async hook
+        # for one, may need a loop of its own.
+        start = await anyio.to_thread.run_sync(self._start)
         spawner = Spawner()
         self._courier.open(spawner)
         for pool in self._pools:
-            pool.open(spawner, self._start)
-        group.start_soon(spawner.run, group, self._start, name="yaotask spawner")
+            pool.open(spawner, start)
+        group.start_soon(spawner.run, group, start, name="yaotask spawner")
         group.start_soon(self._deadlines.run, name="yaotask deadlines")
         reaping = partial(every, clock=self._clock, chance=self._chance, what="look for dead workers")
         group.start_soon(reaping, reaper.EVERY, watch.reap, name="yaotask reaper")
