@@ -36,6 +36,10 @@ from yaotask.store.sql import SqlStore
 
 __all__ = ["App", "Task", "Tasks"]
 
+# Named here, because in the class `list` is a method.
+Views = list[View]
+Problems = list[Problem]
+
 
 class App:
     """The door to one project, for any program: web application, script, or another project.
@@ -95,7 +99,7 @@ class App:
         """The status of each of these jobs that exists."""
         return self._client.status(task, ids)
 
-    def attempts(self, id: str) -> list[View]:  # type: ignore[valid-type]  # `list` is a method here
+    def attempts(self, id: str) -> Views:
         """The recorded tries of a job; a success at the first try leaves none. Raises JobNotFound."""
         return self._client.attempts(*names.split(id))
 
@@ -123,7 +127,7 @@ class App:
         """Like `status`, on a loop."""
         return await run_sync(self.status, task, ids)
 
-    async def aattempts(self, id: str) -> list[View]:  # type: ignore[valid-type]
+    async def aattempts(self, id: str) -> Views:
         """Like `attempts`, on a loop."""
         return await run_sync(self.attempts, id)
 
@@ -159,7 +163,7 @@ class App:
 
     # --- working ----------------------------------------------------------------------------------------
 
-    def broken(self) -> dict[str, list[Problem]]:  # type: ignore[valid-type]
+    def broken(self) -> dict[str, Problems]:
         """The tasks whose handlers cannot be used, with the reasons; their jobs wait. Imports the scripts."""
         return check.broken(self.catalog, self._resolver)
 
