@@ -86,6 +86,9 @@ class Ledger:
         self._worker: int | None = None
         self._consumers: Mapping[str, Consumer] = {}
         self._courier: Courier | None = None
+        # What became of events, until that is written.
+        self._delivered: list[Delivery] = []
+        self._failed: list[tuple[Delivery, str, int | None]] = []
         # Tasks of which a claim may find something; the others were found empty and are left alone
         # until something is added.
         self._wet: set[str] = set()
@@ -164,6 +167,7 @@ class Ledger:
             log.info("the store can be written again")
         self._trouble = 0.0
         self._last_work = self.clock.monotonic()
+        self._delivered, self._failed = [], []
         self._tally(mailbox)
         self._hand_out(mailbox, harvest)
         return 0.0 if self._pending() or self._wet_demand() else self._rest()
@@ -215,8 +219,11 @@ class Ledger:
         if courier is None or worker is None:
             return
         delivered, failed = courier.settled()
-        if delivered or failed:
-            mailbox.errands.append(Errand(lambda cycle: cycle.settle(worker, delivered, failed), Ticket()))
+        self._delivered += delivered
+        self._failed += failed
+        if self._delivered or self._failed:
+            told = self._delivered, self._failed
+            mailbox.errands.append(Errand(lambda cycle: cycle.settle(worker, *told), Ticket()))
 
     # --- what may be claimed ----------------------------------------------------------------------------
 
@@ -281,8 +288,14 @@ class Ledger:
                 self._wet = set(self._consumers)
             self._next_due = harvest.next_due
         self._hand_out_events(mailbox, harvest)
+        if harvest.lost:
+            self._tell_lost(mailbox, harvest)
+
+    def _tell_lost(self, mailbox: Mailbox, harvest: Harvest) -> None:
+        names = {(finish.claim.key, finish.claim.fence): finish.claim.name for finish in mailbox.finishes}
         for key, fence in harvest.lost:
-            log.warning("a claim was lost: its job was given to another worker or ended; nothing of it was stored")
+            name = names.get((key, fence), "a job")
+            log.warning("%s was given to another worker, or ended: what this one did of it is not stored", name)
             for consumer in self._consumers.values():
                 consumer.lost(key, fence)
 
