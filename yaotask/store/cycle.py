@@ -118,13 +118,12 @@ class SqlCycle(Work):
             self.harvest.claims[task] = self._claim(task, min(most, share), worker)
 
     def _claim(self, task: str, most: int, worker: int) -> ClaimBatch:
-        found = self.execute(self.dialect.select_claims, task=task, most=most, now=self.now)
-        count, counted, keys, claims = found.one()
-        if not count:
+        found = self.execute(self.dialect.select_claims, task=task, most=most, now=self.now).one()
+        if not found.jobs:
             return ClaimBatch(task, 0, "[]")
-        self.expect(count, self.dialect.take_claims, worker=worker, now=self.now, keys=keys)
-        self.sizes.change(task, -int(counted))
-        return ClaimBatch(task, count, claims)
+        self.expect(found.jobs, self.dialect.take_claims, worker=worker, now=self.now, keys=found.keys_)
+        self.sizes.change(task, -int(found.counted))
+        return ClaimBatch(task, found.jobs, found.claims)
 
     def claim_deliveries(self, tasks: Sequence[str], most: int, worker: int) -> None:
         """Give `worker` events to deliver, at most one of each job, from all tasks in turn, the oldest first."""
