@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from contextvars import Context
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from functools import partial
 from types import coroutine
@@ -63,11 +64,24 @@ async def _awaited(value: Awaitable[Any]) -> Any:
 async def acall(function: Function, *args: Any, **kwargs: Any) -> Any:
     """Call a function from a loop; one that is not async runs in a thread.
 
-    When this is cancelled, a thread goes on by itself and what it returns is dropped.
+    What it does to context variables stays inside. When this is cancelled, a thread goes on by itself
+    and what it returns is dropped.
     """
     if is_async(function):
-        return await function(*args, **kwargs)
+        inside = copy_context()
+        return await drive(inside, inside.run(function, *args, **kwargs))
     return await anyio.to_thread.run_sync(partial(call, function, *args, **kwargs), abandon_on_cancel=True)
+
+
+def ends_us(error: BaseException) -> bool:
+    """Whether a call that raised this was ended by a cancellation of its caller, which must go on its way.
+
+    Users' functions raise the like by themselves too: whoever waits for an asyncio task that somebody
+    cancelled gets its CancelledError. That is an error as any other. To be asked on the loop.
+    """
+    kind = anyio.get_cancelled_exc_class()
+    group = isinstance(error, BaseExceptionGroup) and error.subgroup(kind) is not None
+    return (group or isinstance(error, kind)) and anyio.current_effective_deadline() == -math.inf
 
 
 async def drive(context: Context, started: Coroutine[Any, Any, Any]) -> Any:
