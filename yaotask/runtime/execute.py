@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-import anyio
-
 import yaotask
 from yaotask import context, invoke
 from yaotask.backoff import Backoff
@@ -30,8 +28,8 @@ log = logging.getLogger(__name__)
 
 NOTHING = Succeeded("null")
 INTERRUPTED = Interrupted()
-# The innermost frames of a traceback are those that say what went wrong.
-MOST_FRAMES = 30
+# The innermost frames of a traceback say what went wrong. An endless recursion has thousands of others.
+MOST_READ = 50
 _OWN_FRAMES = yaotask.__path__[0] + os.sep
 
 
@@ -75,7 +73,7 @@ async def execute(job: Job, handler: Handler, policy: Policy, start: Context) ->
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
-        if isinstance(error, anyio.get_cancelled_exc_class()):
+        if invoke.ends_us(error):
             raise Cancelled from error
         return raised(error, job, handler, policy)
     return NOTHING if value is None and job.result is None else returned(value, job, policy)
@@ -93,7 +91,7 @@ def execute_here(job: Job, handler: Handler, policy: Policy, start: Context) -> 
 def _begin(job: Job, handler: Handler) -> Any:
     context.current.set(job)
     claim = job.claim
-    if not claim.payload:
+    if not claim.payload and handler.parameters.whole_at is None:
         return handler.function(claim.id, *claim.args)
     named = handler.parameters.keywords(1 + len(claim.args), claim.payload)
     return handler.function(claim.id, *claim.args, **named)
@@ -115,9 +113,7 @@ def returned(value: Any, job: Job, policy: Policy) -> Outcome:
     if value is None and job.result is not None:
         return Succeeded(job.result)
     try:
-        text, mended = encode_result(
-            value, limit=policy.limits.result_bytes, depth=policy.limits.depth, nodes=policy.limits.nodes
-        )
+        text, mended = encoded(value, policy.limits)
     except ResultNotJson as error:
         return Failed(Failure("ResultNotJson", f"what the handler returned cannot be stored: {error}"))
     if mended:
@@ -130,13 +126,13 @@ def raised(error: BaseException, job: Job, handler: Handler, policy: Policy) -> 
     claim = job.claim
     match error:
         case Ignore():
-            return Ignored(_message(error, policy))
-        case Fail(response=response):
-            return Failed(failure(error, policy), _response(response, job, policy))
+            return Ignored(message(error, policy.limits))
+        case Fail():
+            return Failed(failure(error, policy), _response(error, job, policy))
         case Retry():
             return _asked_to_retry(error, claim, policy)
         case _ if isinstance(error, policy.ignore_on):
-            return Ignored(_message(error, policy))
+            return Ignored(message(error, policy.limits))
         case _ if isinstance(error, policy.fail_on):
             return Failed(failure(error, policy))
         case TypeError() if misfit := handler.parameters.misfit(1 + len(claim.args), claim.payload):
@@ -172,24 +168,38 @@ def _asked_to_retry(error: Retry, claim: Claim, policy: Policy) -> Outcome:
 
 def _when(error: Retry, after: int) -> tuple[int, int | None]:
     """In how many microseconds, or at which instant, a handler wants to be tried again."""
-    if error.at is not None:
-        if not isinstance(error.at, datetime):
+    # Asked for softly: a subclass need not have called our __init__.
+    at, wish = getattr(error, "at", None), getattr(error, "after", None)
+    if at is not None:
+        if not isinstance(at, datetime):
             raise ValueError("`at` takes a datetime with a time zone")
-        return after, microseconds(error.at)
-    if error.after is None:
+        return after, microseconds(at)
+    if wish is None:
         return after, None
-    wish = error.after if isinstance(error.after, timedelta) else parse(error.after, "s")
-    return max(0, wish // timedelta(microseconds=1)), None
+    if isinstance(wish, timedelta):
+        wish = max(0.0, wish.total_seconds())
+    return parse(wish, "s") // timedelta(microseconds=1), None
 
 
-def _response(response: Any, job: Job, policy: Policy) -> str | None:
+def _response(error: Fail, job: Job, policy: Policy) -> str | None:
+    response = getattr(error, "response", None)
     if response is None:
         return None
-    outcome = returned(response, job, policy)
-    if isinstance(outcome, Succeeded):
-        return outcome.result
-    log.warning("%s failed with a response that cannot be stored, so it is left out", job.name)
-    return None
+    try:
+        return encoded(response, policy.limits)[0]
+    except ResultNotJson as fault:
+        log.warning("%s failed with a response that cannot be stored, so it is left out: %s", job.name, fault)
+        return None
+
+
+def encoded(value: Any, limits: Limits) -> tuple[str, bool]:
+    """A user's value as JSON text, and whether its text had to be mended. Raises ResultNotJson, whatever it is."""
+    try:
+        return encode_result(value, limit=limits.result_bytes, depth=limits.depth, nodes=limits.nodes)
+    except ResultNotJson:
+        raise
+    except Exception as fault:
+        raise ResultNotJson(f"cannot be read: {type(fault).__name__}") from fault
 
 
 # --- telling ---------------------------------------------------------------------------------------
@@ -197,25 +207,43 @@ def _response(response: Any, job: Job, policy: Policy) -> str | None:
 
 def failure(error: BaseException, policy: Policy) -> Failure:
     """An exception as text that any store can hold, without the frames that are ours."""
-    frames = [
-        frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_OWN_FRAMES)
-    ]
-    trace = "".join(traceback.format_list(frames[-MOST_FRAMES:]))
-    kind = type(error)
-    name = (
-        kind.__qualname__
-        if kind.__module__ in ("builtins", "yaotask.errors")
-        else f"{kind.__module__}.{kind.__qualname__}"
-    )
-    message = _message(error, policy)
-    return Failure(
-        as_written(name), message, clean_text(as_written(f"{trace}{name}: {message}"), policy.limits.error_bytes)
-    )
+    limit = policy.limits.error_bytes
+    name, text = name_of(type(error)), message(error, policy.limits)
+    # A long message leaves room for where it was raised.
+    last = clean_text(f"{name}: {text}", limit // 2)
+    return Failure(name, text, _frames(error, limit - len(last.encode())) + last)
 
 
-def _message(error: BaseException, policy: Policy) -> str:
+def name_of(kind: type[BaseException]) -> str:
+    """The name of an exception as users write it."""
+    if kind.__module__ in ("builtins", "yaotask.errors"):
+        return kind.__qualname__
+    return as_written(f"{kind.__module__}.{kind.__qualname__}")
+
+
+def message(error: BaseException, limits: Limits) -> str:
+    """What an exception says, as text that any store can hold."""
     try:
         text = str(error)
     except Exception as fault:  # noqa: BLE001 - the exception is the user's, and may be broken itself
         text = f"(its message cannot be told: {type(fault).__name__})"
-    return clean_text(text, policy.limits.error_bytes)
+    return clean_text(text, limits.error_bytes)
+
+
+def brief(error: BaseException, limits: Limits) -> str:
+    """An exception in one line, for a log."""
+    return f"{name_of(type(error))}: {message(error, limits)}"
+
+
+def _frames(error: BaseException, room: int) -> str:
+    """Where it was raised: of the frames that are not ours the innermost, as many as there is room for."""
+    told = ""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)[-MOST_READ:]):
+        if frame.filename.startswith(_OWN_FRAMES):
+            continue
+        text = clean_text(as_written("".join(traceback.format_list([frame]))), room)
+        room -= len(text.encode())
+        if room <= 0:
+            break
+        told = text + told
+    return told
