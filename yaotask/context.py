@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
+from copy import deepcopy
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 from yaotask.clock import instant
 from yaotask.errors import ClaimLost, InvalidPayload, NoCurrentJob
 from yaotask.jobs import MAX_ID, Claim
+from yaotask.values import dumps
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -69,7 +72,7 @@ class Job:
 
     __slots__ = (
         *("claim", "started", "attempts", "timeout_ms", "cancelled", "over", "result"),
-        *("open_transaction", "_desk", "_extra", "_counts"),
+        *("open_transaction", "_desk", "_extra", "_counts", "_counting"),
     )
 
     def __init__(self, claim: Claim, desk: Desk, started: int, attempts: int, timeout_ms: int) -> None:
@@ -87,6 +90,8 @@ class Job:
         self._desk = desk
         self._extra: dict[str, Any] | None = None
         self._counts: list[int] | None = None
+        # A handler may count from threads of its own.
+        self._counting = threading.Lock()
 
     @property
     def id(self) -> int:
@@ -131,7 +136,7 @@ class Job:
         It is stored with the next progress, and when the attempt ends.
         """
         if self._extra is None:
-            self._extra = dict(self.claim.extra or {})
+            self._extra = deepcopy(self.claim.extra or {})
         return self._extra
 
     def progress(self, current: int, total: int | None = None, message: str | None = None) -> None:
@@ -157,9 +162,10 @@ class Job:
 
     def count(self, success: int = 0, failure: int = 0, ignored: int = 0) -> None:
         """Count parts of the work. With failures counted, a SUCCESS shows as PARTIAL."""
-        counts = self._counts or [0, 0, 0]
         added = (whole("success", success), whole("failure", failure), whole("ignored", ignored))
-        self._counts = [before + more for before, more in zip(counts, added, strict=True)]
+        with self._counting:
+            counts = self._counts or [0, 0, 0]
+            self._counts = [before + more for before, more in zip(counts, added, strict=True)]
         self._store({})
 
     def set_result(self, value: Any) -> None:
@@ -189,12 +195,15 @@ class Job:
     def unsaved(self) -> dict[str, Any]:
         """What is to be stored with the next report and at the end: counts, and what is new in `extra`."""
         changes: dict[str, Any] = {}
-        if self._counts is not None or self.claim.attempt > 1:
-            # A new try counts anew.
+        if self._counts is not None or self.claim.fence > 1:
+            # A new try counts anew; so does one whose worker died, which is not a try by number.
             names = ("success_count", "fail_count", "ignored_count")
             changes |= zip(names, self._counts or (0, 0, 0), strict=True)
-        if self._extra is not None and self._extra != (self.claim.extra or {}):
-            changes["extra"] = self._desk.encode(self._extra)
+        if self._extra is not None:
+            text = self._desk.encode(self._extra)
+            # As texts: what users put there need not be comparable.
+            if text != dumps(self.claim.extra or {}):
+                changes["extra"] = text
         return changes
 
 
