@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,19 +16,20 @@ import anyio
 import anyio.to_thread
 
 from yaotask import context, invoke
+from yaotask.bell import Bell
 from yaotask.clock import Clock
 from yaotask.context import Job
-from yaotask.errors import ResultNotJson, StorageError, TransactionError, TransactionTooLong
+from yaotask.errors import ResultNotJson, StorageError, TransactionError
 from yaotask.jobs import Outcome, Succeeded
 from yaotask.runtime.attempt import Attempt
 from yaotask.runtime.deadlines import Deadlines
-from yaotask.runtime.execute import Policy, failure, retry_or_fail
+from yaotask.runtime.execute import Policy, brief, encoded, failure, retry_or_fail
 from yaotask.runtime.spawner import Spawner
 from yaotask.store.ledger import Ledger
 from yaotask.store.protocol import Finish, Progress
 from yaotask.store.sql import SqlStore
 from yaotask.store.transactions import Transaction
-from yaotask.values import clean_text, encode_result
+from yaotask.values import clean_text
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -79,11 +82,12 @@ class JobDesk:
         self._deadlines = deadlines
         self._hook_timeout = hook_timeout
         self._spawner: Spawner | None = None
+        self._bell: Bell | None = None
         self._calls: dict[Job, Calls] = {}
 
     def open(self, spawner: Spawner) -> None:
         """Begin to work on the running loop."""
-        self._spawner = spawner
+        self._spawner, self._bell = spawner, Bell.of_this_loop()
 
     # --- what handlers say -----------------------------------------------------------------------------
 
@@ -108,8 +112,7 @@ class JobDesk:
 
     def encode(self, value: Any) -> str:
         """See Desk."""
-        limits = self._policy.limits
-        return encode_result(value, limit=limits.result_bytes, depth=limits.depth, nodes=limits.nodes)[0]
+        return encoded(value, self._policy.limits)[0]
 
     def text(self, message: str) -> str:
         """See Desk."""
@@ -118,16 +121,28 @@ class JobDesk:
     # --- the progress hook -----------------------------------------------------------------------------
 
     def announce(self, job: Job, progress: Report) -> None:
-        """Call the progress hook: at once in a handler's thread, on a loop soon and in order."""
+        """Call the progress hook: at once in a handler's thread, on the worker's loop soon and in order."""
         hook = self.hook
         if hook is None:
             return
         if not invoke.on_loop():
-            try:
-                invoke.call(hook, job.id, *progress)
-            except Exception as error:  # noqa: BLE001 - a hook can do nothing to its job
-                _complain(job, error)
-            return
+            self._call_now(hook, job, progress)
+        elif Bell.of_this_loop() is not self._bell:
+            # The loop of an `async def` that runs in a thread: it has nobody else to keep waiting.
+            _in_a_thread(partial(self._call_now, hook, job, progress))
+        else:
+            self._call_soon(hook, job, progress)
+
+    def _call_now(self, hook: Callable[..., Any], job: Job, progress: Report) -> None:
+        # In the handler's context, for the sake of its transaction; but a hook has no current job.
+        inside = copy_context()
+        inside.run(context.current.set, None)
+        try:
+            inside.run(invoke.call, hook, job.id, *progress)
+        except BaseException as error:  # noqa: BLE001 - a hook can do nothing to its job, not even by sys.exit
+            self._complain(job, error)
+
+    def _call_soon(self, hook: Callable[..., Any], job: Job, progress: Report) -> None:
         calls = self._calls.get(job)
         if calls is not None:
             calls.waiting.append(progress)
@@ -136,21 +151,37 @@ class JobDesk:
             self._spawner.start(partial(self._call_in_order, hook, job, calls))
 
     async def _call_in_order(self, hook: Callable[..., Any], job: Job, calls: Calls) -> None:
-        while calls.waiting:
-            progress = calls.waiting.popleft()
-            try:
-                with anyio.fail_after(self._hook_timeout):
-                    await invoke.acall(hook, job.id, *progress)
-            except Exception as error:  # noqa: BLE001
-                _complain(job, error)
-        del self._calls[job]
-        calls.done.set()
+        try:
+            while calls.waiting:
+                await self._call(hook, job, calls.waiting.popleft())
+        finally:
+            del self._calls[job]
+            calls.done.set()
 
-    async def announced(self, job: Job) -> None:
-        """Wait until the progress hook was called for all that the job has said, at most `hook_timeout`."""
-        if (calls := self._calls.get(job)) is not None:
-            with anyio.move_on_after(self._hook_timeout):
-                await calls.done.wait()
+    async def _call(self, hook: Callable[..., Any], job: Job, progress: Report) -> None:
+        try:
+            with anyio.fail_after(self._hook_timeout):
+                await invoke.acall(hook, job.id, *progress)
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) or invoke.ends_us(error):
+                raise
+            self._complain(job, error)
+
+    async def announced(self, attempt: Attempt, outcome: Outcome) -> None:
+        """Wait until the progress hook was called for all that the job has said, at most `hook_timeout`.
+
+        Later calls are dropped, so that none follows the end. A cancellation ends the wait, and nothing else.
+        """
+        calls = self._calls.get(attempt.job)
+        if calls is None:
+            return
+        attempt.returned(outcome)
+        with suppress(anyio.get_cancelled_exc_class()), anyio.move_on_after(self._hook_timeout):
+            await calls.done.wait()
+        calls.waiting.clear()
+
+    def _complain(self, job: Job, error: BaseException) -> None:
+        log.warning("the progress hook of %s failed: %s", job.name, brief(error, self._policy.limits))
 
     # --- transactions ----------------------------------------------------------------------------------
 
@@ -194,8 +225,10 @@ class JobDesk:
         try:
             if not opened.transaction.finish(finish, opened.changes):
                 log.warning("%s was given to another worker: its transaction was rolled back", job.name)
-        except (TransactionTooLong, StorageError) as error:
+        except (TransactionError, StorageError) as error:
             failed = retry_or_fail(failure(error, self._policy), job.claim, self._policy)
+            if opened.changes:
+                self.store(job, opened.changes)
             self._ledger.finish(finish._replace(outcome=failed, ended=self._clock.now()))
         return outcome
 
@@ -212,5 +245,8 @@ class JobDesk:
             self._spawner.start(partial(anyio.to_thread.run_sync, opened.transaction.expire))
 
 
-def _complain(job: Job, error: BaseException) -> None:
-    log.warning("the progress hook of %s failed: %s: %s", job.name, type(error).__name__, error)
+def _in_a_thread(call: Callable[[], None]) -> None:
+    """Call it where no loop runs, and wait for it."""
+    thread = threading.Thread(target=copy_context().run, args=(call,), name="yaotask-progress", daemon=True)
+    thread.start()
+    thread.join()

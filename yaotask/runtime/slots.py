@@ -75,13 +75,13 @@ class LoopSlot:
             outcome = await execute(attempt.job, pool.work.handler, pool.work.policy, pool.context)
         except Cancelled:
             # Whoever cancelled it has closed the attempt with its outcome; else the whole worker is being ended.
+            self._ended = self._ended or not attempt.job.over
             outcome = INTERRUPTED
         except BaseException:
             pool.end(attempt, INTERRUPTED)
             raise
         if pool.waits_for_hooks:
-            with anyio.CancelScope(shield=True):
-                await pool.desk.announced(attempt.job)
+            await pool.desk.announced(attempt, outcome)
         self.attempt = None
         self.busy += pool.end(attempt, outcome)
         self.done += 1
