@@ -119,4 +119,5 @@ class Assembly:
             self._clock,
             timeout=self._settings.hook_timeout.total_seconds(),
             attempts=self._settings.hook_attempts,
+            limits=self._settings.limits,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import anyio
@@ -16,7 +17,9 @@ from yaotask.definitions.model import Definition
 from yaotask.events import Delivery, EventKind
 from yaotask.jobs import Failure
 from yaotask.resolve import Resolver
+from yaotask.runtime.execute import brief
 from yaotask.runtime.spawner import Spawner
+from yaotask.settings import Limits
 from yaotask.store.ledger import Ledger
 
 log = logging.getLogger(__name__)
@@ -44,6 +47,7 @@ class Courier:
         *,
         timeout: float,
         attempts: int,
+        limits: Limits,
     ) -> None:
         self.tasks = tuple(sorted(definitions))
         self._definitions = definitions
@@ -52,6 +56,7 @@ class Courier:
         self._clock = clock
         self._timeout = timeout
         self._attempts = attempts
+        self._limits = limits
         self._bell: Bell | None = None
         self._spawner: Spawner | None = None
         self._waiting: deque[Delivery] = deque()
@@ -98,12 +103,13 @@ class Courier:
         self._stopping = True
 
     def _send(self) -> None:
-        while self._messengers < min(MESSENGERS, len(self._waiting)) and self._spawner is not None:
+        while self._waiting and self._messengers < MESSENGERS and self._spawner is not None:
             self._messengers += 1
-            self._spawner.start(self._work)
+            self._spawner.start(partial(self._work, self._waiting.popleft()))
 
-    async def _work(self) -> None:
+    async def _work(self, delivery: Delivery) -> None:
         try:
+            await self._tell(delivery)
             while self._waiting:
                 await self._tell(self._waiting.popleft())
         finally:
@@ -120,15 +126,18 @@ class Courier:
     async def _call(self, delivery: Delivery) -> str | None:
         """Call the hook; what went wrong, or None."""
         try:
-            hook = self._hook(delivery)
-            if hook is not None:
-                with anyio.fail_after(self._timeout):
-                    await invoke.acall(hook, delivery.id, *_arguments(delivery))
-        except TimeoutError as error:
-            return str(error) or f"the hook took longer than {self._timeout:g} s"
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a hook does, it does it to itself
-            return f"{type(error).__name__}: {error}"
-        return None
+            with anyio.move_on_after(self._timeout) as scope:
+                await self._call_hook(delivery)
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) or invoke.ends_us(error):
+                raise
+            return brief(error, self._limits)
+        return f"the hook took longer than {self._timeout:g} s" if scope.cancelled_caught else None
+
+    async def _call_hook(self, delivery: Delivery) -> None:
+        hook = self._hook(delivery)
+        if hook is not None:
+            await invoke.acall(hook, delivery.id, *_arguments(delivery))
 
     def _hook(self, delivery: Delivery) -> Callable[..., Any] | None:
         """The function to call; None where the definition does not ask for it any more."""
