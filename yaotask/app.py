@@ -24,6 +24,7 @@ from yaotask.handles import Task, Tasks
 from yaotask.intake import Intake
 from yaotask.jobview import View
 from yaotask.listing import Listing
+from yaotask.observers import outcomes
 from yaotask.problems import Problem, sort
 from yaotask.resolve import Resolver
 from yaotask.runtime.assembly import Assembly
@@ -169,6 +170,7 @@ class App:
 
     def runner(self) -> Runner:
         """What runs the project's jobs in this process."""
+        self._access.opened.ledger.tell = outcomes.tell
         return Assembly(
             self.catalog,
             self._handlers,

@@ -16,7 +16,8 @@ from yaotask.chance import Chance
 from yaotask.clock import SECOND, Clock
 from yaotask.errors import StorageError, StorageUnavailable
 from yaotask.events import Delivery
-from yaotask.jobs import Claim
+from yaotask.jobs import Claim, Outcome, Succeeded
+from yaotask.store.forks import forks
 from yaotask.store.protocol import Add, Errand, Finish, Harvest, Mailbox, Progress, Started, Ticket
 from yaotask.store.sql import SqlStore
 
@@ -76,6 +77,8 @@ class Ledger:
         self.chance = chance
         self.poll = poll
         self.poke: Callable[[], None] = lambda: None
+        # Told of each attempt that ended otherwise than well, once that is stored; must not raise.
+        self.tell: Callable[[Claim, Outcome], None] = lambda claim, outcome: None
         # How the attempts of this process ended.
         self.ended: Counter[type] = Counter()
         self._adds: deque[Add] = deque()
@@ -168,17 +171,22 @@ class Ledger:
         self._trouble = 0.0
         self._last_work = self.clock.monotonic()
         self._delivered, self._failed = [], []
-        self._tally(mailbox)
+        self._tally(mailbox, harvest)
         self._hand_out(mailbox, harvest)
         return 0.0 if self._pending() or self._wet_demand() else self._rest()
 
-    def _tally(self, mailbox: Mailbox) -> None:
-        for finish in mailbox.finishes:
-            self.ended[type(finish.outcome)] += 1
+    def _tally(self, mailbox: Mailbox, harvest: Harvest) -> None:
+        lost = set(harvest.lost)
+        for claim, outcome, _, _ in mailbox.finishes:
+            kind = type(outcome)
+            self.ended[kind] += 1
+            if kind is not Succeeded and (claim.key, claim.fence) not in lost:
+                self.tell(claim, outcome)
 
     def refuse(self, error: BaseException) -> None:
         """Answer everything that waits with an error: nothing will be written any more."""
-        _refuse(self._collect(), error)
+        while self._pending():
+            _refuse(self._collect(), error)
 
     @property
     def is_quiet(self) -> bool:
@@ -381,7 +389,9 @@ class LedgerThread:
     def refuse_if_over(self) -> None:
         """Answer what was asked too late: nothing will be written any more."""
         if self._over:
-            self.ledger.refuse(self._why())
+            # One at a time: several threads may have asked too late.
+            with self._start:
+                self.ledger.refuse(self._why())
 
     def _why(self) -> StorageUnavailable:
         if self.died is None:
@@ -417,7 +427,8 @@ class LedgerThread:
         """One turn and the wait after it; False when all is written and the end was asked for."""
         # Lowered before the look: whatever comes in from here on raises it again.
         self._poked.clear()
-        wait = self.ledger.turn()
+        with forks.held_off():
+            wait = self.ledger.turn()
         if self._stopping and not self.ledger.is_behind:
             return False
         if wait is None or wait > 0:
