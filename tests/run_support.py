@@ -1,0 +1,114 @@
+"""Programs of a project in processes of their own: started, watched, and ended by signals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+# How long a test waits for what must happen, on a machine that is busy with others.
+PATIENCE = 30.0
+
+# A script of the projects: `note` adds a line to the witness file, whole, whoever else writes.
+WITNESS = """
+    import os
+
+    def note(*words):
+        file = os.open("witness", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(file, (" ".join(map(str, words)) + "\\n").encode())
+        os.close(file)
+"""
+
+
+def notes(root: Path, word: str) -> list[str]:
+    """What handlers and hooks noted after this word, in order: ids mostly."""
+    witness = root / "witness"
+    lines = witness.read_text().splitlines() if witness.exists() else []
+    return [line.removeprefix(f"{word} ") for line in lines if line.startswith(f"{word} ")]
+
+
+def until(look: Callable[[], T]) -> T:
+    """What a look saw, once that is true."""
+    deadline = time.monotonic() + PATIENCE
+    while not (seen := look()):
+        assert time.monotonic() < deadline, f"not so after {PATIENCE:g} s, but {seen}"
+        time.sleep(0.01)
+    return seen
+
+
+class Program:
+    """A process and what it has said; the head of a process group."""
+
+    def __init__(self, process: subprocess.Popen[bytes], output: Path, errors: Path) -> None:
+        self.process = process
+        self._output = output
+        self._errors = errors
+
+    @property
+    def output(self) -> str:
+        return self._output.read_text(encoding="utf-8")
+
+    @property
+    def errors(self) -> str:
+        return self._errors.read_text(encoding="utf-8")
+
+    def says(self, text: str) -> None:
+        """Wait until this is on standard error."""
+        until(lambda: text in self.errors)
+
+    def signal(self, number: signal.Signals = signal.SIGTERM) -> None:
+        self.process.send_signal(number)
+
+    def status(self) -> int:
+        """Wait for its end; the exit status."""
+        return self.process.wait(PATIENCE)
+
+    def kill(self) -> None:
+        """SIGKILL to it and all that it started."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(PATIENCE)
+
+
+@contextmanager
+def started(root: Path, command: Sequence[str]) -> Iterator[Program]:
+    """A Python program in the project's folder; what is left of it at the end is killed."""
+    number = len(list(root.parent.glob("*.err")))
+    output, errors = root.parent / f"{number}.out", root.parent / f"{number}.err"
+    with output.open("wb") as out, errors.open("wb") as err:
+        process = subprocess.Popen([sys.executable, *command], cwd=root, stdout=out, stderr=err, start_new_session=True)
+    program = Program(process, output, errors)
+    try:
+        yield program
+    finally:
+        program.kill()
+
+
+@contextmanager
+def running(root: Path, *options: str) -> Iterator[Program]:
+    """`yaotask run`, once it works."""
+    with started(root, ["-m", "yaotask", "run", *options]) as program:
+        until(lambda: "running;" in program.errors or program.process.poll() is not None)
+        yield program
+
+
+def drained(root: Path) -> Program:
+    """`yaotask run --drain`, after its end with status 0."""
+    with running(root, "--drain") as program:
+        assert program.status() == 0, program.errors
+    return program
+
+
+def command(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """A command of `yaotask`, after its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "yaotask", *words], cwd=root, capture_output=True, text=True, timeout=PATIENCE
+    )
