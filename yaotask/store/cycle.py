@@ -14,13 +14,10 @@ from yaotask.events import Delivery
 from yaotask.jobs import Interrupted, JobState, Succeeded
 from yaotask.store import adds, errands, rows, statements
 from yaotask.store.protocol import Add, ClaimBatch, Finish, Harvest, Progress, Started
-from yaotask.store.work import Misfit, Work
+from yaotask.store.work import MOST_ROWS, Misfit, Work
 from yaotask.values import dumps, loads
 
 __all__ = ["MOST_ROWS", "Misfit", "SqlCycle"]
-
-# A cycle promotes and claims at most so many rows, so that no transaction is long.
-MOST_ROWS = 2_000
 
 
 class SqlCycle(Work):

@@ -146,6 +146,11 @@ class ClaimBatch(Sequence[Claim]):
     def __len__(self) -> int:
         return self._count
 
+    @property
+    def size(self) -> int:
+        """How long their text is."""
+        return len(self._text)
+
     @overload
     def __getitem__(self, index: int) -> Claim: ...
     @overload

@@ -15,6 +15,11 @@ from yaotask.store.protocol import Harvest
 from yaotask.store.sizes import Sizes
 from yaotask.values import dumps
 
+# A cycle has at most so many rows of a kind, and so many bytes of arguments or results, so that no
+# transaction is long.
+MOST_ROWS = 2_000
+MOST_BYTES = 4 * 1024 * 1024
+
 
 class Misfit(Exception):
     """A row of a batch did not change what it was to change."""

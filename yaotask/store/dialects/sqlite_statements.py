@@ -21,7 +21,8 @@ SELECT count(*) AS jobs, total(counted) AS counted, '[' || group_concat(key) || 
 FROM (
     SELECT key, counted, printf('[%d,%d,%d,%d,%d,%s,%d,%s,%d,%d,%d,%s,%s,%s,%s]',
         key, fence + 1, id, generation, attempt + 1, coalesce(attempts, 'null'), losses, coalesce(timeout, 'null'),
-        events, ready_at, :now, args, payload, coalesce(json_quote(created_by), 'null'), coalesce(extra, 'null')) AS claim
+        events, ready_at, :now, args, payload, coalesce(json_quote(created_by), 'null'), coalesce(extra, 'null')
+    ) AS claim
     FROM yaotask_jobs
     -- in this queue, of this task, and ready: an index holds these in just this order
     WHERE queue = :task AND task = :task AND state IN (0, 5) AND ready_at IS NOT NULL
