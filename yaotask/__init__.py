@@ -86,4 +86,9 @@ _HOMES = {
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'yaotask' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES.get(name, "yaotask.errors")), name)
+    found = globals()[name] = getattr(importlib.import_module(_HOMES.get(name, "yaotask.errors")), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

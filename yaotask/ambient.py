@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any, cast
 
 from yaotask import context
 from yaotask.app import App
 
 # The one state of yaotask that belongs to a module, so that scripts need no App of their own.
-_default: list[App] = []
-_making = threading.Lock()
+_default: dict[str, App] = {}
 
 
 def current_app() -> App:
@@ -24,11 +22,15 @@ def current_app() -> App:
 
 
 def _default_app() -> App:
-    if not _default:
-        with _making:
-            if not _default:
-                _default.append(App())
-    return _default[0]
+    app = _default.get("app")
+    if app is not None:
+        return app
+    # Without a lock, which a fork could leave locked for ever: of two that are made at once, one is kept.
+    made = App()
+    app = _default.setdefault("app", made)
+    if app is not made:
+        made.close()
+    return app
 
 
 def process(name: str, /, *args: Any, **payload: Any) -> Any:
@@ -47,6 +49,6 @@ async def aprocess(name: str, /, *args: Any, **payload: Any) -> Any:
 
 def forget_default() -> None:
     """Close the default App; the next call makes a new one."""
-    with _making:
-        while _default:
-            _default.pop().close()
+    app = _default.pop("app", None)
+    if app is not None:
+        app.close()

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from anyio import CancelScope
 from anyio.to_thread import run_sync
 
 from yaotask import following, names
@@ -70,11 +71,11 @@ class App:
         self._resolver = Resolver(self.root)
         self._handlers = Handlers(self._resolver)
         self._access = Access(self._open_store, self._ledger_of)
-        self._subscriptions = Subscriptions()
-        intake = Intake(self.catalog, self._handlers, self.settings.limits, self)
-        self._client = Client(self.catalog, intake, self._access)
-        self._calls = Calls(self._client, intake, self._resolver, self.clock, self)
-        self.tasks = Tasks(self._client, self.clock)
+        self._subscriptions = Subscriptions(self.clock)
+        intake = Intake(self.catalog, self._handlers, self.settings.limits, self.clock, self)
+        self._client = Client(self.catalog, intake, self._access, self)
+        self._calls = Calls(self._client, intake, self._resolver, self)
+        self.tasks = Tasks(self._client)
 
     # --- calls by name ----------------------------------------------------------------------------------
 
@@ -147,19 +148,23 @@ class App:
     # --- watching ---------------------------------------------------------------------------------------
 
     def follow(self, id: str, timeout: float | None = None) -> Iterator[View]:
-        """The job now, after each change that is seen, and at its end. TimeoutError after so many seconds."""
+        """The job now, after each change that is seen, and at its end. TimeoutError where that takes more seconds."""
         return following.follow(partial(self.get, id), self.clock, timeout)
 
     def afollow(self, id: str) -> AsyncIterator[View]:
-        """Like `follow`, on a loop."""
+        """Like `follow`, on a loop; `anyio.fail_after` limits the time."""
         return following.afollow(partial(self.get, id), self.clock)
 
     def subscribe(self, id: str, callback: Callback) -> None:
-        """Call back in a thread with the job now, after each change that is seen, and at its end (seed 001)."""
+        """Call back in a thread with the job now, after each change that is seen, and at its end (seed 001).
+
+        A callback that raises is logged, and called again. Raises UnknownName for what is no job's name.
+        """
+        names.split(id)
         self._subscriptions.subscribe(id, partial(self.get, id), callback)
 
     def unsubscribe(self, id: str, callback: Callback | None = None) -> None:
-        """Call back no more; without a callback, nobody for this job."""
+        """Call back no more; without a callback, nobody for this job. In a thread, a call under way is waited for."""
         self._subscriptions.unsubscribe(id, callback)
 
     # --- working ----------------------------------------------------------------------------------------
@@ -200,7 +205,7 @@ class App:
 
     def store_status(self) -> dict[str, Any]:
         """Where the store is, its schema and size, and how many jobs are in each state."""
-        with self._access.opened.store.reading() as connection:
+        with self._access.reading() as connection:
             return {**opening.describe(self._place, connection), "jobs": reads.by_state(connection)}
 
     def upgrade_store(self) -> dict[str, Any]:
@@ -214,6 +219,10 @@ class App:
         self._access.close()
         self._resolver.close()
 
+    async def aclose(self) -> None:
+        """Like `close`, on a loop."""
+        await run_sync(self.close)
+
     def __enter__(self) -> App:
         return self
 
@@ -221,3 +230,12 @@ class App:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    async def __aenter__(self) -> App:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with CancelScope(shield=True):
+            await self.aclose()

@@ -5,8 +5,9 @@ Names of groups and methods may be written in any case; those of tasks and funct
 
 from __future__ import annotations
 
+import inspect
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,6 @@ import anyio.to_thread
 
 from yaotask import context, invoke
 from yaotask.client import Client, must_not_block
-from yaotask.clock import Clock
 from yaotask.errors import AddRefused, InvalidPayload, UnknownName
 from yaotask.intake import Intake
 from yaotask.listing import Listing
@@ -36,12 +36,23 @@ Call = Callable[..., Any]
 class Calls:
     """Finds what a name stands for, and calls it."""
 
-    def __init__(self, client: Client, intake: Intake, resolver: Resolver, clock: Clock, owner: object) -> None:
+    def __init__(self, client: Client, intake: Intake, resolver: Resolver, owner: object) -> None:
         self._client = client
         self._intake = intake
         self._resolver = resolver
-        self._clock = clock
         self._owner = owner
+        self._methods: dict[str, Call] = {
+            "add": self._add,
+            "submit": self._submit,
+            "get": self._get,
+            "progress": self._progress,
+            "status": self._status,
+            "list": self._list,
+            "cancel": self._cancel,
+            "retry": self._retry,
+            "attempts": self._attempts,
+        }
+        self._signatures = {name: inspect.signature(method) for name, method in self._methods.items()}
 
     def call(self, name: str, args: Sequence[Any], payload: Mapping[str, Any]) -> Any:
         """Make a call from a thread.
@@ -54,9 +65,9 @@ class Calls:
             must_not_block(name)
             return self._intake.call(self._script(rest), *args, **payload)
         task, method = self._method(rest)
-        if not (method == "progress" and task is not None and self._is_own(task, args)):
+        if not self._is_own_progress(task, method, args):
             must_not_block(name)
-        return self._bound(task, method)(*args, **payload)
+        return self._bound(name, task, method, args, payload)()
 
     async def acall(self, name: str, args: Sequence[Any], payload: Mapping[str, Any]) -> Any:
         """Make a call from a loop; what blocks runs in a thread."""
@@ -64,10 +75,12 @@ class Calls:
         if group == "scripts":
             return await self._ascript(rest, args, payload)
         task, method = self._method(rest)
-        if method == "add" and task is not None:
+        if task is not None and method == "add":
             return await self._aadd(task, args, payload)
-        call = partial(self._bound(task, method), *args, **payload)
-        if method == "progress" and task is not None and self._is_own(task, args):
+        call = self._bound(name, task, method, args, payload)
+        if task is not None and method == "submit":
+            return await self._asubmit(task, *args, **payload)
+        if self._is_own_progress(task, method, args):
             return call()
         return await anyio.to_thread.run_sync(call)
 
@@ -94,25 +107,20 @@ class Calls:
         self._client.catalog.get(task)
         return task, method
 
-    def _bound(self, task: str | None, method: str) -> Call:
-        if task is None:
-            return partial(self._list, None)
-        methods: dict[str, Call] = {
-            "add": self._add,
-            "submit": self._submit,
-            "get": self._get,
-            "progress": self._progress,
-            "status": self._status,
-            "list": self._list,
-            "cancel": self._cancel,
-            "retry": self._retry,
-            "attempts": self._attempts,
-        }
-        return partial(methods[method], task)
+    def _bound(
+        self, name: str, task: str | None, method: str, args: Sequence[Any], payload: Mapping[str, Any]
+    ) -> Callable[[], Any]:
+        """The method with its arguments; TypeError, in the words of the call, where it does not take them."""
+        try:
+            self._signatures[method].bind(task, *args, **payload)
+        except TypeError as error:
+            raise TypeError(f"{name}: {error}") from None
+        return partial(self._methods[method], task, *args, **payload)
 
-    def _is_own(self, task: str, args: Sequence[Any]) -> bool:
-        job = context.current.get()
-        return job is not None and bool(args) and (job.task, job.id) == (task, integer(task, args[0]))
+    def _is_own_progress(self, task: str | None, method: str, args: Sequence[Any]) -> bool:
+        if method != "progress" or task is None or not args:
+            return False
+        return self._client.own_job(task, integer(task, args[0])) is not None
 
     # --- methods -----------------------------------------------------------------------------------------
 
@@ -128,8 +136,15 @@ class Calls:
         except AddRefused as refusal:
             return _refused(task, refusal)
 
-    def _submit(self, task: str, given: Mapping[str, Any] | None = None, /, **named: Any) -> Any:
-        wish = {**(given or {}), **named}
+    def _submit(self, task: str, given: Any = None, /, **named: Any) -> Any:
+        return self._client.get(task, self._client.add(task, *self._wish(given, named)))
+
+    async def _asubmit(self, task: str, given: Any = None, /, **named: Any) -> Any:
+        id = await self._client.aadd(task, *self._wish(given, named))
+        return await anyio.to_thread.run_sync(self._client.get, task, id)
+
+    def _wish(self, given: Any, named: Mapping[str, Any]) -> tuple[Sequence[Any], Mapping[str, Any], Options]:
+        wish = _merged(given, named)
         for name in wish:
             if name not in SUBMIT:
                 raise UnknownName(f'submit takes no "{name}"{did_you_mean(name, SUBMIT)}; it takes {", ".join(SUBMIT)}')
@@ -138,28 +153,31 @@ class Calls:
             raise InvalidPayload("must be a list", "$.args")
         if not isinstance(payload, Mapping):
             raise InvalidPayload("must be a mapping", "$.payload")
-        id = self._client.add(task, args, payload, Options.of(wish, self._clock))
-        return self._client.get(task, id)
+        return args, payload, Options.of(wish)
 
-    def _get(self, task: str, id: Any) -> Any:
+    def _get(self, task: str, id: Any, /) -> Any:
         return self._client.get(task, integer(task, id))
 
-    def _progress(self, task: str, id: Any, current: int, total: int | None = None, message: str | None = None) -> None:
+    def _progress(
+        self, task: str, id: Any, /, current: int, total: int | None = None, message: str | None = None
+    ) -> None:
         self._client.progress(task, integer(task, id), current, total, message)
 
-    def _status(self, task: str, ids: Sequence[Any]) -> dict[int, str]:
+    def _status(self, task: str, ids: Any, /) -> dict[int, str]:
+        if not isinstance(ids, Iterable) or isinstance(ids, str | bytes | Mapping):
+            raise InvalidPayload("must be a list of ids", "$.ids")
         return self._client.status(task, [integer(task, id) for id in ids])
 
-    def _list(self, task: str | None, **filters: Any) -> Any:
-        return self._client.list(Listing.of(task, filters))
+    def _list(self, task: str | None, given: Any = None, /, **filters: Any) -> Any:
+        return self._client.list(Listing.of(task, _merged(given, filters)))
 
-    def _cancel(self, task: str, id: Any) -> None:
+    def _cancel(self, task: str, id: Any, /) -> None:
         self._client.cancel(task, integer(task, id))
 
-    def _retry(self, task: str, id: Any) -> None:
+    def _retry(self, task: str, id: Any, /) -> None:
         self._client.retry(task, integer(task, id))
 
-    def _attempts(self, task: str, id: Any) -> Any:
+    def _attempts(self, task: str, id: Any, /) -> Any:
         return self._client.attempts(task, integer(task, id))
 
     # --- scripts -----------------------------------------------------------------------------------------
@@ -174,6 +192,13 @@ class Calls:
             return await invoke.acall(function, *args, **payload)
         finally:
             context.owner.reset(mark)
+
+
+def _merged(given: Any, named: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given by name, and in a mapping: a shell can only give that."""
+    if given is not None and not isinstance(given, Mapping):
+        raise InvalidPayload(f"must be a mapping, not a {type(given).__name__}", "$")
+    return {**(given or {}), **named}
 
 
 def _refused(task: str, refusal: AddRefused) -> int:

@@ -7,15 +7,14 @@ A call is made from a thread, and waits; its twin whose name begins with `a` is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio.to_thread
 
 from yaotask import context, invoke, jobview
-from yaotask.context import whole
+from yaotask.context import Job, whole
 from yaotask.definitions.catalog import Catalog
-from yaotask.errors import BlockingCall, JobNotFound, QueueFull
+from yaotask.errors import AddRefused, BlockingCall, JobNotFound, StorageError
 from yaotask.intake import Intake, Prepared
 from yaotask.jobview import View
 from yaotask.listing import Listing
@@ -23,23 +22,22 @@ from yaotask.options import Options
 from yaotask.store import reads
 from yaotask.store.access import Access
 from yaotask.store.cycle import SqlCycle
+from yaotask.values import loads
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 T = TypeVar("T")
 
-# add_many stores so many jobs in one transaction, and holds no more than that in memory.
-CHUNK = 1_000
-
 
 class Client:
     """What can be done with jobs, for the tasks of one project."""
 
-    def __init__(self, catalog: Catalog, intake: Intake, access: Access) -> None:
+    def __init__(self, catalog: Catalog, intake: Intake, access: Access, owner: object) -> None:
         self.catalog = catalog
         self._intake = intake
         self._access = access
+        self._owner = owner
 
     # --- add --------------------------------------------------------------------------------------------
 
@@ -49,95 +47,109 @@ class Client:
         Raises UnknownTask, QueueFull, InvalidPayload, DuplicateJobId, StorageError.
         """
         must_not_block("add")
-        return self._store(self._intake.prepare(task, args, payload, options), options.connection)
+        return self._store(self._intake.prepare(task, args, payload, options), options.connection)[0]
 
     async def aadd(self, task: str, args: Sequence[Any], payload: Mapping[str, Any], options: Options) -> int:
-        """Like `add`, on a loop."""
-        prepared = await self._intake.aprepare(task, args, payload, options)
+        """Like `add`, on a loop. Raises BlockingCall for the option `connection`, which is for threads."""
         if options.connection is not None:
-            return self._store(prepared, options.connection)
+            raise BlockingCall("`connection` would block this event loop: run the transaction, and `add`, in a thread")
+        prepared = await self._intake.aprepare(task, args, payload, options)
+        own = self._access.own_transaction()
+        if own is not None:
+            # On a loop of the handler's own thread. The write lock is ours already, so that nothing waits.
+            return self._inside(own, prepared.store)[0]
         ids: list[int] = await self._access.aask(prepared.request)
         return ids[0]
-
-    def _store(self, prepared: Prepared, connection: Connection | None) -> int:
-        mine = connection if connection is not None else _own_transaction()
-        if mine is None:
-            ids: list[int] = self._access.ask(prepared.request)
-            return ids[0]
-        return self._inside(mine, prepared.store)[0]
 
     def add_many(self, task: str, items: Iterable[Any], options: Options) -> list[int]:
         """Store a job for each item, some at a time, and return their ids in order.
 
         An item is a list or tuple of arguments, or a mapping, which is the payload. What an iterator yields is
-        consumed as it is stored. Raises as `add`; QueueFull has the ids of the jobs that were stored.
+        consumed as it is stored. Raises as `add`, with the `ids` of the jobs that were stored before.
         """
         must_not_block("add_many")
         ids: list[int] = []
-        jobs = iter(items)
-        while chunk := list(islice(jobs, CHUNK)):
-            prepared = self._intake.prepare_many(task, chunk, options)
-            try:
-                ids += self._store_many(prepared, options.connection)
-            except QueueFull as full:
-                raise QueueFull(full.task, full.size, ids + full.ids) from None
-        return ids
-
-    def _store_many(self, prepared: Prepared, connection: Connection | None) -> list[int]:
-        mine = connection if connection is not None else _own_transaction()
-        if mine is not None:
-            return self._inside(mine, prepared.store)
-        ids: list[int] = self._access.ask(prepared.request)
+        try:
+            for prepared in self._intake.chunks(task, items, options):
+                ids += self._store(prepared, options.connection)
+        except (AddRefused, StorageError) as error:
+            error.ids = [*ids, *error.ids]
+            raise
         return ids
 
     async def aadd_many(self, task: str, items: Iterable[Any], options: Options) -> list[int]:
-        """Like `add_many`, on a loop; the items are drawn and checked in a thread."""
+        """Like `add_many`, on a loop; the items are drawn, and checked, in a thread."""
+        if options.connection is not None:
+            raise BlockingCall("`connection` is for the thread that it belongs to: use `add_many` there")
         return await anyio.to_thread.run_sync(self.add_many, task, items, options)
+
+    def _store(self, prepared: Prepared, connection: Connection | None) -> list[int]:
+        given = connection if connection is not None else self._access.own_transaction()
+        if given is not None:
+            return self._inside(given, prepared.store)
+        ids: list[int] = self._access.ask(prepared.request)
+        return ids
 
     # --- change -----------------------------------------------------------------------------------------
 
     def cancel(self, task: str, id: int) -> None:
         """Cancel a job that waits, or give up a failed one. Raises JobNotFound, WrongState, AlreadyFinished."""
-        self._change("cancel", lambda cycle: cycle.cancel(task, id))
+        self._change("cancel", task, lambda cycle: cycle.cancel(task, id))
 
     def retry(self, task: str, id: int) -> None:
         """Let a failed or cancelled job run again, with all its tries. Raises JobNotFound, WrongState."""
-        self._change("retry", lambda cycle: cycle.retry(task, id))
+        self._change("retry", task, lambda cycle: cycle.retry(task, id))
 
     def progress(self, task: str, id: int, current: int, total: int | None = None, message: str | None = None) -> None:
         """Report progress of a running job, from outside its handler or from inside.
 
         Raises JobNotFound, WrongState where it does not run, InvalidPayload.
         """
-        job = context.current.get()
-        if job is not None and (job.task, job.id) == (task, id):
+        job = self.own_job(task, id)
+        if job is not None:
             job.progress(current, total, message)
             return
-        text = None if message is None else self._intake.message(str(message))
-        report = {"current": whole("current", current), "total": whole("total", total or 100), "message": text}
-        self._change("progress", lambda cycle: cycle.report(task, id, report))
+        must_not_block("progress")
+        numbers = {"current": whole("current", current), "total": whole("total", 100 if total is None else total)}
+        report = {**numbers, "message": None if message is None else self._message(task, id, str(message))}
+        self._change("progress", task, lambda cycle: cycle.report(task, id, report))
         self._intake.announce(task, id, *report.values())
 
-    def _change(self, what: str, errand: Callable[[SqlCycle], Any]) -> Any:
+    def own_job(self, task: str, id: int) -> Job | None:
+        """The job whose handler runs in this context, if this is it."""
+        job = context.current.get()
+        is_own = job is not None and (job.task, job.id) == (task, id) and context.owner.get() is self._owner
+        return job if is_own else None
+
+    def _message(self, task: str, id: int, text: str) -> str:
+        definition = self.catalog.tasks.get(task)
+        if definition is None or not definition.sensitive:
+            return self._intake.message(text, None, (), {})
+        row = self._row("progress", task, id)
+        return self._intake.message(text, definition, loads(row["args"]), loads(row["payload"]))
+
+    def _change(self, what: str, task: str, errand: Callable[[SqlCycle], Any]) -> Any:
         must_not_block(what)
-        mine = _own_transaction()
-        if mine is not None:
-            return self._inside(mine, errand)
-        return self._access.ask(lambda ledger, ticket: ledger.errand(errand, ticket))
+        own = self._access.own_transaction()
+        try:
+            if own is not None:
+                return self._inside(own, errand)
+            return self._access.ask(lambda ledger, ticket: ledger.errand(errand, ticket))
+        except JobNotFound:
+            # Where the task itself is unknown, that is the better answer.
+            self.catalog.get(task)
+            raise
 
     def _inside(self, connection: Connection, errand: Callable[[SqlCycle], T]) -> T:
         """Do it on an open transaction: it holds if that commits."""
-        with self._access.opened.store.borrow(connection) as cycle:
+        with self._access.borrowing(connection) as cycle:
             return errand(cycle)
 
     # --- ask --------------------------------------------------------------------------------------------
 
     def get(self, task: str, id: int) -> View:
-        """The job. Raises JobNotFound."""
-        row = self._read("get", lambda connection: reads.get(connection, task, id))
-        if row is None:
-            raise JobNotFound(task, id)
-        return self._view(row)
+        """The job. Raises JobNotFound, UnknownTask."""
+        return self._view(self._row("get", task, id))
 
     def status(self, task: str, ids: Sequence[int]) -> dict[int, str]:
         """The status of each of these jobs that exists."""
@@ -147,14 +159,9 @@ class Client:
 
     def attempts(self, task: str, id: int) -> list[View]:
         """The recorded tries of a job, the oldest first; a success at the first try leaves none. Raises JobNotFound."""
-
-        def read(connection: Connection) -> list[reads.Row]:
-            row = reads.get(connection, task, id)
-            if row is None:
-                raise JobNotFound(task, id)
-            return reads.attempts_of(connection, row["key"])
-
-        return [jobview.attempt_view(row) for row in self._read("attempts", read)]
+        key = self._row("attempts", task, id)["key"]
+        rows = self._read("attempts", lambda connection: reads.attempts_of(connection, key))
+        return [jobview.attempt_view(row) for row in rows]
 
     def list(self, wanted: Listing) -> View:
         """A page of jobs, the newest first: `{items, total, page, page_size, next_cursor}`."""
@@ -163,6 +170,13 @@ class Client:
         rows, total = self._read("list", wanted.read)
         return wanted.page_of([self._view(row) for row in rows], rows, total)
 
+    def _row(self, what: str, task: str, id: int) -> reads.Row:
+        row = self._read(what, lambda connection: reads.get(connection, task, id))
+        if row is None:
+            self.catalog.get(task)
+            raise JobNotFound(task, id)
+        return row
+
     def _view(self, row: reads.Row) -> View:
         definition = self.catalog.tasks.get(row["task"])
         parameters = self._intake.parameters(definition) if definition and definition.sensitive else None
@@ -170,22 +184,12 @@ class Client:
 
     def _read(self, what: str, read: Callable[[Connection], T]) -> T:
         must_not_block(what)
-        mine = _own_transaction()
-        if mine is not None:
-            return read(mine)
-        with self._access.opened.store.reading() as connection:
+        with self._access.reading() as connection:
             return read(connection)
 
 
 def must_not_block(what: str) -> None:
-    """Raise BlockingCall on a running loop."""
+    """Raise BlockingCall on a running loop. `what` is a method with an async twin, or a process call."""
     if invoke.on_loop():
-        raise BlockingCall(
-            f"`{what}` waits, and would block this event loop: await its async twin, aprocess or `a{what}`"
-        )
-
-
-def _own_transaction() -> Connection | None:
-    """The transaction that the job of this context has open."""
-    opened = context.transaction.get()
-    return None if opened is None else opened.connection
+        twin = f'`await aprocess("{what}", ...)`' if "." in what else f"its async twin, `a{what}`"
+        raise BlockingCall(f"`{what}` waits, and would block this event loop: use {twin}")

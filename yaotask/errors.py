@@ -14,19 +14,31 @@ from typing import Any
 class YaotaskError(Exception):
     """The root of every error that yaotask raises."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Python would call `__init__` with the message alone; errors cross processes and are copied.
+        return _again, (type(self), self.args, self.__dict__)
+
+
+def _again(kind: type[YaotaskError], args: tuple[Any, ...], fields: dict[str, Any]) -> YaotaskError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(fields)
+    return error
+
 
 # --- the job and its arguments -------------------------------------------------------------------
 
 
 class AddRefused(YaotaskError):
-    """An add was refused before anything was stored; the process call `add` answers 0."""
+    """An add was refused before anything was stored; the process call `add` answers 0.
+
+    `ids` are the jobs that a bulk add had stored before it.
+    """
+
+    ids: Sequence[int] = ()
 
 
 class QueueFull(AddRefused):
-    """As many jobs of the task wait as its `size` allows.
-
-    `ids` are the jobs that a bulk add had stored before the queue was full.
-    """
+    """As many jobs of the task wait as its `size` allows."""
 
     def __init__(self, task: str, size: int, ids: Sequence[int] = ()) -> None:
         super().__init__(
@@ -139,7 +151,12 @@ class TransactionTooLong(TransactionError):
 
 
 class StorageError(YaotaskError):
-    """The store could not do what it was asked."""
+    """The store could not do what it was asked.
+
+    `ids` are the jobs that a bulk add had certainly stored before it.
+    """
+
+    ids: Sequence[int] = ()
 
 
 class StorageBusy(StorageError):

@@ -5,10 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
+from contextvars import copy_context
 
 import anyio.to_thread
 
+from yaotask import context, invoke
 from yaotask.clock import Clock
+from yaotask.errors import StorageBusy, YaotaskError
 from yaotask.jobs import TERMINAL
 from yaotask.jobview import View
 
@@ -26,9 +30,12 @@ Callback = Callable[[View], object]
 class Watch:
     """Tells changes of a job from one look to the next, and how long to wait before the next one."""
 
-    def __init__(self) -> None:
-        self._seen: View | None = None
+    def __init__(self, clock: Clock, timeout: float | None = None) -> None:
         self.wait = SHORTEST_WAIT
+        self._seen: View | None = None
+        self._clock = clock
+        self._timeout = timeout
+        self._deadline = None if timeout is None else clock.monotonic() + timeout
 
     def is_new(self, job: View) -> bool:
         """Whether anything has changed since the last look."""
@@ -37,29 +44,35 @@ class Watch:
         self.wait = SHORTEST_WAIT if changed else min(self.wait * 1.5, LONGEST_WAIT)
         return changed
 
+    def is_over(self, job: View) -> bool:
+        """Whether it has ended; TimeoutError where it should have by now."""
+        if job["status"] in ENDED:
+            return True
+        if self._deadline is not None and self._clock.monotonic() >= self._deadline:
+            raise TimeoutError(f"{job['task_id']} is {job['status']} after {self._timeout:g} s; it goes on by itself")
+        return False
+
 
 def follow(look: Look, clock: Clock, timeout: float | None) -> Iterator[View]:
-    """The job now, after each change that is seen, and at its end. TimeoutError after so many seconds without one."""
-    watch, deadline = Watch(), None if timeout is None else clock.monotonic() + timeout
+    """The job now, after each change that is seen, and at its end. TimeoutError where that takes longer, in seconds."""
+    watch = Watch(clock, timeout)
     while True:
         job = look()
         if watch.is_new(job):
             yield job
-        if job["status"] in ENDED:
+        if watch.is_over(job):
             return
-        if deadline is not None and clock.monotonic() >= deadline:
-            raise TimeoutError(f"{job['task_id']} is {job['status']} after {timeout:g} s; it goes on by itself")
         clock.pause(watch.wait)
 
 
 async def afollow(look: Look, clock: Clock) -> AsyncIterator[View]:
     """Like `follow`, on a loop."""
-    watch = Watch()
+    watch = Watch(clock)
     while True:
         job = await anyio.to_thread.run_sync(look)
         if watch.is_new(job):
             yield job
-        if job["status"] in ENDED:
+        if watch.is_over(job):
             return
         await clock.sleep(watch.wait)
 
@@ -67,42 +80,83 @@ async def afollow(look: Look, clock: Clock) -> AsyncIterator[View]:
 class Subscriptions:
     """Callbacks that are told of changes, each in a thread of its own until its job has ended."""
 
-    def __init__(self) -> None:
-        self._ends: dict[tuple[str, Callback], threading.Event] = {}
-        self._threads: dict[tuple[str, Callback], threading.Thread] = {}
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._watchers: list[Watcher] = []
 
     def subscribe(self, name: str, look: Look, callback: Callback) -> None:
-        """Call back with the job now, after each change that is seen, and at its end."""
-        key, end = (name, callback), threading.Event()
+        """Call back with the job now, after each change that is seen, and at its end.
+
+        A callback that was subscribed to the job before is called once.
+        """
         self.unsubscribe(name, callback)
-        thread = threading.Thread(target=_tell, args=(name, look, callback, end), name=f"yaotask-{name}", daemon=True)
-        self._ends[key], self._threads[key] = end, thread
-        thread.start()
+        watcher = Watcher(name, look, callback, self._clock, self._forget)
+        self._watchers.append(watcher)
+        watcher.thread.start()
 
     def unsubscribe(self, name: str, callback: Callback | None = None) -> None:
-        """Call back no more; without a callback, none for this job. A call under way is waited for."""
-        for key in [key for key in self._ends if key[0] == name and callback in (None, key[1])]:
-            self._ends.pop(key).set()
-            thread = self._threads.pop(key)
-            if thread is not threading.current_thread():
-                thread.join()
+        """Call back no more; without a callback, nobody for this job. In a thread, a call under way is waited for."""
+        for watcher in list(self._watchers):
+            if watcher.name == name and callback in (None, watcher.callback):
+                self._forget(watcher)
+                watcher.stop()
 
     def close(self) -> None:
         """Call back nobody any more."""
-        for name, _ in list(self._ends):
-            self.unsubscribe(name)
+        for watcher in list(self._watchers):
+            self._forget(watcher)
+            watcher.stop()
+
+    def _forget(self, watcher: Watcher) -> None:
+        # Both the end of its job and its caller may be first.
+        with suppress(ValueError):
+            self._watchers.remove(watcher)
 
 
-def _tell(name: str, look: Look, callback: Callback, end: threading.Event) -> None:
-    watch = Watch()
-    while not end.is_set():
+class Watcher:
+    """Tells one callback of one job."""
+
+    def __init__(
+        self, name: str, look: Look, callback: Callback, clock: Clock, ended: Callable[[Watcher], object]
+    ) -> None:
+        self.name = name
+        self.callback = callback
+        self.thread = threading.Thread(target=self._run, name=f"yaotask-{name}", daemon=True)
+        self._look = look
+        self._watch = Watch(clock)
+        self._ended = ended
+        self._stop = threading.Event()
+        # The callback belongs to whoever subscribed, but is no part of a job's transaction.
+        self._context = copy_context()
+        self._context.run(context.transaction.set, None)
+
+    def stop(self) -> None:
+        """Tell nothing more; a call under way is waited for, but not on a loop."""
+        self._stop.set()
+        if self.thread is not threading.current_thread() and not invoke.on_loop():
+            self.thread.join()
+
+    def _run(self) -> None:
         try:
-            job = look()
-            if watch.is_new(job):
-                callback(job)
+            while not self._stop.is_set() and not self._tell():
+                self._stop.wait(self._watch.wait)
+        except YaotaskError as error:
+            log.warning("watching %s ended: %s", self.name, error)
+        finally:
+            self._ended(self)
+
+    def _tell(self) -> bool:
+        """Look, and call back if anything is new; whether that was the end."""
+        try:
+            job = self._look()
+        except StorageBusy:
+            return False
+        if self._watch.is_new(job) and not self._stop.is_set():
+            self._call(job)
+        return self._watch.is_over(job)
+
+    def _call(self, job: View) -> None:
+        try:
+            self._context.run(self.callback, job)
         except Exception as error:  # noqa: BLE001 - a watcher cannot hurt what it watches
-            log.warning("watching %s ended: %s: %s", name, type(error).__name__, error)
-            return
-        if job["status"] in ENDED:
-            return
-        end.wait(watch.wait)
+            log.warning("a callback for %s failed: %s: %s", self.name, type(error).__name__, error)

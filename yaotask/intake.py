@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any
 
-from yaotask import context, invoke
+from yaotask import context, invoke, masking
+from yaotask.clock import Clock
 from yaotask.definitions import payload as payloads
 from yaotask.definitions.catalog import Catalog
 from yaotask.definitions.model import Definition
@@ -27,8 +28,12 @@ from yaotask.values import clean_text, encode_argument
 log = logging.getLogger(__name__)
 
 NO_PAYLOAD = "{}"
+# What is known of how a call fits its handler, besides why it does not.
+FITS, UNKNOWN = "", "?"
 # Shapes of calls whose fit is remembered, a task.
 MOST_SHAPES = 1_000
+# So much of a bulk add is stored in one transaction, and held in memory.
+CHUNK, CHUNK_BYTES = 1_000, 4_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +59,14 @@ class Prepared:
 class Intake:
     """Checks what callers give for the tasks of one project."""
 
-    def __init__(self, catalog: Catalog, handlers: Handlers, limits: Limits, owner: object) -> None:
+    def __init__(self, catalog: Catalog, handlers: Handlers, limits: Limits, clock: Clock, owner: object) -> None:
         self._catalog = catalog
         self._handlers = handlers
         self._limits = limits
+        self._clock = clock
         self._owner = owner
         self._validators: dict[str, Callable[[Mapping[str, Any]], None]] = {}
-        self._fits: dict[str, dict[tuple[int, tuple[str, ...]], str | None]] = {}
+        self._fits: dict[str, dict[tuple[int, tuple[str, ...]], str]] = {}
 
     # --- jobs ---------------------------------------------------------------------------------------------
 
@@ -78,13 +84,30 @@ class Intake:
             job = job._replace(id=await self._anext_id(definition))
         return self._prepared(definition, [job])
 
-    def prepare_many(self, task: str, items: Sequence[Any], options: Options) -> Prepared:
-        """Check many jobs: each item is a list or tuple of arguments, or a mapping, the payload."""
+    def chunks(self, task: str, items: Iterable[Any], options: Options) -> Iterator[Prepared]:
+        """Check many jobs, and yield some at a time.
+
+        An item is a list or tuple of arguments, or a mapping: the payload. Raises as `prepare`; the path of InvalidPayload begins with the item, as in `$[17].args[0]`.
+        """
         definition = self._catalog.get(task)
-        jobs = [self._job(definition, *_split(item), options) for item in items]
-        if definition.event.next is not None:
-            jobs = [self._with_id(definition, job) for job in jobs]
-        return self._prepared(definition, jobs)
+        if options.key is not None:
+            raise InvalidPayload("is the key of one job, and cannot be that of many", "$.key")
+        jobs: list[NewJob] = []
+        size = 0
+        for index, item in enumerate(items):
+            jobs.append(self._with_id(definition, self._item(definition, index, item, options)))
+            size += len(jobs[-1].args) + len(jobs[-1].payload)
+            if len(jobs) >= CHUNK or size >= CHUNK_BYTES:
+                yield self._prepared(definition, jobs)
+                jobs, size = [], 0
+        if jobs:
+            yield self._prepared(definition, jobs)
+
+    def _item(self, definition: Definition, index: int, item: Any, options: Options) -> NewJob:
+        try:
+            return self._job(definition, *_split(item), options)
+        except InvalidPayload as error:
+            raise InvalidPayload(str(error).removeprefix(f"{error.path}: "), f"$[{index}]{error.path[1:]}") from None
 
     def _prepared(self, definition: Definition, jobs: list[NewJob]) -> Prepared:
         return Prepared(definition.id, jobs, definition.size, _mask(definition))
@@ -110,7 +133,7 @@ class Intake:
             options.timeout,
             options.created_by,
             options.key,
-            options.run_at,
+            options.ready_at(self._clock),
         )
 
     def _encode(self, path: str, value: Any) -> str:
@@ -138,11 +161,12 @@ class Intake:
         if handler is None:
             return
         fits, shape = self._fits.setdefault(task, {}), (count, tuple(payload))
-        if shape not in fits:
+        misfit = fits.get(shape, UNKNOWN)
+        if misfit is UNKNOWN:
             if len(fits) >= MOST_SHAPES:
                 fits.clear()
-            fits[shape] = handler.parameters.misfit(1 + count, payload)
-        if (misfit := fits[shape]) is not None:
+            misfit = fits[shape] = handler.parameters.misfit(1 + count, payload) or FITS
+        if misfit is not FITS:
             raise InvalidPayload(misfit)
 
     # --- ids ----------------------------------------------------------------------------------------------
@@ -152,15 +176,16 @@ class Intake:
             return job
         try:
             id = self.call(self._handlers.resolver.resolve(definition.event.next))
-        except Exception as error:  # noqa: BLE001 - contract: a fault of `next` costs the job nothing but its own id
-            return _without_id(definition, job, error)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a fault of `next` costs the job nothing but its own id
+            _complain(definition, error)
+            return job
         return job._replace(id=_checked_id(definition.id, id))
 
     async def _anext_id(self, definition: Definition) -> int | None:
         mark = context.owner.set(self._owner)
         try:
             id = await invoke.acall(self._handlers.resolver.resolve(definition.event.next or ""))
-        except Exception as error:  # noqa: BLE001 - as above
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - as above
             _complain(definition, error)
             return None
         finally:
@@ -189,8 +214,10 @@ class Intake:
         handler = self._handlers.try_find(definition)
         return None if handler is None else handler.parameters
 
-    def message(self, text: str) -> str:
-        """A progress message that can be stored."""
+    def message(self, text: str, definition: Definition | None, args: Sequence[Any], payload: Mapping[str, Any]) -> str:
+        """A progress message of a job with these arguments, as it can be stored."""
+        if definition is not None and definition.sensitive:
+            text = masking.in_text(text, args, payload, definition.sensitive, self.parameters(definition))
         return clean_text(text, self._limits.message_bytes)
 
 
@@ -216,12 +243,7 @@ def _checked_id(task: str, id: object) -> int:
         raise DuplicateJobId(
             task, id, f"`event.next` of {task} returned {shown}: an id is an integer from 1 to 2**53 - 1"
         )
-    return id
-
-
-def _without_id(definition: Definition, job: NewJob, error: BaseException) -> NewJob:
-    _complain(definition, error)
-    return job
+    return int(id)
 
 
 def _complain(definition: Definition, error: BaseException) -> None:

@@ -21,11 +21,16 @@ MICROSECONDS_PER_MS = 1_000
 def status(row: Row) -> str:
     """The status that users see: a claim that has not started yet shows as what it was before it."""
     state = JobState(row["state"])
-    if state is JobState.RUNNING and row["started_at"] is None:
+    if is_unstarted(row):
         return "RETRYING" if was_tried(row) else "WAITING"
     if state is JobState.SUCCESS and row["fail_count"]:
         return "PARTIAL"
     return state.name
+
+
+def is_unstarted(row: Row) -> bool:
+    """Whether a worker has claimed it whose handler has not begun."""
+    return bool(row["state"] == JobState.RUNNING and row["started_at"] is None)
 
 
 def was_tried(row: Row) -> bool:
@@ -74,14 +79,16 @@ def _progress(row: Row) -> View:
 
 def _given(row: Row, definition: Definition | None, parameters: Parameters | None) -> View:
     args, payload = loads(row["args"]), loads(row["payload"])
-    if definition is not None and definition.sensitive:
+    if definition is None:
+        args, payload = masking.everything(args, payload)
+    elif definition.sensitive:
         args = masking.args(args, definition.sensitive, parameters)
         payload = masking.members(payload, definition.sensitive)
     return {"args": args, "payload": payload, "priority": row["priority"], "created_by": row["created_by"]}
 
 
 def _tries(row: Row, definition: Definition | None) -> View:
-    unstarted = row["state"] == JobState.RUNNING and row["started_at"] is None
+    unstarted = is_unstarted(row)
     attempt = row["attempt"] - unstarted
     attempts = row["attempts"]
     if attempts is None:
@@ -97,7 +104,7 @@ def _tries(row: Row, definition: Definition | None) -> View:
         "retry_strategy": definition.backoff.strategy if definition else None,
         "retry_interval": definition.attempt_after.total_seconds() if definition else None,
         "timeout": None if timeout is None else timeout / 1_000,
-        "worker": row["worker"],
+        "worker": None if unstarted else row["worker"],
     }
 
 

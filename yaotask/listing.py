@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from yaotask.errors import InvalidPayload, UnknownName
 from yaotask.jobs import STATUS_WORDS, STATUSES
 from yaotask.jobview import View
+from yaotask.jsoncheck import mend
 from yaotask.options import moment
 from yaotask.store import reads
 from yaotask.suggest import did_you_mean
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 FILTERS = ("status", "since", "until", "text", "page", "page_size", "cursor")
 USUAL_PAGE = 20
+# The largest integer of a database.
+LAST_KEY = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +45,11 @@ class Listing:
             status=status_named(given["status"]) if "status" in given else None,
             since=moment(given["since"], "since") if "since" in given else None,
             until=moment(given["until"], "until") if "until" in given else None,
-            text=given.get("text"),
+            text=_text(given.get("text")),
             before=_cursor(given.get("cursor")),
         )
+        if "page" in given and "cursor" in given:
+            raise InvalidPayload("give either page or cursor", "$.page")
         size = _number(given.get("page_size", USUAL_PAGE), "page_size", reads.LARGEST_PAGE)
         page = _number(given["page"], "page", 10**9) if "page" in given else None
         return cls(chosen, page, size)
@@ -84,9 +89,16 @@ def status_named(word: object) -> str:
 def _cursor(text: Any) -> int | None:
     if text is None:
         return None
-    if not str(text).isascii() or not str(text).isdigit() or len(str(text)) > 19:
+    digits = str(text)
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= len(str(LAST_KEY)) and int(digits) <= LAST_KEY):
         raise InvalidPayload("is no cursor: take it from `next_cursor` of the page before", "$.cursor")
-    return int(text)
+    return int(digits)
+
+
+def _text(text: Any) -> str | None:
+    if text is not None and (not isinstance(text, str) or mend(text) != text):
+        raise InvalidPayload("must be text", "$.text")
+    return text
 
 
 def _number(value: Any, name: str, most: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Collection, Mapping, Sequence
 from inspect import Parameter
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 from yaotask.signatures import Parameters
 
 MASK = "***"
-# Shorter texts would be found by chance in messages that say nothing.
+# Shorter texts are found by chance inside of words, so they are looked for as words of their own.
 SHORTEST_FOUND = 4
 
 
@@ -43,25 +45,53 @@ def members(value: Any, sensitive: Collection[str]) -> Any:
     return value
 
 
+def everything(values: Sequence[Any], payload: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """Arguments and payload of a job of which nobody can say here what is sensitive."""
+    return [MASK] * len(values), dict.fromkeys(payload, MASK)
+
+
 def in_text(
-    text: str, given: Sequence[Any], payload: Mapping[str, Any], hidden: Collection[str], parameters: Parameters
+    text: str,
+    given: Sequence[Any],
+    payload: Mapping[str, Any],
+    sensitive: Collection[str],
+    parameters: Parameters | None,
 ) -> str:
-    """A message or traceback without the sensitive values of its job."""
-    secrets = [given[index] for index in positions(hidden, parameters, len(given))]
-    secrets += _named(payload, hidden)
-    for secret in sorted(filter(_is_findable, map(str, secrets)), key=len, reverse=True):
-        text = text.replace(secret, MASK)
+    """A message or traceback without the sensitive values of its job, as they are or as Python and JSON quote them."""
+    hidden = positions(sensitive, parameters, len(given))
+    secrets = [leaf for index in hidden for leaf in _leaves(given[index])]
+    secrets += [leaf for value in (*given, payload) for leaf in _named(value, sensitive)]
+    spelled = {spelling for secret in secrets for spelling in _spellings(secret)}
+    for spelling in sorted(spelled, key=len, reverse=True):
+        text = _without(text, spelling)
     return text
 
 
 def _named(value: Any, names: Collection[str]) -> list[Any]:
+    """All that stands under a sensitive name, however deep it is."""
     if isinstance(value, Mapping):
-        found = [inner for key, inner in value.items() if key in names and not isinstance(inner, Mapping | list)]
-        return found + [one for inner in value.values() for one in _named(inner, names)]
-    if isinstance(value, list):
-        return [one for inner in value for one in _named(inner, names)]
-    return []
+        return [
+            leaf for key, inner in value.items() for leaf in (_leaves(inner) if key in names else _named(inner, names))
+        ]
+    return [leaf for inner in value for leaf in _named(inner, names)] if isinstance(value, list | tuple) else []
 
 
-def _is_findable(text: str) -> bool:
-    return len(text) >= SHORTEST_FOUND
+def _leaves(value: Any) -> list[Any]:
+    if isinstance(value, Mapping):
+        return [leaf for inner in value.values() for leaf in _leaves(inner)]
+    return [leaf for inner in value for leaf in _leaves(inner)] if isinstance(value, list | tuple) else [value]
+
+
+def _spellings(secret: Any) -> set[str]:
+    if secret is None or isinstance(secret, bool):
+        return set()
+    if not isinstance(secret, str):
+        return {str(secret)}
+    quoted = (repr(secret), ascii(secret), json.dumps(secret), json.dumps(secret, ensure_ascii=False))
+    return {secret, *(text[1:-1] for text in quoted)} if secret else set()
+
+
+def _without(text: str, secret: str) -> str:
+    if len(secret) >= SHORTEST_FOUND:
+        return text.replace(secret, MASK)
+    return re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", lambda _: MASK, text)

@@ -16,8 +16,8 @@ def integer(task: str, id: object) -> int:
         case int():
             number = id
         case str():
-            head, _, tail = id.rpartition(".")
-            if head not in ("", task) or not _is_number(tail):
+            head, dot, tail = id.rpartition(".")
+            if head != (task if dot else "") or not _is_number(tail):
                 raise JobNotFound(task, id)
             number = int(tail)
         case _:
@@ -27,11 +27,12 @@ def integer(task: str, id: object) -> int:
     return number
 
 
-def split(name: str) -> tuple[str, int]:
-    """The task and the number of a job that is named in full. Raises UnknownName for any other text."""
-    task, _, tail = name.rpartition(".")
+def split(name: object) -> tuple[str, int]:
+    """The task and the number of a job that is named in full. Raises UnknownName for anything else."""
+    task, _, tail = name.rpartition(".") if isinstance(name, str) else ("", "", "")
     if not task or not _is_number(tail):
-        raise UnknownName(f'"{name}" is no job: a job is named by its task and its id, as in mail.12')
+        shown = f'"{name}"' if isinstance(name, str | int) else f"a {type(name).__name__}"
+        raise UnknownName(f"{shown} is no job: a job is named by its task and its id, as in mail.12")
     return task, integer(task, tail)
 
 

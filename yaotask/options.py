@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from yaotask import durations
-from yaotask.clock import Clock, microseconds
+from yaotask.clock import MILLISECOND, Clock, microseconds
 from yaotask.definitions.schema import PRIORITIES
 from yaotask.errors import InvalidPayload, UnknownName
 from yaotask.jsoncheck import mend
@@ -24,18 +24,22 @@ LONGEST_TEXT = 255
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Checked options; None where the definition, or nothing, counts. `timeout` is ms, `run_at` microseconds."""
+    """Checked options; None where the definition, or nothing, counts.
+
+    `timeout` is milliseconds, `delay` microseconds from the add, `run_at` microseconds since 1970.
+    """
 
     key: str | None = None
     priority: int | None = None
     attempts: int | None = None
     timeout: int | None = None
+    delay: int | None = None
     run_at: int | None = None
     created_by: str | None = None
     connection: Connection | None = None
 
     @classmethod
-    def of(cls, given: Mapping[str, Any], clock: Clock) -> Options:
+    def of(cls, given: Mapping[str, Any]) -> Options:
         """Options as users give them; None is an option that was not given.
 
         Raises UnknownName for one that does not exist, InvalidPayload for a value at fault.
@@ -51,10 +55,24 @@ class Options:
             priority=_priority(given.get("priority")),
             attempts=_attempts(given.get("attempts")),
             timeout=_timeout(given.get("timeout")),
-            run_at=_run_at(given, clock),
+            delay=_delay(given),
+            run_at=moment(given["run_at"], "run_at") if "run_at" in given else None,
             created_by=_text(given, "created_by"),
             connection=given.get("connection"),
         )
+
+    def but(self, given: Mapping[str, Any]) -> Options:
+        """These options with others in place of some. Raises as `of`."""
+        new = Options.of(given)
+        changes = {field.name: getattr(new, field.name) for field in fields(new)}
+        changes = {name: value for name, value in changes.items() if value is not None}
+        if "delay" in changes or "run_at" in changes:
+            changes = {"delay": None, "run_at": None, **changes}
+        return replace(self, **changes)
+
+    def ready_at(self, clock: Clock) -> int | None:
+        """When a job that is added now may run, in microseconds; None means at once."""
+        return self.run_at if self.delay is None else clock.now() + self.delay
 
 
 def _text(given: Mapping[str, Any], name: str) -> str | None:
@@ -96,13 +114,12 @@ def _timeout(value: Any) -> int | None:
     return timeout
 
 
-def _run_at(given: Mapping[str, Any], clock: Clock) -> int | None:
-    at, delay = given.get("run_at"), given.get("delay")
-    if at is not None and delay is not None:
+def _delay(given: Mapping[str, Any]) -> int | None:
+    if "delay" not in given:
+        return None
+    if "run_at" in given:
         raise InvalidPayload("give either delay or run_at", "$.delay")
-    if delay is not None:
-        return clock.now() + _milliseconds(delay, "delay") * 1_000
-    return None if at is None else moment(at, "run_at")
+    return _milliseconds(given["delay"], "delay") * MILLISECOND
 
 
 def _milliseconds(value: Any, name: str) -> int:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import copy
 from typing import Any, NamedTuple
 
 import anyio
+import anyio.to_thread
+from sqlalchemy.engine import Connection
 
+from yaotask import context
 from yaotask.bell import Bell
-from yaotask.errors import StorageUnavailable
-from yaotask.store.ledger import Ledger, LedgerThread
+from yaotask.errors import StorageError, StorageUnavailable, TransactionError
+from yaotask.store.cycle import SqlCycle
+from yaotask.store.forks import forks
+from yaotask.store.ledger import Ledger
+from yaotask.store.ledger_thread import LedgerThread
 from yaotask.store.protocol import Ticket
 from yaotask.store.sql import SqlStore
 
@@ -29,41 +36,34 @@ class Opened(NamedTuple):
 class Access:
     """Opens a store when it is first needed, and again in a child that this process forks.
 
-    Safe to use from any thread. What was opened before a fork is neither used nor closed in the
-    child, as SQLite demands.
+    Safe to use from any thread.
     """
 
     def __init__(self, open_: Callable[[], SqlStore], ledger_of: Callable[[SqlStore], Ledger]) -> None:
         self._open = open_
         self._ledger_of = ledger_of
-        self._pid = os.getpid()
         self._opened: Opened | None = None
         self._opening = threading.Lock()
-        self._closed = False
-        self._inherited: list[Opened] = []
+        # Why the store cannot be used any more.
+        self._over: str | None = None
+        forks.tell(self)
 
     @property
     def opened(self) -> Opened:
         """The store of this process. Raises StorageUnavailable where it cannot be opened, or after `close`."""
-        if self._pid != os.getpid():
-            self._leave_to_parent()
         return self._opened or self._open_now()
-
-    def _leave_to_parent(self) -> None:
-        if self._opened is not None:
-            self._inherited.append(self._opened)
-        # The lock may have been held by a thread that is not in this process.
-        self._pid, self._opened, self._opening = os.getpid(), None, threading.Lock()
 
     def _open_now(self) -> Opened:
         with self._opening:
-            if self._closed:
-                raise StorageUnavailable("this app was closed")
+            if self._over is not None:
+                raise StorageUnavailable(self._over)
             if self._opened is None:
                 store = self._open()
                 ledger = self._ledger_of(store)
                 self._opened = Opened(store, ledger, LedgerThread(ledger))
             return self._opened
+
+    # --- the ledger ---------------------------------------------------------------------------------------
 
     def ask(self, request: Request) -> Any:
         """Have something written and wait, in a thread without a loop; the answer, or its error raised."""
@@ -76,8 +76,7 @@ class Access:
 
     async def aask(self, request: Request) -> Any:
         """Have something written and wait, on a loop. Cancelled, it is written all the same."""
-        opened = self._opened
-        if opened is None or self._pid != os.getpid():
+        if self._opened is None:
             await anyio.to_thread.run_sync(lambda: self.opened)
         answered, bell = anyio.Event(), Bell.of_this_loop()
         ticket = Ticket(settle=lambda: bell.call(answered.set))
@@ -91,18 +90,66 @@ class Access:
         # Looked at afterwards: a thread that ends now has either seen the request or is seen here.
         opened.thread.refuse_if_over()
 
+    # --- without the ledger ---------------------------------------------------------------------------------
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection to read from: the transaction of the job that runs in this context, or one of our own."""
+        own = self.own_transaction()
+        if own is not None:
+            yield own
+            return
+        with self.opened.store.reading() as connection:
+            yield connection
+
+    @contextmanager
+    def borrowing(self, connection: object) -> Iterator[SqlCycle]:
+        """See SqlStore.borrow. Raises TransactionError for what is no connection of SQLAlchemy's."""
+        if not isinstance(connection, Connection):
+            kind = f"{type(connection).__module__}.{type(connection).__qualname__}"
+            raise TransactionError(
+                f"connection: must be a Connection of SQLAlchemy, not {kind}; of a Session it is session.connection()"
+            )
+        with self.opened.store.borrow(connection) as cycle:
+            yield cycle
+
+    def own_transaction(self) -> Connection | None:
+        """The transaction on this store that the job of this context has open: all its calls go through it."""
+        transaction = context.transaction.get()
+        if transaction is None or not transaction.is_on(self.opened.store.dialect):
+            return None
+        connection: Connection = transaction.connection
+        return connection
+
+    # --- the end --------------------------------------------------------------------------------------------
+
     def close(self) -> None:
         """Write what has been asked for, then let go of the store. More than once is fine."""
-        if self._pid != os.getpid():
-            self._leave_to_parent()
         with self._opening:
-            self._closed = True
+            self._over = self._over or "this app was closed"
             opened, self._opened = self._opened, None
         if opened is not None:
             opened.thread.close()
 
+    def let_go(self) -> None:
+        """See Holder."""
+        if self._opened is not None:
+            self._opened.store.close()
+
+    def begin_anew(self, clean: bool) -> None:
+        """See Holder."""
+        if self._opened is not None and not clean:
+            self._over = (
+                "this process was forked while its parent used the store: start it by subprocess,"
+                " or by multiprocessing's spawn or forkserver"
+            )
+        # The lock may have been held by a thread that is not in this process.
+        self._opened, self._opening = None, threading.Lock()
+
 
 def _answer(ticket: Ticket) -> Any:
-    if ticket.error is not None:
-        raise ticket.error
-    return ticket.value
+    error = ticket.error
+    if error is None:
+        return ticket.value
+    # One failure of the store is the answer to many: each asker gets an exception of its own.
+    raise copy(error) if isinstance(error, StorageError) else error

@@ -20,6 +20,7 @@ from yaotask.clock import Clock
 from yaotask.errors import StorageUnavailable
 from yaotask.store import migrations
 from yaotask.store.dialects.sqlite import SqliteDialect, explain
+from yaotask.store.forks import forks
 from yaotask.store.sql import SqlStore
 
 # On these, locks and shared memory between processes do not work as SQLite needs them.
@@ -73,7 +74,7 @@ def open_store(place: Place, clock: Clock, chance: Chance, *, upgrade: bool = Fa
     _refuse_network(place.database)
     store = SqlStore(SqliteDialect(place.database), clock, chance)
     try:
-        with _locked(place.state):
+        with forks.held_off(), _locked(place.state):
             _check_or_create(place, store, chance, upgrade)
     except DBAPIError as error:
         store.close()

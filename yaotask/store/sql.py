@@ -18,6 +18,7 @@ from yaotask.errors import OutcomeUnknown, StorageError
 from yaotask.store import statements
 from yaotask.store.cycle import SqlCycle
 from yaotask.store.dialects.base import Dialect
+from yaotask.store.forks import forks
 from yaotask.store.ids import IdBlocks, IdsOnTheSpot, OutOfIds
 from yaotask.store.play import Answers, play, replay
 from yaotask.store.protocol import Harvest, Mailbox
@@ -53,7 +54,7 @@ class SqlStore:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A connection to read from, for a short while; the database's errors come in our words."""
-        with self._translated(), self.readers.connect() as connection:
+        with forks.held_off(), self._translated(), self.readers.connect() as connection:
             yield connection
 
     # --- the cycle ----------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ The handler's thread begins and finishes it; the timer that limits it may cut it
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NoReturn, cast
 
@@ -24,6 +24,7 @@ from yaotask.errors import (
 from yaotask.store import statements
 from yaotask.store.cycle import SqlCycle
 from yaotask.store.dialects.base import COMMIT_ADVICE, ROLLBACK_ADVICE, Dialect, Guard
+from yaotask.store.forks import forks
 from yaotask.store.ids import IdBlocks
 from yaotask.store.protocol import Finish, Progress
 from yaotask.store.sizes import Owed
@@ -55,12 +56,21 @@ class Transaction:
     """Statements on `connection` are stored by `finish`, with the end of the attempt, or not at all."""
 
     def __init__(self, engine: Engine, dialect: Dialect, clock: Clock) -> None:
-        self.connection = HandlersConnection(engine)
         self._dialect = dialect
         self._clock = clock
+        self._hold = forks.hold_off()
+        try:
+            self.connection = HandlersConnection(engine)
+        except BaseException:
+            self._hold.end()
+            raise
         # The same transaction, whatever the handler did to the state that SQLAlchemy keeps.
         self._ours = Connection(engine, self.connection.connection)
         self._guard = cast(Guard, self.connection.connection.dbapi_connection)
+
+    def is_on(self, dialect: Dialect) -> bool:
+        """Whether it is on the database of this dialect."""
+        return self._dialect.place == dialect.place
 
     def begin(self) -> None:
         """Take the write lock. Raises the database's own error if another process has it."""
@@ -111,14 +121,20 @@ class Transaction:
 
     def rollback(self) -> None:
         """Undo everything. More than once is fine, and after the end it does nothing."""
-        self._guard.cut(_ended)
+        self._cut(_ended)
 
     def expire(self) -> None:
         """Undo everything and give the write lock back, from any thread, whatever the handler is doing.
 
         Its later statements raise TransactionTooLong. Nothing happens to a transaction that has ended.
         """
-        self._guard.cut(_too_long)
+        self._cut(_too_long)
+
+    def _cut(self, reason: Callable[[], TransactionError]) -> None:
+        try:
+            self._guard.cut(reason)
+        finally:
+            self._hold.end()
 
     @property
     def expired(self) -> bool:

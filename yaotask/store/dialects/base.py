@@ -43,6 +43,8 @@ class Dialect(Protocol):
     """
 
     name: str
+    # Which database: two dialects with the same place are of one.
+    place: str
     # What its driver raises.
     error: type[Exception]
     begin: str

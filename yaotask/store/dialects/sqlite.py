@@ -42,6 +42,7 @@ class SqliteDialect:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.place = str(path.resolve())
         # Not as text, in which a question mark of a folder's name would begin the options.
         self._url = URL.create("sqlite", database=str(path))
 
