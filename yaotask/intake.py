@@ -87,7 +87,8 @@ class Intake:
     def chunks(self, task: str, items: Iterable[Any], options: Options) -> Iterator[Prepared]:
         """Check many jobs, and yield some at a time.
 
-        An item is a list or tuple of arguments, or a mapping: the payload. Raises as `prepare`; the path of InvalidPayload begins with the item, as in `$[17].args[0]`.
+        An item is a list or tuple of arguments, or a mapping: the payload. Raises as `prepare`; the path of
+        InvalidPayload begins with the item, as in `$[17].args[0]`.
         """
         definition = self._catalog.get(task)
         if options.key is not None:
