@@ -152,11 +152,11 @@ class Job:
     def progress_step(self, step: str, completed: int, total: int, message: str | None = None) -> None:
         """Progress by named steps (seed 001): which one is under way, how many of how many are done."""
         done, of = whole("completed", completed), whole("total", total)
-        steps = {"step": self._desk.text(str(step)), "completed_steps": done, "total_steps": of}
+        steps = {"step": self._desk.text(self.hide(str(step))), "completed_steps": done, "total_steps": of}
         self._report(done, of, message, steps)
 
     def _report(self, current: int, total: int, message: str | None, more: Mapping[str, Any]) -> None:
-        text = None if message is None else self._desk.text(str(message))
+        text = None if message is None else self._desk.text(self.hide(str(message)))
         self._store({"current": current, "total": total, "message": text, **more})
         self._desk.announce(self, (current, total, text))
 
@@ -186,11 +186,15 @@ class Job:
         return self._desk.transaction(self)
 
     def _store(self, changes: dict[str, Any]) -> None:
+        self.must_be_open()
+        self._desk.store(self, {**self.unsaved(), **changes})
+
+    def must_be_open(self) -> None:
+        """Raise ClaimLost once the attempt is over."""
         if self.over:
             raise ClaimLost(
                 f"this attempt of {self.name} is over: it took too long, or its job was given to another worker"
             )
-        self._desk.store(self, {**self.unsaved(), **changes})
 
     def unsaved(self) -> dict[str, Any]:
         """What is to be stored with the next report and at the end: counts, and what is new in `extra`."""

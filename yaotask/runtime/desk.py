@@ -128,8 +128,7 @@ class JobDesk:
         if not invoke.on_loop():
             self._call_now(hook, job, progress)
         elif Bell.of_this_loop() is not self._bell:
-            # The loop of an `async def` that runs in a thread: it has nobody else to keep waiting.
-            _in_a_thread(partial(self._call_now, hook, job, progress))
+            self._call_over_there(hook, job, progress)
         else:
             self._call_soon(hook, job, progress)
 
@@ -141,6 +140,20 @@ class JobDesk:
             inside.run(invoke.call, hook, job.id, *progress)
         except BaseException as error:  # noqa: BLE001 - a hook can do nothing to its job, not even by sys.exit
             self._complain(job, error)
+
+    def _call_over_there(self, hook: Callable[..., Any], job: Job, progress: Report) -> None:
+        """From the loop of an `async def` in a thread, which has nobody else to keep waiting."""
+        told = threading.Event()
+
+        async def call() -> None:
+            try:
+                await self._call(hook, job, progress)
+            finally:
+                told.set()
+
+        if self._bell is not None and self._spawner is not None:
+            self._bell.call(partial(self._spawner.start, call))
+            told.wait(self._hook_timeout)
 
     def _call_soon(self, hook: Callable[..., Any], job: Job, progress: Report) -> None:
         calls = self._calls.get(job)
@@ -192,8 +205,13 @@ class JobDesk:
             raise TransactionError("job.transaction() is for handlers in threads: an `async def` would block its loop")
         if job.open_transaction is not None:
             raise TransactionError("job.transaction() can be used once in an attempt")
+        job.must_be_open()
         opened = OpenTransaction(self._store.transaction(), self._clock.monotonic() + LONGEST_TRANSACTION)
         job.open_transaction = opened
+        if job.over:
+            # Whoever ended the attempt looked for a transaction after that: one of us has seen the other.
+            self._roll_back(job, opened)
+            job.must_be_open()
         self._deadlines.wake_by(opened.cap)
         # Never reset where all goes well: until the handler returns, all its calls go through the transaction.
         mark = context.transaction.set(opened.transaction)
@@ -243,10 +261,3 @@ class JobDesk:
         opened: OpenTransaction | None = attempt.job.open_transaction
         if opened is not None and not opened.closed and self._spawner is not None:
             self._spawner.start(partial(anyio.to_thread.run_sync, opened.transaction.expire))
-
-
-def _in_a_thread(call: Callable[[], None]) -> None:
-    """Call it where no loop runs, and wait for it."""
-    thread = threading.Thread(target=copy_context().run, args=(call,), name="yaotask-progress", daemon=True)
-    thread.start()
-    thread.join()
