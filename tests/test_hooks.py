@@ -1,0 +1,372 @@
+"""Telling hooks what happened to jobs: at least once, in order, and never to the harm of a job."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from contextvars import ContextVar, copy_context
+from types import SimpleNamespace
+from typing import Any, cast
+
+import anyio
+import anyio.to_thread
+import pytest
+from runtime_support import PATIENCE, StageApp, ended, query
+from store_support import START, ManualClock
+
+from yaotask import App, Ignore, current_job, process
+from yaotask.clock import SECOND
+from yaotask.errors import NoCurrentJob
+from yaotask.events import Delivery, EventKind
+from yaotask.resolve import Resolver
+from yaotask.runtime.hooks import MESSENGERS, Courier, FailedDelivery
+from yaotask.runtime.spawner import Spawner
+from yaotask.store.ledger import Ledger
+
+pytest_plugins = ["runtime_fixtures"]
+
+QUICK = "poll: 1h\nhook_timeout: 20ms\nhook_attempts: 1\n"
+WHO: ContextVar[str] = ContextVar("who", default="nobody")
+SUCCESS = Delivery(1, 1, "mail", 12, EventKind.SUCCESS, 0, ["done"])
+
+
+class Told:
+    """What hooks were called with, and the wait for it."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self._more = threading.Condition()
+
+    def hook(self, name: str) -> Callable[..., None]:
+        def hook(*args: Any) -> None:
+            with self._more:
+                self.calls.append((name, *args))
+                self._more.notify_all()
+
+        return hook
+
+    async def wait(self, count: int) -> list[tuple[Any, ...]]:
+        def wait() -> bool:
+            with self._more:
+                return self._more.wait_for(lambda: len(self.calls) >= count, PATIENCE)
+
+        assert await anyio.to_thread.run_sync(wait)
+        return self.calls
+
+
+def succeed(task_id: int) -> str:
+    return "done"
+
+
+def fail(task_id: int) -> None:
+    raise ValueError("bad")
+
+
+# --- what each hook is told ------------------------------------------------------------------------------
+
+
+async def test_a_success_is_told_after_the_add_with_its_response(stage: StageApp) -> None:
+    told = Told()
+    app = stage(succeed, hooks={name: told.hook(name) for name in ("add", "success", "error")})
+    async with app.running():
+        id = await app.acall("tasks.mail.add")
+        await told.wait(2)
+
+    assert told.calls == [("add", id), ("success", id, "done")]
+
+
+async def test_a_failure_is_told_after_its_retry_with_the_error(stage: StageApp) -> None:
+    told = Told()
+    hooks = {name: told.hook(name) for name in ("success", "error", "retry")}
+    app = stage(fail, hooks=hooks, attempts=1, attempt_after=7)
+    async with app.running():
+        id = await app.acall("tasks.mail.add")
+        await told.wait(2)
+    (_, retried, error, attempt, after), (_, failed, last) = told.calls
+
+    assert [call[0] for call in told.calls] == ["retry", "error"]
+    assert (retried, failed, attempt, after) == (id, id, 1, 7)
+    assert (error.type, last.type, last.message, str(last)) == ("ValueError", "ValueError", "bad", "bad")
+    assert "raise ValueError" in last.traceback
+
+
+async def test_a_job_that_is_ignored_or_cancelled_says_so(stage: StageApp) -> None:
+    def ignore(task_id: int) -> None:
+        raise Ignore("already sent")
+
+    told = Told()
+    app = stage(ignore, hooks={name: told.hook(name) for name in ("ignore", "cancel")})
+    cancelled = await app.acall("tasks.mail.add")
+    await app.acancel(f"mail.{cancelled}")
+    async with app.running():
+        ignored = await app.acall("tasks.mail.add")
+        await told.wait(2)
+
+    assert sorted(told.calls) == [("cancel", cancelled), ("ignore", ignored, "already sent")]
+
+
+async def test_a_next_try_waits_until_the_retry_was_told(stage: StageApp) -> None:
+    order: list[str] = []
+    told, entered, gate = anyio.Event(), threading.Event(), threading.Event()
+
+    async def handler(task_id: int) -> None:
+        order.append("try")
+        if order.count("try") == 1:
+            raise ValueError("bad")
+        told.set()
+
+    def on_retry(*args: Any) -> None:
+        entered.set()
+        assert gate.wait(PATIENCE)
+        order.append("told")
+
+    app = stage(handler, hooks={"retry": on_retry}, attempts=1, attempt_after=0)
+    async with app.running():
+        id = await app.acall("tasks.mail.add")
+        await anyio.to_thread.run_sync(entered.wait, PATIENCE)
+        held = (await app.aget(f"mail.{id}"))["status"]
+        gate.set()
+        await ended(app, id)
+
+    assert held == "RETRYING"
+    assert order == ["try", "told", "try"]
+
+
+# --- what hooks may do ---------------------------------------------------------------------------------------
+
+
+async def test_hooks_have_no_current_job_and_may_call_anything(stage: StageApp) -> None:
+    seen: list[Any] = []
+    both = Told()
+    done = both.hook("done")
+
+    def on_add(id: int) -> None:
+        with pytest.raises(NoCurrentJob):
+            current_job()
+        seen.append(process("tasks.mail.get", id)["id"])
+        if id == 1:
+            process("tasks.mail.add")
+        done()
+
+    app = stage(succeed, hooks={"add": on_add})
+    async with app.running():
+        await app.acall("tasks.mail.add")
+        await both.wait(2)
+
+    assert seen == [1, 2]
+
+
+async def test_an_async_hook_runs_on_the_loop(stage: StageApp) -> None:
+    told, threads = anyio.Event(), list[threading.Thread]()
+
+    async def on_success(id: int, response: str) -> None:
+        await anyio.lowlevel.checkpoint()
+        threads.append(threading.current_thread())
+        told.set()
+
+    app = stage(succeed, hooks={"success": on_success})
+    async with app.running():
+        await app.acall("tasks.mail.add")
+        with anyio.fail_after(PATIENCE):
+            await told.wait()
+
+    assert threads == [threading.current_thread()]
+
+
+class Unsayable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def _raise(error: BaseException) -> Callable[..., None]:
+    def hook(*args: Any) -> None:
+        raise error
+
+    return hook
+
+
+@pytest.mark.parametrize(
+    ("hook", "words"),
+    [
+        (_raise(KeyError("gone")), "KeyError: 'gone'"),
+        (_raise(SystemExit(3)), "SystemExit: 3"),
+        (_raise(Unsayable()), "RuntimeError"),
+        (_raise(ValueError("a\0b\ud800")), "ValueError: a␀b\ufffd"),
+        (_raise(TimeoutError("the server is slow")), "TimeoutError: the server is slow"),
+        ("runtime_support.nobody", "nobody"),
+    ],
+)
+async def test_a_hook_that_fails_leaves_its_job_alone_and_its_event_to_be_seen(
+    stage: StageApp, hook: Any, words: str
+) -> None:
+    app = stage(succeed, hooks={"success": hook}, settings=QUICK)
+    async with app.running():
+        id = await app.acall("tasks.mail.add")
+        job = await ended(app, id)
+    ((error, state),) = query(app, "SELECT error, state FROM yaotask_events")
+
+    assert job["status"] == "SUCCESS"
+    assert words in error
+    assert state == 1
+
+
+# --- the courier alone -----------------------------------------------------------------------------------------
+
+
+class Post:
+    """A courier on this loop, with the ledger's side in the hands of the test."""
+
+    def __init__(self, app: App, clock: ManualClock, **options: Any) -> None:
+        self.resolver = Resolver(app.root)
+        self.news = anyio.Event()
+        ledger = SimpleNamespace(poke=lambda: self.news.set())
+        options = {"timeout": 30.0, "attempts": 5, "limits": app.settings.limits, **options}
+        self.courier = Courier(app.catalog.tasks, self.resolver, cast(Ledger, ledger), clock, **options)
+
+    async def settled(self, count: int) -> tuple[list[Delivery], list[FailedDelivery]]:
+        delivered: list[Delivery] = []
+        failed: list[FailedDelivery] = []
+        with anyio.fail_after(PATIENCE):
+            while len(delivered) + len(failed) < count:
+                await self.news.wait()
+                self.news = anyio.Event()
+                some, others = self.courier.settled()
+                delivered += some
+                failed += others
+        return delivered, failed
+
+
+@asynccontextmanager
+async def posting(app: App, clock: ManualClock, **options: Any) -> AsyncIterator[Post]:
+    post, spawner = Post(app, clock, **options), Spawner()
+    post.courier.open(spawner)
+    async with anyio.create_task_group() as group:
+        group.start_soon(spawner.run, group, copy_context())
+        yield post
+        group.cancel_scope.cancel()
+    post.resolver.close()
+
+
+@pytest.mark.parametrize(("tries", "seconds"), [(0, 1), (1, 2), (2, 4), (3, 8), (4, None)])
+async def test_a_failed_hook_is_called_again_later_and_later(stage: StageApp, tries: int, seconds: int | None) -> None:
+    app = stage(succeed, hooks={"success": _raise(ValueError("bad"))})
+    async with posting(app, ManualClock()) as post:
+        post.courier.deliver([SUCCESS._replace(tries=tries)])
+        delivered, ((_, error, next_at),) = await post.settled(1)
+
+    assert delivered == []
+    assert error == "ValueError: bad"
+    assert next_at == (None if seconds is None else START + seconds * SECOND)
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_a_hook_that_hangs_is_given_up(stage: StageApp, kind: str) -> None:
+    gate = threading.Event()
+
+    async def hang(*args: Any) -> None:
+        await anyio.sleep_forever()
+
+    def block(*args: Any) -> None:
+        gate.wait(PATIENCE)
+
+    app = stage(succeed, hooks={"success": hang if kind == "async" else block})
+    async with posting(app, ManualClock(), timeout=0.01) as post:
+        post.courier.deliver([SUCCESS])
+        _, ((_, error, _),) = await post.settled(1)
+    gate.set()
+
+    assert error == "the hook took longer than 0.01 s"
+
+
+async def test_a_hook_that_is_not_configured_any_more_counts_as_told(stage: StageApp) -> None:
+    app = stage(succeed)
+    async with posting(app, ManualClock()) as post:
+        post.courier.deliver([SUCCESS, SUCCESS._replace(task="gone")])
+        delivered, failed = await post.settled(2)
+
+    assert (len(delivered), failed) == (2, [])
+
+
+async def test_an_event_that_comes_while_another_is_told_does_not_wait_for_it(stage: StageApp) -> None:
+    second = anyio.Event()
+
+    async def on_success(id: int, response: str) -> None:
+        if id == 1:
+            await second.wait()
+        else:
+            second.set()
+
+    app = stage(succeed, hooks={"success": on_success})
+    async with posting(app, ManualClock()) as post:
+        post.courier.deliver([SUCCESS._replace(id=1)])
+        await anyio.wait_all_tasks_blocked()
+        post.courier.deliver([SUCCESS._replace(id=2)])
+        delivered, _ = await post.settled(2)
+
+    assert sorted(delivery.id for delivery in delivered) == [1, 2]
+
+
+async def test_only_so_many_hooks_run_at_once_and_all_are_told(stage: StageApp) -> None:
+    running, most = 0, 0
+
+    async def on_success(id: int, response: str) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await anyio.lowlevel.checkpoint()
+        running -= 1
+
+    app = stage(succeed, hooks={"success": on_success})
+    async with posting(app, ManualClock()) as post:
+        post.courier.deliver([SUCCESS._replace(id=n) for n in range(1, 101)])
+        delivered, _ = await post.settled(100)
+
+    assert len(delivered) == 100
+    assert most == MESSENGERS
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_hook_that_waits_for_a_cancelled_task_fails_alone(stage: StageApp) -> None:
+    async def on_success(id: int, response: str) -> None:
+        if id == 1:
+            raise asyncio.CancelledError
+
+    app = stage(succeed, hooks={"success": on_success})
+    async with posting(app, ManualClock()) as post:
+        post.courier.deliver([SUCCESS._replace(id=1), SUCCESS._replace(id=2)])
+        delivered, failed = await post.settled(2)
+
+    assert ([told.id for told in delivered], [told.id for told, _, _ in failed]) == ([2], [1])
+
+
+async def test_context_variables_of_one_hook_do_not_reach_the_next(stage: StageApp) -> None:
+    seen: list[str] = []
+
+    async def on_success(id: int, response: str) -> None:
+        seen.append(WHO.get())
+        WHO.set("leaked")
+
+    app = stage(succeed, hooks={"success": on_success})
+    async with posting(app, ManualClock()) as post:
+        post.courier.deliver([SUCCESS])
+        await post.settled(1)
+        post.courier.deliver([SUCCESS])
+        await post.settled(1)
+
+    assert seen == ["nobody", "nobody"]
+
+
+async def test_demand_falls_by_what_is_under_way_and_to_nothing_at_the_end(stage: StageApp) -> None:
+    app = stage(succeed)
+    async with posting(app, ManualClock()) as post:
+        whole = post.courier.demand()
+        post.courier.deliver([SUCCESS])
+        under_way, idle = post.courier.demand(), post.courier.is_idle
+        await post.settled(1)
+        after = post.courier.demand()
+        post.courier.stop()
+
+    assert (under_way, idle, after) == (whole - 1, False, whole)
+    assert (post.courier.demand(), post.courier.is_idle) == (0, True)
