@@ -71,7 +71,7 @@ class Job:
     """
 
     __slots__ = (
-        *("claim", "started", "attempts", "timeout_ms", "cancelled", "over", "result"),
+        *("claim", "started", "attempts", "timeout_ms", "cancelled", "over", "result", "hide"),
         *("open_transaction", "_desk", "_extra", "_counts", "_counting"),
     )
 
@@ -86,6 +86,8 @@ class Job:
         self.over = False
         # What set_result was given, as JSON text.
         self.result: str | None = None
+        # Takes the sensitive arguments out of a text that will be seen.
+        self.hide: Callable[[str], str] = str
         self.open_transaction: Any = None
         self._desk = desk
         self._extra: dict[str, Any] | None = None

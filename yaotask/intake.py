@@ -218,7 +218,7 @@ class Intake:
     def message(self, text: str, definition: Definition | None, args: Sequence[Any], payload: Mapping[str, Any]) -> str:
         """A progress message of a job with these arguments, as it can be stored."""
         if definition is not None and definition.sensitive:
-            text = masking.in_text(text, args, payload, definition.sensitive, self.parameters(definition))
+            text = masking.hider(args, payload, definition.sensitive, self.parameters(definition))(text)
         return clean_text(text, self._limits.message_bytes)
 
 

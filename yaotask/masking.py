@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import reduce
 from inspect import Parameter
 from typing import Any
 
@@ -50,21 +51,18 @@ def everything(values: Sequence[Any], payload: Mapping[str, Any]) -> tuple[list[
     return [MASK] * len(values), dict.fromkeys(payload, MASK)
 
 
-def in_text(
-    text: str,
-    given: Sequence[Any],
-    payload: Mapping[str, Any],
-    sensitive: Collection[str],
-    parameters: Parameters | None,
-) -> str:
-    """A message or traceback without the sensitive values of its job, as they are or as Python and JSON quote them."""
+def hider(
+    given: Sequence[Any], payload: Mapping[str, Any], sensitive: Collection[str], parameters: Parameters | None
+) -> Callable[[str], str]:
+    """A function that masks the sensitive values of a job in a text, as they are or as Python and JSON quote them.
+
+    It knows them as they are now: a handler may change what it was given.
+    """
     hidden = positions(sensitive, parameters, len(given))
     secrets = [leaf for index in hidden for leaf in _leaves(given[index])]
     secrets += [leaf for value in (*given, payload) for leaf in _named(value, sensitive)]
-    spelled = {spelling for secret in secrets for spelling in _spellings(secret)}
-    for spelling in sorted(spelled, key=len, reverse=True):
-        text = _without(text, spelling)
-    return text
+    spelled = sorted({spelling for secret in secrets for spelling in _spellings(secret)}, key=len, reverse=True)
+    return lambda text: reduce(_without, spelled, text)
 
 
 def _named(value: Any, names: Collection[str]) -> list[Any]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import traceback
+from collections.abc import Callable
 from contextvars import Context
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import yaotask
-from yaotask import context, invoke
+from yaotask import context, invoke, masking
 from yaotask.backoff import Backoff
 from yaotask.chance import Chance
 from yaotask.clock import microseconds
@@ -68,6 +69,7 @@ async def execute(job: Job, handler: Handler, policy: Policy, start: Context) ->
     Raises Cancelled where the cancellation of our scope ended it; whoever cancelled knows the outcome.
     """
     inside = start.copy()
+    _hide(job, handler, policy)
     try:
         value = await invoke.drive(inside, inside.run(_begin, job, handler))
     except BaseException as error:
@@ -81,11 +83,17 @@ async def execute(job: Job, handler: Handler, policy: Policy, start: Context) ->
 
 def execute_here(job: Job, handler: Handler, policy: Policy, start: Context) -> Outcome:
     """Run a handler in this thread to its outcome, in a copy of the context `start`."""
+    _hide(job, handler, policy)
     try:
         value = start.copy().run(_call, job, handler, policy)
     except BaseException as error:  # noqa: BLE001 - SystemExit too is a failed try, and no thread may end by one
         return raised(error, job, handler, policy)
     return NOTHING if value is None and job.result is None else returned(value, job, policy)
+
+
+def _hide(job: Job, handler: Handler, policy: Policy) -> None:
+    if policy.sensitive:
+        job.hide = masking.hider(job.args, job.payload, policy.sensitive, handler.parameters)
 
 
 def _begin(job: Job, handler: Handler) -> Any:
@@ -126,19 +134,19 @@ def raised(error: BaseException, job: Job, handler: Handler, policy: Policy) -> 
     claim = job.claim
     match error:
         case Ignore():
-            return Ignored(message(error, policy.limits))
+            return Ignored(message(error, policy.limits, job.hide))
         case Fail():
-            return Failed(failure(error, policy), _response(error, job, policy))
+            return Failed(failure(error, policy, job.hide), _response(error, job, policy))
         case Retry():
-            return _asked_to_retry(error, claim, policy)
+            return _asked_to_retry(error, job, policy)
         case _ if isinstance(error, policy.ignore_on):
-            return Ignored(message(error, policy.limits))
+            return Ignored(message(error, policy.limits, job.hide))
         case _ if isinstance(error, policy.fail_on):
-            return Failed(failure(error, policy))
+            return Failed(failure(error, policy, job.hide))
         case TypeError() if misfit := handler.parameters.misfit(1 + len(claim.args), claim.payload):
             return Failed(Failure("InvalidPayload", clean_text(misfit, policy.limits.error_bytes)))
         case _:
-            return retry_or_fail(failure(error, policy), claim, policy)
+            return retry_or_fail(failure(error, policy, job.hide), claim, policy)
 
 
 def timed_out(claim: Claim, policy: Policy) -> Outcome:
@@ -155,14 +163,14 @@ def retry_or_fail(failed: Failure, claim: Claim, policy: Policy) -> Outcome:
     return RetryAfter(failed, delay // timedelta(microseconds=1))
 
 
-def _asked_to_retry(error: Retry, claim: Claim, policy: Policy) -> Outcome:
-    outcome = retry_or_fail(failure(error, policy), claim, policy)
+def _asked_to_retry(error: Retry, job: Job, policy: Policy) -> Outcome:
+    outcome = retry_or_fail(failure(error, policy, job.hide), job.claim, policy)
     if not isinstance(outcome, RetryAfter):
         return outcome
     try:
         return RetryAfter(outcome.failure, *_when(error, outcome.after))
     except ValueError as fault:
-        log.warning("%s raised a Retry that cannot be followed, so the definition is: %s", claim.name, fault)
+        log.warning("%s raised a Retry that cannot be followed, so the definition is: %s", job.name, fault)
         return outcome
 
 
@@ -205,10 +213,10 @@ def encoded(value: Any, limits: Limits) -> tuple[str, bool]:
 # --- telling ---------------------------------------------------------------------------------------
 
 
-def failure(error: BaseException, policy: Policy) -> Failure:
-    """An exception as text that any store can hold, without the frames that are ours."""
+def failure(error: BaseException, policy: Policy, hide: Callable[[str], str] = str) -> Failure:
+    """An exception as text that any store can hold, without the frames that are ours and what `hide` takes out."""
     limit = policy.limits.error_bytes
-    name, text = name_of(type(error)), message(error, policy.limits)
+    name, text = name_of(type(error)), message(error, policy.limits, hide)
     # A long message leaves room for where it was raised.
     last = clean_text(f"{name}: {text}", limit // 2)
     return Failure(name, text, _frames(error, limit - len(last.encode())) + last)
@@ -221,13 +229,14 @@ def name_of(kind: type[BaseException]) -> str:
     return as_written(f"{kind.__module__}.{kind.__qualname__}")
 
 
-def message(error: BaseException, limits: Limits) -> str:
+def message(error: BaseException, limits: Limits, hide: Callable[[str], str] = str) -> str:
     """What an exception says, as text that any store can hold."""
     try:
         text = str(error)
     except Exception as fault:  # noqa: BLE001 - the exception is the user's, and may be broken itself
         text = f"(its message cannot be told: {type(fault).__name__})"
-    return clean_text(text, limits.error_bytes)
+    # Before it is cut, which could leave half of a secret.
+    return clean_text(hide(text), limits.error_bytes)
 
 
 def brief(error: BaseException, limits: Limits) -> str:
