@@ -53,7 +53,11 @@ def is_text(path):
 
 def Report():
     """Sum up the jobs that succeeded: files, bytes, lines, and files that are the same as another."""
-    results = [job["response"] for job in succeeded()]
+    # The newest job of a file is the first in the list, and the one that counts.
+    latest = {}
+    for job in succeeded():
+        latest.setdefault(job["response"]["path"], job["response"])
+    results = latest.values()
     return {
         "files": len(results),
         "bytes": sum(result["bytes"] for result in results),
@@ -64,7 +68,7 @@ def Report():
 
 
 def succeeded():
-    """Every job of the task that succeeded, page by page."""
+    """Every job of the task that succeeded, the newest first, page by page."""
     cursor = None
     while True:
         page = current_app().list("digest", status="SUCCESS", page_size=200, cursor=cursor)

@@ -10,15 +10,18 @@ import json
 import sqlite3
 from contextlib import closing
 
+from scripts.console import say
 from yaotask import current_app, process
 
 
 def Send(task_id, subject, *recipients):
     """The handler: the job's id, then what `add` was given. It prints where a real one would send."""
-    for number, recipient in enumerate(recipients, start=1):
+    # All of them before the first is sent: a try that fails is repeated from its beginning.
+    for recipient in recipients:
         if "@" not in recipient:
             raise ValueError(f"{recipient} is not an address")
-        print(f"Send: #{task_id} {subject!r} to {recipient}")
+    for number, recipient in enumerate(recipients, start=1):
+        say(f"Send: #{task_id} {subject!r} to {recipient}")
         process("tasks.mail.progress", task_id, number, len(recipients), f"Progress {number}/{len(recipients)}")
     return {"message": "ok", "sent": len(recipients)}
 
@@ -44,19 +47,19 @@ def NextID():
 
 def OnAdd(id):
     """Called once the job is stored."""
-    print(f"OnAdd: #{id}")
+    say(f"OnAdd: #{id}")
 
 
 def OnProgress(id, current, total, message):
     """Called for each progress call, in order."""
-    print(f"OnProgress: #{id} {message} {current}/{total}")
+    say(f"OnProgress: #{id} {message} {current}/{total}")
 
 
 def OnSuccess(id, res):
     """Called once the result is stored."""
-    print(f"OnSuccess: #{id} {json.dumps(res)}")
+    say(f"OnSuccess: #{id} {json.dumps(res)}")
 
 
 def OnError(id, err):
     """Called once the job has failed for good, its retries included."""
-    print(f"OnError: #{id} {err}")
+    say(f"OnError: #{id} {err}")

@@ -12,6 +12,7 @@ lets the next try succeed:
 import json
 import os
 
+from scripts.console import say
 from yaotask import current_app
 
 PLACES = 4
@@ -62,14 +63,14 @@ def rack():
 
 def OnRetry(id, error, attempt, after_ms):
     """Called when a try failed and another will follow."""
-    print(f"server.{id}: try {attempt} failed: {error}; the next one in {after_ms / 1000:g} s")
+    say(f"server.{id}: try {attempt} failed: {error}; the next one in {after_ms / 1000:g} s")
 
 
 def OnSuccess(id, response):
     """Called once the result is stored."""
-    print(f"server.{id}: {response['server']['name']} is there")
+    say(f"server.{id}: {response['server']['name']} is there")
 
 
 def OnError(id, error):
     """Called once the job has failed for good."""
-    print(f"server.{id}: gave up: {error}")
+    say(f"server.{id}: gave up: {error}")

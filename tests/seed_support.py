@@ -21,6 +21,21 @@ PATIENCE = 10
 # Polling alone would come too late for every test: what has to happen must happen by itself.
 SETTINGS = "poll: 1h\n"
 
+# A script that keeps what its handler was called with.
+ECHO = """
+    calls, told = [], []
+
+    def Send(task_id, *args):
+        calls.append([task_id, *args])
+        return {"message": "ok"}
+
+    def Calls():
+        return calls
+
+    def Told():
+        return told
+"""
+
 OpenApp = Callable[..., App]
 
 

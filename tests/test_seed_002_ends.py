@@ -1,0 +1,215 @@
+"""Tries, timeouts and hooks, as seed 002 has them: each test is named after what is promised there."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from seed_support import ECHO, OpenApp, ShiftedClock, ended, reaches, told
+
+pytest_plugins = ["seed_fixtures"]
+
+# --- trying again ------------------------------------------------------------------------------------
+
+TRIES = """
+    import time
+
+    tries, told = [], []
+
+    def Send(task_id, failures):
+        tries.append(time.time())
+        if len(tries) <= failures:
+            raise ConnectionError(f"try {len(tries)}")
+        return len(tries)
+
+    def Tries():
+        return tries
+
+    def OnSuccess(id, response):
+        told.append(("success", id, response))
+
+    def OnError(id, error):
+        told.append(("error", id, str(error)))
+
+    def Told():
+        return told
+"""
+
+
+async def test_three_attempts_are_four_executions_that_far_apart_and_one_error(open_app: OpenApp) -> None:
+    app = open_app(TRIES, attempts=3, attempt_after=50, event="success error")
+    async with app.running():
+        id = await app.acall("tasks.mail.add", 99)
+        job = await ended(app, id)
+        await told(app, 1)
+    tries, calls = await app.acall("scripts.mail.Tries"), await app.acall("scripts.mail.Told")
+
+    assert (job["status"], job["retry_count"]) == ("FAILURE", 3)
+    assert len(tries) == 4
+    assert all(later - earlier >= 0.05 for earlier, later in pairwise(tries))
+    assert calls == [("error", id, "try 4")]
+
+
+async def test_a_job_that_fails_twice_and_then_returns_is_one_success_and_no_error(open_app: OpenApp) -> None:
+    app = open_app(TRIES, attempts=3, attempt_after=1, event="success error")
+    async with app.running():
+        id = await app.acall("tasks.mail.add", 2)
+        job = await ended(app, id)
+        await told(app, 1)
+    calls = await app.acall("scripts.mail.Told")
+
+    assert (job["status"], job["response"], job["error"]) == ("SUCCESS", 3, None)
+    assert calls == [("success", id, 3)]
+
+
+async def test_time_in_the_queue_does_not_count_against_the_timeout(open_app: OpenApp) -> None:
+    clock = ShiftedClock()
+    app = open_app(ECHO, clock=clock, timeout=30)
+    id = await app.acall("tasks.mail.add")
+    clock.ahead += 3600
+    async with app.running():
+        job = await ended(app, id)
+
+    assert job["status"] == "SUCCESS"
+    assert job["wait_ms"] >= 3_600_000
+
+
+@pytest.mark.parametrize("word", ["async def", "def"])
+async def test_a_try_that_takes_longer_than_the_timeout_has_failed_and_is_repeated(
+    open_app: OpenApp, word: str
+) -> None:
+    script = f"""
+        import anyio, threading
+
+        told, gate = [], threading.Event()
+
+        {word} Send(task_id):
+            {"await anyio.sleep_forever()" if "async" in word else "gate.wait(10)"}
+
+        def Open():
+            gate.set()
+
+        def OnRetry(id, error, attempt, after_ms):
+            told.append(("retry", id, error.type, attempt))
+
+        def OnError(id, error):
+            told.append(("error", id, error.type))
+
+        def Told():
+            return told
+    """
+    app = open_app(script, timeout="100ms", attempts=1, attempt_after=0, worker_nums=2, event="retry error")
+    async with app.running():
+        id = await app.acall("tasks.mail.add")
+        job = await ended(app, id)
+        calls = await told(app, 2)
+        await app.acall("scripts.mail.Open")
+
+    assert (job["status"], job["error_type"], job["attempt"]) == ("FAILURE", "TimeoutError", 2)
+    assert calls == [("retry", id, "TimeoutError", 1), ("error", id, "TimeoutError")]
+
+
+# --- hooks -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("word", ["async def", "def"])
+async def test_progress_is_told_in_order_with_id_current_total_and_message(open_app: OpenApp, word: str) -> None:
+    wait, call = ("await ", "aprocess") if "async" in word else ("", "process")
+    script = f"""
+        from yaotask import aprocess, process
+
+        told = []
+
+        {word} Send(task_id):
+            for current in range(1, 51):
+                {wait}{call}("tasks.mail.progress", task_id, current, 50, f"Progress {{current}}/50")
+
+        {word} OnProgress(*args):
+            told.append(args)
+
+        def Told():
+            return told
+    """
+    app = open_app(script, event="progress")
+    async with app.running():
+        id = await app.acall("tasks.mail.add")
+        await ended(app, id)
+
+    expected = [(id, current, 50, f"Progress {current}/50") for current in range(1, 51)]
+    assert await app.acall("scripts.mail.Told") == expected
+
+
+@pytest.mark.parametrize("word", ["async def", "def"])
+async def test_hooks_may_call_add_get_and_progress_of_the_same_task(open_app: OpenApp, word: str) -> None:
+    wait, call = ("await ", "aprocess") if "async" in word else ("", "process")
+    script = f"""
+        import threading
+        from yaotask import aprocess, process
+
+        told, gate = [], threading.Event()
+
+        def Send(task_id, first=False):
+            process("tasks.mail.progress", task_id, 1, 4)
+            assert not first or gate.wait(10)
+
+        {word} OnAdd(id):
+            job = {wait}{call}("tasks.mail.get", id)
+            told.append(("add", id, job["id"]))
+
+        {word} OnProgress(id, current, total, message):
+            job = {wait}{call}("tasks.mail.get", id)
+            told.append(("progress", id, job["id"], current))
+
+        {word} OnSuccess(id, response):
+            job = {wait}{call}("tasks.mail.get", id)
+            told.append(("success", id, job["status"]))
+            if job["args"]:
+                follower = {wait}{call}("tasks.mail.add")
+                told.append(("follower", follower))
+
+        def Told():
+            return told
+
+        def Open():
+            gate.set()
+    """
+    app = open_app(script, event="add progress success", worker_nums=2)
+    async with app.running():
+        id = await app.acall("tasks.mail.add", True)
+        await reaches(app, id, "RUNNING")
+        await app.acall("tasks.mail.progress", id, 3, 4)
+        await app.acall("scripts.mail.Open")
+        calls = await told(app, 8)
+
+    assert set(calls) == {
+        *[("add", id, id), ("progress", id, id, 1), ("progress", id, id, 3), ("success", id, "SUCCESS")],
+        *[("follower", id + 1), ("add", id + 1, id + 1), ("progress", id + 1, id + 1, 1)],
+        ("success", id + 1, "SUCCESS"),
+    }
+
+
+ALL_HOOKS = "next add progress success error retry"
+
+
+async def test_hooks_that_raise_change_nothing(open_app: OpenApp) -> None:
+    script = """
+        from yaotask import process
+
+        def Send(task_id, fails):
+            process("tasks.mail.progress", task_id, 1, 2, "half")
+            if fails:
+                raise ValueError("bad")
+            return "done"
+
+        def fault(*args):
+            raise RuntimeError("a hook at fault")
+
+        NextID = OnAdd = OnProgress = OnSuccess = OnError = OnRetry = fault
+    """
+    app = open_app(script, settings="hook_attempts: 1", attempts=1, attempt_after=0, event=ALL_HOOKS)
+    async with app.running():
+        good, bad = await app.acall("tasks.mail.add", False), await app.acall("tasks.mail.add", True)
+        done, failed = await ended(app, good), await ended(app, bad)
+
+    assert (done["status"], done["response"], done["current"]) == ("SUCCESS", "done", 1)
+    assert (failed["status"], failed["error"], failed["attempt"]) == ("FAILURE", "bad", 2)
