@@ -14,7 +14,6 @@ import anyio.abc
 from anyio.abc import TaskGroup
 
 from yaotask.app import App
-from yaotask.bell import Bell
 from yaotask.durations import show
 from yaotask.jobs import Failed, Ignored, Interrupted, RetryAfter, Succeeded
 from yaotask.runtime.runner import Runner
@@ -92,8 +91,7 @@ class Worker:
 
     async def _listen(self, runner: Runner, *, task_status: anyio.abc.TaskStatus[anyio.Event]) -> None:
         """Take signals: the first asks to stop, the next ones to hurry."""
-        stopping, bell = anyio.Event(), Bell.of_this_loop()
-        runner.on_ledger_death(lambda: bell.call(stopping.set))
+        stopping = anyio.Event()
         with anyio.open_signal_receiver(*SIGNALS) as signals:
             task_status.started(stopping)
             async for number in signals:

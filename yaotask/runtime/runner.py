@@ -16,6 +16,7 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
+from yaotask.bell import Bell
 from yaotask.chance import Chance
 from yaotask.clock import Clock
 from yaotask.lifecycle import every
@@ -73,10 +74,6 @@ class Runner:
         """How the attempts of this process ended, by kind of outcome."""
         return self._access.opened.ledger.ended
 
-    def on_ledger_death(self, call: Callable[[], None]) -> None:
-        """Call this, from another thread, if nothing can be written any more."""
-        self._access.opened.thread.on_death = call
-
     def hurry(self) -> None:
         """Give no grace, or no more of it."""
         self._hurried = True
@@ -85,24 +82,37 @@ class Runner:
     async def running(self, grace: float) -> AsyncIterator[None]:
         """Work until the block is left; then let running jobs go on for `grace` seconds, and hand back the rest.
 
-        When the block is cancelled, or raises, there is no grace.
+        When the block is cancelled, or raises, there is no grace. Where nothing can be written any more the
+        block is cancelled, and StorageUnavailable raised. Raises RuntimeError while this process runs the
+        project's jobs already.
         """
         incarnation = self._chance.uuid()
         lock = await anyio.to_thread.run_sync(presence.Lock.take, self._state / "workers", incarnation)
+        failed: BaseException | None = None
         try:
             self._worker = await self._do(lambda cycle: presence.register(cycle, incarnation, lock))
-            async with anyio.create_task_group() as group:
-                left = 0.0
-                try:
-                    await self._begin(group)
-                    yield
-                    left = grace
-                finally:
-                    with anyio.CancelScope(shield=True):
-                        await self._finish(left)
-                    group.cancel_scope.cancel()
+            async with anyio.create_task_group() as group, self._working(group, grace):
+                yield
+        except BaseExceptionGroup as several:
+            failed = _alone(several)
         finally:
             lock.release()
+        if failed is not None:
+            # Outside of the handler above, which would make the group its context.
+            raise failed
+
+    @asynccontextmanager
+    async def _working(self, group: TaskGroup, grace: float) -> AsyncIterator[None]:
+        left, bell = 0.0, Bell.of_this_loop()
+        self._access.opened.thread.on_death = partial(bell.call, group.cancel_scope.cancel)
+        try:
+            await self._begin(group)
+            yield
+            left = grace
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._finish(left)
+            group.cancel_scope.cancel()
 
     async def _begin(self, group: TaskGroup) -> None:
         watch = reaper.Reaper(self._access, self._worker, self._losses)
@@ -148,7 +158,7 @@ class Runner:
         if zombies:
             log.warning("%d sync handlers still run in their threads; nothing they do will be stored", len(zombies))
         await self._do(lambda cycle: presence.leave(cycle, self._worker))
-        self._access.opened.ledger.dismiss()
+        self._access.opened.ledger.dismiss(self._worker)
         self.left.set()
 
     def _running(self) -> int:
@@ -166,3 +176,10 @@ class Runner:
 
     async def _do(self, errand: Callable[[SqlCycle], Any]) -> Any:
         return await self._access.aask(lambda ledger, ticket: ledger.errand(errand, ticket))
+
+
+def _alone(error: BaseException) -> BaseException:
+    """The one error in a group of one, else the group."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

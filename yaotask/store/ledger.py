@@ -77,14 +77,18 @@ class Ledger:
         self.poke()
 
     def employ(self, worker: int, consumers: Mapping[str, Consumer], courier: Courier) -> None:
-        """From now on claim for these, in the name of `worker`."""
+        """From now on claim for these, in the name of `worker`. Raises RuntimeError where another is at work."""
+        if self._worker is not None:
+            raise RuntimeError("this process runs the project's jobs already: one `running()` is enough")
         self._consumers, self._courier = consumers, courier
         self._lookout.employ(consumers, courier)
         self._worker = worker
         self.poke()
 
-    def dismiss(self) -> None:
-        """Work for nobody any more."""
+    def dismiss(self, worker: int) -> None:
+        """Work for this one no more."""
+        if worker != self._worker:
+            return
         self._worker = None
         self._consumers, self._courier = {}, None
         self._lookout.employ({}, None)

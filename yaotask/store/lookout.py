@@ -45,12 +45,11 @@ class Lookout:
         """Look out for these from now on; for nobody, where there are none."""
         self._consumers, self._courier = consumers, courier
         self.forget()
-        self.events_wet = courier is not None
 
     def forget(self) -> None:
         """There may be something everywhere."""
         self._wet = set(self._consumers)
-        self.events_wet = True
+        self.events_wet = self._courier is not None and bool(self._courier.tasks)
 
     @property
     def wants_more(self) -> bool:

@@ -1,0 +1,257 @@
+"""A runner from its first claim to its orderly end."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import pytest
+from runtime_support import PATIENCE, StageApp, ended, query
+from store_support import URL
+
+from yaotask import App
+from yaotask.chance import SystemChance
+from yaotask.clock import SystemClock
+from yaotask.errors import StorageUnavailable
+from yaotask.store import presence
+from yaotask.store.locks import Lock
+from yaotask.store.opening import open_store, place
+from yaotask.store.protocol import Errand, Mailbox, Ticket
+
+pytest_plugins = ["runtime_fixtures"]
+
+
+def succeed(task_id: int) -> str:
+    return "done"
+
+
+def lock_files(app: App) -> list[Path]:
+    return list((app.root / ".yaotask" / "workers").glob("*"))
+
+
+def traces(app: App) -> tuple[int, int, int]:
+    """Lock files, worker rows, and jobs that some worker has."""
+    ((workers,),) = query(app, "SELECT count(*) FROM yaotask_workers")
+    ((claimed,),) = query(app, "SELECT count(*) FROM yaotask_jobs WHERE worker IS NOT NULL OR state = 1")
+    return len(lock_files(app)), workers, claimed
+
+
+async def test_nothing_is_left_behind(stage: StageApp) -> None:
+    app = stage(succeed)
+    async with app.running():
+        await ended(app, await app.acall("tasks.mail.add"))
+        during = traces(app)
+
+    assert during == (1, 1, 0)
+    assert traces(app) == (0, 0, 0)
+
+
+async def test_a_runner_may_be_stopped_before_it_has_had_work(stage: StageApp) -> None:
+    app = stage(succeed)
+    with anyio.fail_after(PATIENCE):
+        async with app.running(grace=PATIENCE * 2):
+            pass
+
+    assert traces(app) == (0, 0, 0)
+
+
+async def test_a_project_without_tasks_is_run_and_stopped_at_once(tmp_path: Path) -> None:
+    (tmp_path / "tasks").mkdir()
+    with App(tmp_path) as app, anyio.fail_after(PATIENCE):
+        async with app.running(grace=PATIENCE * 2):
+            pass
+
+
+async def test_an_app_may_be_run_again(stage: StageApp) -> None:
+    app = stage(succeed)
+    for id in (1, 2):
+        async with app.running():
+            await app.acall("tasks.mail.add")
+            assert (await ended(app, id))["status"] == "SUCCESS"
+
+    assert traces(app) == (0, 0, 0)
+
+
+async def test_an_app_is_run_once_at_a_time(stage: StageApp) -> None:
+    app = stage(succeed)
+    async with app.running():
+        with pytest.raises(RuntimeError, match="already"):
+            async with app.running():
+                pass
+        # The first is none the worse for it.
+        job = await ended(app, await app.acall("tasks.mail.add"))
+
+    assert job["status"] == "SUCCESS"
+    assert traces(app) == (0, 0, 0)
+
+
+# --- the end --------------------------------------------------------------------------------------------------
+
+
+async def test_running_jobs_get_their_grace(stage: StageApp) -> None:
+    entered, gate = anyio.Event(), anyio.Event()
+
+    async def handler(task_id: int) -> str:
+        entered.set()
+        await gate.wait()
+        return "done"
+
+    app = stage(handler)
+    async with anyio.create_task_group() as group, app.running(grace=PATIENCE):
+        id = await app.acall("tasks.mail.add")
+        await entered.wait()
+        group.start_soon(_open_later, gate)
+
+    assert (await app.aget(f"mail.{id}"))["status"] == "SUCCESS"
+
+
+async def _open_later(gate: anyio.Event) -> None:
+    await anyio.wait_all_tasks_blocked()
+    gate.set()
+
+
+async def test_what_does_not_end_in_time_is_handed_back_uncounted(stage: StageApp) -> None:
+    entered = anyio.Event()
+
+    async def handler(task_id: int) -> None:
+        entered.set()
+        await anyio.sleep_forever()
+
+    app = stage(handler)
+    async with app.running(grace=0):
+        running, waiting = [await app.acall("tasks.mail.add") for _ in range(2)]
+        await entered.wait()
+    jobs = [await app.aget(f"mail.{id}") for id in (running, waiting)]
+
+    assert [(job["status"], job["attempt"]) for job in jobs] == [("WAITING", 0)] * 2
+    assert traces(app) == (0, 0, 0)
+
+
+async def test_a_thread_that_does_not_end_in_time_is_left_alone_and_refused(stage: StageApp) -> None:
+    entered, gate, left = threading.Event(), threading.Event(), threading.Event()
+
+    def handler(task_id: int) -> str:
+        entered.set()
+        assert gate.wait(PATIENCE)
+        left.set()
+        return "late"
+
+    app = stage(handler)
+    async with app.running(grace=0):
+        id = await app.acall("tasks.mail.add")
+        await anyio.to_thread.run_sync(entered.wait, PATIENCE)
+    handed_back = (await app.aget(f"mail.{id}"))["status"]
+    gate.set()
+    await anyio.to_thread.run_sync(left.wait, PATIENCE)
+
+    assert handed_back == "WAITING"
+    assert (await app.aget(f"mail.{id}"))["status"] == "WAITING"
+
+
+async def test_a_cancellation_from_outside_hands_back_at_once(stage: StageApp) -> None:
+    starts: list[int] = []
+    entered = anyio.Event()
+
+    async def handler(task_id: int) -> None:
+        starts.append(task_id)
+        entered.set()
+        await anyio.sleep_forever()
+
+    app = stage(handler)
+    with anyio.fail_after(PATIENCE), anyio.CancelScope() as scope:
+        async with app.running(grace=PATIENCE * 2):
+            for _ in range(3):
+                await app.acall("tasks.mail.add")
+            await entered.wait()
+            scope.cancel()
+            await anyio.sleep_forever()
+
+    assert starts == [1]
+    assert query(app, "SELECT DISTINCT state, attempt FROM yaotask_jobs") == [(0, 0)]
+    assert traces(app) == (0, 0, 0)
+
+
+async def test_an_exception_in_the_block_passes_as_it_is_after_an_orderly_end(stage: StageApp) -> None:
+    app = stage(succeed)
+    cause = KeyError("the cause")
+    with pytest.raises(ValueError, match="bad") as caught:
+        async with app.running(grace=PATIENCE * 2):
+            raise ValueError("bad") from cause
+
+    assert caught.value.__cause__ is cause
+    assert traces(app) == (0, 0, 0)
+
+
+async def test_hooks_are_told_before_the_end(stage: StageApp) -> None:
+    told: list[int] = []
+    app = stage(succeed, hooks={"success": lambda id, response: told.append(id)})
+    async with app.running():
+        ids = [await app.acall("tasks.mail.add") for _ in range(20)]
+        await ended(app, ids[-1])
+
+    assert sorted(told) == ids
+    assert query(app, "SELECT count(*) FROM yaotask_events") == [(0,)]
+
+
+async def test_where_nothing_can_be_written_any_more_the_block_is_cancelled(
+    stage: StageApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    def break_down(cycle: object) -> None:
+        raise MemoryError("no room for a page")
+
+    app = stage(succeed)
+    with pytest.raises(StorageUnavailable, match="has stopped: no room for a page"):
+        async with app.running(grace=PATIENCE * 2):
+            app._access.opened.ledger.errand(break_down, Ticket())
+            await anyio.sleep_forever()
+
+    assert "the ledger has died" in caplog.text
+
+
+# --- the dead ---------------------------------------------------------------------------------------------------
+
+
+def die_with_a_job(app: App) -> None:
+    """Another worker claims a job and dies."""
+    store = open_store(place(app.root, URL), SystemClock(), SystemChance())
+    lock, ticket = Lock.take(app.root / ".yaotask" / "workers", "dead"), Ticket()
+    store.run_cycle(Mailbox(errands=[Errand(lambda cycle: presence.register(cycle, "dead", lock), ticket)]))  # type: ignore[arg-type]
+    claims = store.run_cycle(Mailbox(worker=ticket.value, demands={"mail": 1})).claims["mail"]
+    os.close(lock.handle)
+    store.close()
+    assert len(claims) == 1
+
+
+async def test_jobs_of_a_dead_worker_come_first(stage: StageApp) -> None:
+    app = stage(succeed)
+    id = await app.acall("tasks.mail.add")
+    die_with_a_job(app)
+    async with app.running():
+        job = await ended(app, id)
+
+    assert job["status"] == "SUCCESS"
+    assert query(app, "SELECT outcome FROM yaotask_attempts") == [("lost",)]
+    assert traces(app) == (0, 0, 0)
+
+
+async def test_a_worker_that_dies_meanwhile_loses_its_jobs_to_the_living(stage: StageApp) -> None:
+    entered, gate = anyio.Event(), anyio.Event()
+
+    async def handler(task_id: int) -> str:
+        entered.set()
+        await gate.wait()
+        return "done"
+
+    app = stage(handler)
+    async with app.running():
+        _, other = [await app.acall("tasks.mail.add") for _ in range(2)]
+        await entered.wait()
+        die_with_a_job(app)
+        gate.set()
+        job = await ended(app, other)
+
+    assert (job["status"], job["response"]) == ("SUCCESS", "done")
+    assert query(app, "SELECT outcome FROM yaotask_attempts") == [("lost",)]
