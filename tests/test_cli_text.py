@@ -326,7 +326,7 @@ def test_a_bar_shows_a_message_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None
     with pretty.Bar("mail.12") as bar:
         bar.show(RUNNING | {"message": "[bold]sent[/] \x1b]0;title\x07"})
 
-    assert r"30% (3/10) [bold]sent[/] \x1b]0;title\x07" in click.unstyle(watched.getvalue())
+    assert r"30% 0:00:00 3/10 [bold]sent[/] \x1b]0;title\x07" in click.unstyle(watched.getvalue())
 
 
 # --- words -------------------------------------------------------------------------------------------

@@ -87,6 +87,13 @@ class App:
         """Like `call`, on a loop."""
         return await self._calls.acall(name, args, payload)
 
+    def import_handler(self, task: str) -> bool:
+        """Import the handler of a task, so that adds are checked against its parameters; whether it was found.
+
+        Raises UnknownTask.
+        """
+        return self._handlers.try_find(self.catalog.get(task)) is not None
+
     # --- jobs -------------------------------------------------------------------------------------------
 
     def get(self, id: str) -> View:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from typing import Any
 
 import click
 
 from yaotask.app import App
-from yaotask.cli import words
+from yaotask.cli import exits, words
 from yaotask.cli.base import Command, Session
 from yaotask.cli.follow import wait
 
@@ -30,12 +32,22 @@ def add(session: Session, /, task: str, args: tuple[str, ...], payload: str | No
 
     ARGS go to the handler in order. A word is text, '::{"a": 1}' is JSON, '\::x' is the text ::x.
     """
-    given = {name: value for name, value in options.items() if value is not None}
+    given, named = words.arguments(args), words.payload(payload)
     with App(session.root) as app:
-        id = app.tasks[task].options(**given).add(*words.arguments(args), **words.payload(payload))
-        name = f"{task}.{id}"
+        chosen = app.tasks[task]
+        with words.options():
+            chosen = chosen.options(**options)
+        _import_handler(app, task)
+        name = f"{task}.{chosen.add(*given, **named)}"
         click.echo(name)
-        return wait(app, name) if waits else 0
+        return wait(app, name) if waits else exits.DONE
+
+
+def _import_handler(app: App, task: str) -> None:
+    """Let what the handler cannot be called with be refused now; where it cannot be imported, its job waits."""
+    # What scripts print as they are imported is not our output.
+    with contextlib.redirect_stdout(sys.stderr):
+        app.import_handler(task)
 
 
 COMMANDS = {"add": add}

@@ -10,7 +10,7 @@ from yaotask.app import App
 from yaotask.cli import exits, words
 from yaotask.cli.base import Command, Session
 from yaotask.cli.follow import wait
-from yaotask.cli.text import echo_json
+from yaotask.cli.text import json_text
 from yaotask.errors import YaotaskError
 from yaotask.observers.logs import escape
 
@@ -32,10 +32,14 @@ def call(session: Session, /, name: str, args: tuple[str, ...], silent: bool, wa
     yaotask call scripts.mail.Hello world
     yaotask call tasks.mail.get ::12
     """
+    if waits and not _adds(name):
+        raise click.UsageError("--wait is for calls that add a job, as in tasks.mail.add")
     with App(session.root) as app:
         result = _call(app, name, words.arguments(args))
         _show(name, result, silent)
-        return _wait(app, name, result) if waits else _status(name, result)
+        if _adds(name) and result == 0:
+            return exits.FAILED  # nothing was stored; the reason is in the log
+        return wait(app, _job(name, result)) if waits else exits.DONE
 
 
 def _call(app: App, name: str, args: list[Any]) -> Any:
@@ -43,39 +47,38 @@ def _call(app: App, name: str, args: list[Any]) -> Any:
         return app.call(name, *args)
     except (YaotaskError, click.ClickException):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        if _is_about_tasks(name) and isinstance(error, TypeError):
+            raise click.UsageError(str(error)) from error
         # The user's own function: its failure is an answer, not a fault of yaotask.
-        raise exits.CallFailed(name, error) from error
+        raise exits.CallFailed(f"{name} raised {exits.describe(error)}") from error
 
 
 def _show(name: str, result: Any, silent: bool) -> None:
     if silent and isinstance(result, str):
         click.echo(result)
-    elif silent:
-        echo_json(result, one_line=True)
-    else:
+        return
+    try:
+        text = json_text(result, one_line=silent)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise exits.CallFailed(f"{name} returned what JSON cannot hold: {error}") from error
+    if not silent:
         click.echo(f"{escape(name)} returned:", err=True)
-        echo_json(result)
+    click.echo(text)
 
 
-def _status(name: str, result: Any) -> int:
-    """`add` answers 0 where it stored nothing; the reason is in the log."""
-    return exits.FAILED if _adds(name) and result == 0 else exits.DONE
-
-
-def _wait(app: App, name: str, result: Any) -> int:
-    if not _adds(name):
-        raise click.UsageError("--wait is for calls that add a job, as in tasks.mail.add")
-    if result == 0:
-        return exits.FAILED
-    task = name.split(".", 1)[1].rsplit(".", 1)[0]
-    id = result["id"] if isinstance(result, dict) else result
-    return wait(app, f"{task}.{id}")
+def _job(name: str, result: Any) -> str:
+    """The job that a call has added: its answer is the id, or the job."""
+    task = name.partition(".")[2].rpartition(".")[0]
+    return f"{task}.{result['id'] if isinstance(result, dict) else result}"
 
 
 def _adds(name: str) -> bool:
-    group, _, rest = name.partition(".")
-    return group.lower() == "tasks" and rest.rpartition(".")[2].lower() in ADDS
+    return _is_about_tasks(name) and name.rpartition(".")[2].lower() in ADDS
+
+
+def _is_about_tasks(name: str) -> bool:
+    return name.partition(".")[0].lower() == "tasks"
 
 
 COMMANDS = {"call": call}

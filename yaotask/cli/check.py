@@ -30,9 +30,10 @@ from yaotask.settings import find_root, load_settings
     default="text",
     help="For people, for programs, or as annotations of GitHub Actions.",
 )
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option("--strict", is_flag=True, help="Also report keys that were left to their default.")
 @click.pass_obj
-def check(session: Session, style: str, strict: bool) -> int:
+def check(session: Session, style: str, as_json: bool, strict: bool) -> int:
     """Load every definition, import every handler, and print all problems at once.
 
     Exit status 3 if there is one. No store is needed.
@@ -41,7 +42,7 @@ def check(session: Session, style: str, strict: bool) -> int:
     settings, faults = load_settings(root, os.environ)
     catalog = load(root, settings, os.environ)
     problems = sort([*faults, *catalog.problems, *_of_code(root, catalog, strict)])
-    match style:
+    match "json" if as_json else style:
         case "json":
             echo_json([_as_json(problem) for problem in problems])
         case "github":

@@ -7,7 +7,7 @@ import traceback
 
 import click
 
-from yaotask.errors import BadDefinitions, HandlerNotFound, StorageError, UnknownName, YaotaskError
+from yaotask.errors import BadDefinitions, HandlerNotFound, InvalidPayload, StorageError, UnknownName, YaotaskError
 from yaotask.observers.logs import escape
 
 DONE = 0
@@ -19,12 +19,9 @@ INTERRUPTED = 130  # Ctrl-C, as shells say it
 
 
 class CallFailed(click.ClickException):
-    """The user's own function raised; the line names what it raised, `--debug` shows where."""
+    """The user's own function raised, or returned what cannot be shown; `--debug` shows where."""
 
     exit_code = FAILED
-
-    def __init__(self, name: str, error: BaseException) -> None:
-        super().__init__(f"{name} raised {describe(error)}")
 
 
 def status_of(error: BaseException) -> int:
@@ -55,6 +52,8 @@ def report(error: BaseException, *, debug: bool) -> int:
             click.echo("interrupted", err=True)
         case BadDefinitions():
             show_problems(error)
+        case InvalidPayload(path="$"):
+            complain(str(error).removeprefix("$: "))
         case HandlerNotFound(trace=str(trace)):
             complain(f"{error}\n{trace}")
         case YaotaskError() | click.ClickException():

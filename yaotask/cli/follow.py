@@ -29,9 +29,13 @@ class Display(Protocol):
 def follow(app: App, name: str, tell: Callable[[views.Job], None]) -> views.Job:
     """Wait until the job has ended; a bar moves on a terminal, elsewhere `tell` gets each change."""
     job: views.Job = {}
-    with bar(name) if is_terminal(sys.stderr) else nullcontext(_Teller(tell)) as display:
-        for job in app.follow(name):
-            display.show(job)
+    try:
+        with bar(name) if is_terminal(sys.stderr) else nullcontext(_Teller(tell)) as display:
+            for job in app.follow(name):
+                display.show(job)
+    except KeyboardInterrupt:
+        click.echo(f"{name} goes on by itself; watch it again with: yaotask get {name} --follow", err=True)
+        raise
     return job
 
 

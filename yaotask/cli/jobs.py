@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from yaotask.app import App
-from yaotask.cli import exits, views
+from yaotask.cli import exits, views, words
 from yaotask.cli.base import Command, Session
 from yaotask.cli.follow import follow, status_of
 from yaotask.cli.text import echo_json, show_fields, show_table
@@ -55,9 +55,8 @@ def get(session: Session, /, job: str, follows: bool, as_json: bool) -> int:
 @click.pass_obj
 def list_(session: Session, /, task: str | None, as_json: bool, **filters: Any) -> None:
     """List jobs, of TASK or of all tasks, the newest first."""
-    given = {name: value for name, value in filters.items() if value is not None}
-    with App(session.root) as app:
-        page = app.list(task, **given)
+    with App(session.root) as app, words.options():
+        page = app.list(task, **filters)
     if as_json:
         echo_json(page)
         return

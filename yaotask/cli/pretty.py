@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import IO, Any
+from typing import IO
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgressColumn, TimeElapsedColumn
+from rich.table import Column, Table
 from rich.text import Text
 
-from yaotask.cli.views import COLOURS, progress_note
+from yaotask.cli.views import COLOURS, Job, bar_note
 from yaotask.observers.logs import escape
 
 
@@ -31,15 +31,16 @@ class Bar:
 
     def __init__(self, name: str) -> None:
         self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
+            _Field("job"),
+            _Field("status"),
+            BarColumn(bar_width=24),
             TaskProgressColumn(),
-            TextColumn("{task.fields[note]}"),
             TimeElapsedColumn(),
+            _Field("note", cut=True),
             console=Console(file=sys.stderr, highlight=False),
             transient=True,
         )
-        self.task = self.progress.add_task(_literal(name), total=None, note="")
+        self.task = self.progress.add_task("", total=None, job=name, status="", note="")
 
     def __enter__(self) -> Bar:
         self.progress.start()
@@ -48,12 +49,20 @@ class Bar:
     def __exit__(self, *_: object) -> None:
         self.progress.stop()
 
-    def show(self, job: dict[str, Any]) -> None:
+    def show(self, job: Job) -> None:
         """Move the bar to where the job is."""
-        note = _literal(progress_note(job))
-        self.progress.update(self.task, completed=job["current"] or 0, total=job["total"] or None, note=note)
+        current, total = job["current"] or 0, job["total"] or None
+        self.progress.update(self.task, completed=current, total=total, status=job["status"], note=bar_note(job))
 
 
-def _literal(text: str) -> str:
-    """Text that rich shows as it is: a handler's message is neither markup nor a control sequence."""
-    return Text(escape(text)).markup
+class _Field(ProgressColumn):
+    """A field of the bar as it is: a handler's message is neither markup nor a control sequence."""
+
+    def __init__(self, name: str, *, cut: bool = False) -> None:
+        # As in tables, what does not fit is taken from the one column that may wrap, whose text is cut instead.
+        super().__init__(table_column=Column(no_wrap=not cut))
+        self.name = name
+
+    def render(self, task: Task) -> Text:
+        text = escape(str(task.fields[self.name]))
+        return Text(text, COLOURS.get(text, ""), no_wrap=True, overflow="ellipsis")

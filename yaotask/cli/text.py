@@ -16,6 +16,8 @@ import click
 from yaotask.observers.logs import escape
 
 GAP = "  "
+# A value of more characters than this is shown member by member.
+SHORT = 100
 
 
 def is_terminal(stream: IO[str]) -> bool:
@@ -29,14 +31,28 @@ def has_rich(stream: IO[str]) -> bool:
 
 
 def echo_json(value: Any, *, one_line: bool = False) -> None:
-    """Print a value as JSON; ASCII only where the locale is not UTF-8, so that it stays JSON."""
+    """Print a value as JSON."""
+    click.echo(json_text(value, one_line=one_line))
+
+
+def json_text(value: Any, *, one_line: bool = False) -> str:
+    """A value as JSON for standard output: ASCII only where the locale is not UTF-8, so that it stays JSON.
+
+    Raises TypeError, ValueError or RecursionError for what JSON cannot hold.
+    """
     ascii_only = not (sys.stdout.encoding or "").lower().replace("-", "").startswith("utf")
-    click.echo(json.dumps(value, ensure_ascii=ascii_only, indent=None if one_line else 2))
+    return json.dumps(value, ensure_ascii=ascii_only, allow_nan=False, indent=None if one_line else 2)
 
 
 def compact(value: Any) -> str:
     """A value as JSON on one line, as it stands in a table."""
     return json.dumps(value, ensure_ascii=False)
+
+
+def spread(value: Any) -> str:
+    """A value as JSON for people: on one line where that is short, else indented."""
+    line = compact(value)
+    return line if len(line) <= SHORT else json.dumps(value, ensure_ascii=False, indent=2)
 
 
 def width(text: str) -> int:

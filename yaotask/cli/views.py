@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from yaotask.cli.text import compact
+from yaotask.cli.text import compact, spread
 from yaotask.observers.logs import escape
 
 Job = dict[str, Any]
@@ -49,7 +49,7 @@ def fields(job: Job) -> Iterator[tuple[str, str]]:
     yield "progress", progress_note(job)
     yield "try", f"{job['attempt']} of at most {job['attempts'] + 1}"
     yield "args", " ".join(map(compact, job["args"]))
-    yield "payload", compact(job["payload"]) if job["payload"] else ""
+    yield "payload", spread(job["payload"]) if job["payload"] else ""
     yield "priority", str(job["priority"] or "")
     yield "created by", str(job["created_by"] or "")
     yield "worker", str(job["worker"] or "")
@@ -59,8 +59,8 @@ def fields(job: Job) -> Iterator[tuple[str, str]]:
     yield "finished", moment(job["finished_at"])
     yield "waited", took(job["wait_ms"])
     yield "took", took(job["duration_ms"])
-    yield "response", "" if job["response"] is None else compact(job["response"])
-    yield "extra data", compact(job["extra_data"]) if job["extra_data"] else ""
+    yield "response", "" if job["response"] is None else spread(job["response"])
+    yield "extra data", spread(job["extra_data"]) if job["extra_data"] else ""
     yield "error", error_line(job) if job["error"] else ""
     yield "traceback", str(job["traceback"] or "")
 
@@ -89,6 +89,12 @@ def error_line(job: Job) -> str:
 def progress_note(job: Job) -> str:
     """`30% (3/10) sent 3`; empty where nothing was reported."""
     counts = f"{job['progress']}% ({job['current']}/{job['total']})" if job["total"] else ""
+    return " ".join(filter(None, (counts, str(job["message"] or ""))))
+
+
+def bar_note(job: Job) -> str:
+    """`3/10 sent 3`: what a bar that shows the percentage does not say itself."""
+    counts = f"{job['current']}/{job['total']}" if job["total"] else ""
     return " ".join(filter(None, (counts, str(job["message"] or ""))))
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -35,13 +36,26 @@ def payload(text: str | None) -> dict[str, Any]:
     return value
 
 
+@contextmanager
+def options() -> Iterator[None]:
+    """Make a usage error, which names the option, of a value that was refused."""
+    try:
+        yield
+    except InvalidPayload as error:
+        option = error.path.removeprefix("$.").replace("_", "-")
+        raise click.UsageError(f"--{option}: {_fault(error)}") from None
+
+
 def json_value(text: str, where: str) -> Any:
     """The JSON value of `text`; a usage error that says `where` it was."""
     try:
         return values.parse(text)
     except InvalidPayload as error:
-        fault = str(error).removeprefix(f"{error.path}: ")
-        raise click.UsageError(f"{where}: {_brief(text)} {fault}") from None
+        raise click.UsageError(f"{where}: {_brief(text)} {_fault(error)}") from None
+
+
+def _fault(error: InvalidPayload) -> str:
+    return str(error).removeprefix(f"{error.path}: ")
 
 
 def _brief(text: str) -> str:
