@@ -30,7 +30,7 @@ WORDS = {
     Succeeded: "succeeded",
     Failed: "failed",
     Ignored: "ignored",
-    RetryAfter: "tries to be repeated",
+    RetryAfter: "retried",
     Interrupted: "handed back",
 }
 
