@@ -15,8 +15,8 @@ class Pace:
     """Watches how fast a pool finishes its jobs. Belongs to the ledger's thread.
 
     Two measures, of which the lower one counts: how many jobs were finished lately, and how many the
-    slots could finish if each took as long as the last ones. So jobs of a second are never claimed
-    ahead, also not when a hundred of them happen to end at once.
+    slots could finish if each took as long as the last ones. Jobs that take longer than we look ahead
+    are never claimed ahead, also not when a hundred of them happen to end at once.
     """
 
     def __init__(self, clock: Clock, slots: int) -> None:
@@ -36,7 +36,9 @@ class Pace:
         elapsed, jobs, spent = now - self._since, finished - self._finished, busy - self._busy
         if elapsed >= SHORTEST_LOOK:
             by_pace = jobs / elapsed
-            by_length = self._slots * jobs * SECOND / max(spent, 1)
-            self._ahead = int(min(by_pace * AHEAD_FOR, by_length * AHEAD_FOR, MOST_AHEAD))
+            by_length = jobs * SECOND / max(spent, 1)
+            quick = by_length * AHEAD_FOR >= 1
+            by_slots = self._slots * by_length
+            self._ahead = int(min(by_pace * AHEAD_FOR, by_slots * AHEAD_FOR, MOST_AHEAD)) if quick else 0
             self._since, self._finished, self._busy = now, finished, busy
         return self._ahead
