@@ -7,11 +7,11 @@ them into this module, where the definition of the task `mail` finds them.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import anyio
 
@@ -115,9 +115,10 @@ async def ended(app: App, id: int) -> dict[str, Any]:
 async def reaches(app: App, id: int, status: str) -> dict[str, Any]:
     """The job once it has this status."""
     with anyio.fail_after(PATIENCE):
-        async for job in app.afollow(f"mail.{id}"):
-            if job["status"] == status:
-                return job
+        async with aclosing(cast(AsyncGenerator[dict[str, Any], None], app.afollow(f"mail.{id}"))) as looks:
+            async for job in looks:
+                if job["status"] == status:
+                    return job
     raise AssertionError(f"it ended as {job['status']}")
 
 

@@ -60,12 +60,12 @@ class Deadlines:
             self._noticed = anyio.Event()
             # Both before the look: an attempt that starts during it is either seen or wakes us.
             self._next = math.inf
-            upcoming = self._look()
+            upcoming = self.look()
             self._next = min(self._next, upcoming)
             with anyio.move_on_after(self._next - self._clock.monotonic()):
                 await self._noticed.wait()
 
-    def _look(self) -> float:
+    def look(self) -> float:
         """Do what is due; when the next will be."""
         now = self._clock.monotonic()
         upcoming = math.inf
