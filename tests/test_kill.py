@@ -45,6 +45,10 @@ def states(app: App, ids: list[int]) -> Counter[str]:
     return Counter(app.status("hold", ids).values())
 
 
+def until_noted(root: Path, enough: int) -> None:
+    until(lambda: len(notes(root, "start")) >= enough)
+
+
 def test_a_kill_of_everything_loses_no_job_and_repeats_none_that_had_ended(project: Project) -> None:
     root = project(tasks={"hold": TASK}, scripts={"hold": HOLD, "witness": WITNESS})
     with App(root) as app:
@@ -66,6 +70,25 @@ def test_a_kill_of_everything_loses_no_job_and_repeats_none_that_had_ended(proje
         assert after == {id: 2 if id in held and before[id] else 1 for id in quick + held}
         assert lost == [["lost"]] * 200
         assert told == set(quick + held)
+
+
+def test_kills_in_the_middle_of_short_jobs_repeat_none_that_had_ended(project: Project) -> None:
+    root = project(tasks={"hold": TASK}, scripts={"hold": HOLD, "witness": WITNESS})
+    ended: dict[int, int] = {}
+    with App(root) as app:
+        ids = app.tasks["hold"].add_many([[False]] * 3000)
+        for enough in (300, 900, 1500):
+            with running(root) as run:
+                until_noted(root, enough)
+                run.kill()
+            starts = Counter(map(int, notes(root, "start")))
+            ended |= {id: starts[id] for id, status in app.status("hold", ids).items() if status == "SUCCESS"}
+        drained(root)
+        starts = Counter(map(int, notes(root, "start")))
+
+        assert states(app, ids) == {"SUCCESS": 3000}
+        assert len(ended) > 100
+        assert {id: starts[id] for id in ended} == ended
 
 
 SLOW_HOOK = """

@@ -84,6 +84,24 @@ def test_a_drain_says_what_runs_works_until_nothing_is_left_and_ends_with_zero(h
     assert job(root, 3)["status"] == "SUCCESS"
 
 
+def test_a_drain_waits_for_retries_but_not_for_a_job_that_its_adder_put_off(hold: Callable[..., Path]) -> None:
+    script = """
+        from yaotask import current_job
+
+        def Hold(task_id):
+            if current_job().attempt < 3:
+                raise ValueError("not yet")
+    """
+    root = hold(script, task=TASK + "attempts: 2\nattempt_after: 100\n")
+    with App(root) as app:
+        app.tasks["hold"].add()
+        app.tasks["hold"].options(delay="1h").add()
+        run = drained(root)
+
+        assert (app.get("hold.1")["status"], app.get("hold.2")["status"]) == ("SUCCESS", "WAITING")
+    assert "stopped; 1 succeeded" in run.errors
+
+
 def test_two_runs_of_one_project_share_its_jobs_and_run_none_twice(hold: Callable[..., Path]) -> None:
     script = """
         import os
