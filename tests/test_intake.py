@@ -58,7 +58,7 @@ def test_a_value_that_contains_itself_is_refused(app: App) -> None:
 
 
 def test_what_json_holds_comes_back_as_it_was(app: App) -> None:
-    value = {"a": [None, True, 2**53 - 1, -(2**53) + 1, 1.5, "\U0001f600 \u2028", {}, []]}
+    value: Any = {"a": [None, True, 2**53 - 1, -(2**53) + 1, 1.5, "\U0001f600 \u2028", {}, []]}
     id = app.tasks["mail"].add(value, (1, 2), v=value)
     job = app.get(f"mail.{id}")
 
