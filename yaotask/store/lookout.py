@@ -72,6 +72,8 @@ class Lookout:
             self._wet = set(self._consumers)
         if self._next_event is not None and self._next_event <= now:
             self.events_wet = True
+        # What is added here can be claimed here.
+        self._wet |= {add.task for add in mailbox.adds} & self._consumers.keys()
         # Where a transaction is needed anyway, a claim costs less than a look.
         look_first = not (mailbox or due)
         self._want_jobs(mailbox, look_first)
