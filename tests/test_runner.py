@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 import pytest
-from runtime_support import PATIENCE, StageApp, ended, query
+from runtime_support import PATIENCE, StageApp, change, ended, query
 from store_support import URL
 
 from yaotask import App
@@ -214,21 +214,21 @@ async def test_where_nothing_can_be_written_any_more_the_block_is_cancelled(
 # --- the dead ---------------------------------------------------------------------------------------------------
 
 
-def die_with_a_job(app: App) -> None:
-    """Another worker claims a job and dies."""
+def die_with(app: App, jobs: int) -> None:
+    """Another worker claims so many jobs and dies."""
     store = open_store(place(app.root, URL), SystemClock(), SystemChance())
     lock, ticket = Lock.take(app.root / ".yaotask" / "workers", "dead"), Ticket()
     store.run_cycle(Mailbox(errands=[Errand(lambda cycle: presence.register(cycle, "dead", lock), ticket)]))  # type: ignore[arg-type]
-    claims = store.run_cycle(Mailbox(worker=ticket.value, demands={"mail": 1})).claims["mail"]
+    claims = store.run_cycle(Mailbox(worker=ticket.value, demands={"mail": jobs})).claims["mail"]
     os.close(lock.handle)
     store.close()
-    assert len(claims) == 1
+    assert len(claims) == jobs
 
 
 async def test_jobs_of_a_dead_worker_come_first(stage: StageApp) -> None:
     app = stage(succeed)
     id = await app.acall("tasks.mail.add")
-    die_with_a_job(app)
+    die_with(app, 1)
     async with app.running():
         job = await ended(app, id)
 
@@ -249,9 +249,26 @@ async def test_a_worker_that_dies_meanwhile_loses_its_jobs_to_the_living(stage: 
     async with app.running():
         _, other = [await app.acall("tasks.mail.add") for _ in range(2)]
         await entered.wait()
-        die_with_a_job(app)
+        die_with(app, 1)
         gate.set()
         job = await ended(app, other)
 
     assert (job["status"], job["response"]) == ("SUCCESS", "done")
     assert query(app, "SELECT outcome FROM yaotask_attempts") == [("lost",)]
+
+
+async def test_a_job_that_cannot_be_taken_back_holds_up_nobody(
+    stage: StageApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = stage(succeed)
+    bad, good = [await app.acall("tasks.mail.add") for _ in range(2)]
+    die_with(app, 2)
+    when = f"BEFORE UPDATE ON yaotask_jobs WHEN OLD.id = {bad}"
+    change(app, f"CREATE TRIGGER bad_row {when} BEGIN SELECT RAISE(ABORT, 'bad row'); END")
+    with anyio.fail_after(PATIENCE):
+        async with app.running():
+            job = await ended(app, good)
+
+    assert job["status"] == "SUCCESS"
+    assert (await app.aget(f"mail.{bad}"))["status"] != "SUCCESS"
+    assert "mail.1 could not be taken back" in caplog.text

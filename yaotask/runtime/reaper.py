@@ -24,7 +24,10 @@ class Reaper:
         self._losses = losses
 
     async def reap(self) -> None:
-        """One look; it writes nothing where everybody lives."""
+        """Take back all that can be taken back; nothing is written where everybody lives.
+
+        What could not be changed is left for the next time.
+        """
         store = self._access.opened.store
         while await anyio.to_thread.run_sync(self._any_dead, store):
             lost = await self._access.aask(
@@ -32,6 +35,8 @@ class Reaper:
                     lambda cycle: presence.reap(cycle, self._worker, self._losses), ticket
                 )
             )
+            if not lost:
+                return
             for one in lost:
                 self._tell(one)
 
