@@ -134,6 +134,25 @@ async def test_a_next_try_waits_until_the_retry_was_told(stage: StageApp) -> Non
     assert order == ["try", "told", "try"]
 
 
+async def test_a_next_try_waits_for_one_try_to_tell_of_the_last_and_no_longer(stage: StageApp) -> None:
+    order: list[str] = []
+
+    def handler(task_id: int) -> None:
+        order.append("try")
+        if order.count("try") == 1:
+            raise ValueError("bad")
+
+    def on_retry(*args: Any) -> None:
+        order.append("told")
+        raise OSError("the server is down")
+
+    app = stage(handler, hooks={"retry": on_retry}, attempts=1, attempt_after=0)
+    async with app.running(grace=0):
+        job = await ended(app, await app.acall("tasks.mail.add"))
+
+    assert (job["status"], order) == ("SUCCESS", ["try", "told", "try"])
+
+
 # --- what hooks may do ---------------------------------------------------------------------------------------
 
 

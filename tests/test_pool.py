@@ -298,6 +298,28 @@ async def test_an_async_handler_that_swallows_its_cancellation_is_refused_and_it
     assert [(job["status"], job["response"]) for job in jobs] == [("FAILURE", None), ("SUCCESS", "done")]
 
 
+async def test_an_async_handler_that_shields_itself_keeps_its_place_and_is_refused(stage: StageApp) -> None:
+    gate, started = anyio.Event(), list[int]()
+
+    async def handler(task_id: int) -> str:
+        started.append(task_id)
+        if task_id == 1:
+            with anyio.CancelScope(shield=True):
+                await gate.wait()
+        return "done"
+
+    app = stage(handler)
+    async with app.running():
+        (first,), (second,) = await add(app, 1, timeout="20ms"), await add(app, 1)
+        timed_out = await ended(app, first)
+        meanwhile = list(started)
+        gate.set()
+        later = await ended(app, second)
+
+    assert (timed_out["error_type"], timed_out["response"]) == ("TimeoutError", None)
+    assert (meanwhile, later["status"]) == ([1], "SUCCESS")
+
+
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_handler_that_waits_for_a_cancelled_task_fails_like_any_other(stage: StageApp) -> None:
     async def handler(task_id: int) -> str:
