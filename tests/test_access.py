@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -12,9 +15,10 @@ from textwrap import dedent
 import anyio
 import pytest
 
-from yaotask import App, QueueFull, StorageUnavailable
+from yaotask import App, QueueFull, StorageFull, StorageUnavailable
 from yaotask.store.ledger import Ledger
-from yaotask.store.protocol import Ticket
+from yaotask.store.protocol import Harvest, Mailbox, Ticket
+from yaotask.store.sql import SqlStore
 
 TASK = {"mail": "name: Mail\nprocess: scripts.mail.Send\nsize: 1000000\n"}
 SCRIPT = {"mail": "def Send(task_id, *args, **payload):\n    return 1\n"}
@@ -109,6 +113,24 @@ def test_more_than_a_cycle_takes_is_refused_when_the_ledger_is_over(app: App) ->
     ledger.refuse(StorageUnavailable("gone"))
 
     assert outcomes == ["gone"] * 5_000
+
+
+def test_a_failure_half_way_through_many_tells_the_ids_of_those_stored(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_cycle, cycles = SqlStore.run_cycle, list[int]()
+
+    def fail_later(store: SqlStore, mailbox: Mailbox) -> Harvest:
+        cycles.append(len(mailbox.adds))
+        if sum(cycles) > 1:
+            raise StorageFull("the disk is full")
+        return run_cycle(store, mailbox)
+
+    monkeypatch.setattr(SqlStore, "run_cycle", fail_later)
+    with pytest.raises(StorageFull) as full:
+        app.tasks["mail"].add_many([number] for number in range(2_500))
+
+    assert list(full.value.ids) == list(range(1, 1_001))
 
 
 def test_each_asker_gets_an_error_of_its_own(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,6 +294,33 @@ app.close()
     )
 
     assert said == f"{[0] * 10}\n"
+
+
+def test_a_child_that_outlives_its_worker_does_not_hold_the_lock_that_proves_it_alive(tmp_path: Path) -> None:
+    program = """
+        import os, signal, sys
+        from pathlib import Path
+        from yaotask.store.locks import Lock
+
+        lock = Lock.take(Path(sys.argv[1]), "worker")
+        child = os.fork()
+        if child == 0:
+            signal.pause()
+        print(child, flush=True)
+        signal.pause()
+    """
+    command = [sys.executable, "-c", dedent(program), str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout is not None
+        child = int(worker.stdout.readline())
+        with (tmp_path / "worker.lock").open() as lock:
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            worker.kill()
+            worker.wait()
+
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.kill(child, signal.SIGKILL)
 
 
 def test_a_child_of_a_closed_app_finds_it_closed(project: Callable[..., Path]) -> None:

@@ -9,13 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from yaotask.store.forks import forks
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, weakref_slot=True)
 class Lock:
-    """A lock file that this process holds until it ends, however it ends."""
+    """A lock file that this process holds until it ends, however it ends.
+
+    A child that it forks does not hold it: it may live on.
+    """
 
     path: Path
     handle: int
+    is_ours: bool = True
 
     @classmethod
     def take(cls, folder: Path, incarnation: str) -> Lock:
@@ -24,12 +30,25 @@ class Lock:
         path = folder / f"{incarnation}.lock"
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return cls(path, handle)
+        lock = cls(path, handle)
+        forks.tell(lock)
+        return lock
 
     def release(self) -> None:
         """Let go: for an ordered end, after everything was handed back."""
-        self.path.unlink(missing_ok=True)
-        os.close(self.handle)
+        if self.is_ours:
+            self.is_ours = False
+            self.path.unlink(missing_ok=True)
+            os.close(self.handle)
+
+    def let_go(self) -> None:
+        """See Holder. This process goes on holding it."""
+
+    def begin_anew(self, clean: bool) -> None:
+        """See Holder."""
+        if self.is_ours:
+            self.is_ours = False
+            os.close(self.handle)
 
     def row(self) -> dict[str, Any]:
         """How others find this lock again, and can tell it from one of the same name."""
