@@ -44,6 +44,14 @@ SHIELDED = """
         with anyio.CancelScope(shield=True):
             await anyio.sleep_forever()
 """
+BLOCKING = """
+    import time
+    from scripts.witness import note
+
+    async def Hold(task_id):
+        note("start", task_id)
+        time.sleep(600)
+"""
 
 
 @pytest.fixture
@@ -214,8 +222,9 @@ def test_a_second_signal_ends_at_once_with_one_and_hands_back(hold: Callable[...
     assert job(root)["status"] == "SUCCESS"
 
 
-def test_a_handler_that_does_not_let_go_cannot_hold_up_the_end(hold: Callable[..., Path]) -> None:
-    root = hold(SHIELDED, settings="grace: 200ms")
+@pytest.mark.parametrize("script", [SHIELDED, BLOCKING], ids=["shielded", "blocking"])
+def test_a_handler_that_does_not_let_go_cannot_hold_up_the_end(hold: Callable[..., Path], script: str) -> None:
+    root = hold(script, settings="grace: 200ms")
     add(root)
     with running(root) as run:
         until(lambda: notes(root, "start"))
@@ -226,6 +235,19 @@ def test_a_handler_that_does_not_let_go_cannot_hold_up_the_end(hold: Callable[..
 
     assert took < 12
     assert (job(root)["status"], job(root)["attempt"]) == ("WAITING", 0)
+
+
+def test_a_second_signal_ends_a_run_whose_loop_is_blocked(hold: Callable[..., Path]) -> None:
+    root = hold(BLOCKING, settings="grace: 1h")
+    add(root, 2)
+    with running(root) as run:
+        until(lambda: notes(root, "start"))
+        run.signal()
+        run.signal(signal.SIGINT)
+        assert run.status() == 1
+
+    assert "a handler blocks its loop" in run.errors
+    assert [(job(root, id)["status"], job(root, id)["attempt"]) for id in (1, 2)] == [("WAITING", 0)] * 2
 
 
 # --- what stands in the way --------------------------------------------------------------------------

@@ -8,13 +8,18 @@ import signal
 import sys
 import threading
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from queue import Empty, SimpleQueue
 
 import anyio
-import anyio.abc
 from anyio.abc import TaskGroup
 
 from yaotask.app import App
+from yaotask.bell import Bell
 from yaotask.durations import show
+from yaotask.errors import YaotaskError
 from yaotask.jobs import Failed, Ignored, Interrupted, RetryAfter, Succeeded
 from yaotask.runtime.runner import Runner
 
@@ -22,7 +27,7 @@ log = logging.getLogger(__name__)
 
 DONE, ENDED_AT_ONCE = 0, 1
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-# A handler that holds on to its loop cannot hold up the end: its job has been handed back by then.
+# A handler that holds on to its loop cannot hold up the end for longer: its job has been handed back by then.
 PATIENCE = 5.0
 SWITCH_INTERVAL = 0.000_5
 
@@ -65,23 +70,26 @@ class Worker:
     def __init__(self, app: App) -> None:
         self.status = DONE
         self._app = app
+        self._grace = app.settings.grace.total_seconds()
         self._over = threading.Event()
+        # Signals as they come; None when the run is over. Its `put` is safe in a signal's handler.
+        self._heard: SimpleQueue[int | None] = SimpleQueue()
 
     async def run(self, drain: bool) -> None:
         """Until drained, or told to stop."""
         runner = self._app.runner()
-        threading.Thread(target=self._see_to_the_end, args=(runner,), name="yaotask-end", daemon=True).start()
+        for watch in (self._see_to_the_end, self._answer_for_the_loop):
+            threading.Thread(target=watch, args=(runner,), name="yaotask-end", daemon=True).start()
         try:
-            async with anyio.create_task_group() as group:
-                stopping = await group.start(self._listen, runner)
-                async with runner.running(self._app.settings.grace.total_seconds()):
+            with self._listening(runner) as stopping:
+                async with runner.running(self._grace):
                     log.info("running; SIGTERM or Ctrl-C ends it")
                     await self._wait(runner, stopping, drain)
-                group.cancel_scope.cancel()
             self._sum_up(runner)
         finally:
             runner.left.set()
             self._over.set()
+            self._heard.put(None)
 
     async def _wait(self, runner: Runner, stopping: anyio.Event, drain: bool) -> None:
         async with anyio.create_task_group() as until:
@@ -89,30 +97,64 @@ class Worker:
             if drain:
                 until.start_soon(_until_drained, runner, until)
 
-    async def _listen(self, runner: Runner, *, task_status: anyio.abc.TaskStatus[anyio.Event]) -> None:
-        """Take signals: the first asks to stop, the next ones to hurry."""
-        stopping = anyio.Event()
-        with anyio.open_signal_receiver(*SIGNALS) as signals:
-            task_status.started(stopping)
-            async for number in signals:
-                name = signal.Signals(number).name
-                if stopping.is_set():
-                    log.warning("%s again: ending at once", name)
-                    self.status = ENDED_AT_ONCE
-                    runner.hurry()
-                else:
-                    log.info(
-                        "%s: running jobs get %s, then the rest is handed back", name, show(self._app.settings.grace)
-                    )
-                    stopping.set()
+    @contextmanager
+    def _listening(self, runner: Runner) -> Iterator[anyio.Event]:
+        """Take signals: the first sets the event, the next ones hurry."""
+        stopping, bell = anyio.Event(), Bell.of_this_loop()
+
+        def hear(number: int, frame: object) -> None:
+            # Python calls this in the midst of whatever the main thread does, a handler that blocks it included.
+            self._heard.put(number)
+            bell.call(partial(self._answer, runner, stopping, number))
+
+        before = {number: signal.signal(number, hear) for number in SIGNALS}
+        try:
+            yield stopping
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _answer(self, runner: Runner, stopping: anyio.Event, number: int) -> None:
+        name = signal.Signals(number).name
+        if stopping.is_set():
+            log.warning("%s again: ending at once", name)
+            self.status = ENDED_AT_ONCE
+            runner.hurry()
+        else:
+            log.info("%s: running jobs get %s, then the rest is handed back", name, show(self._app.settings.grace))
+            stopping.set()
+
+    def _answer_for_the_loop(self, runner: Runner) -> None:
+        """End the process where a handler blocks its loop, so that the loop hears of no signal."""
+        if self._heard.get() is None:
+            return
+        try:
+            again = self._heard.get(timeout=self._grace + PATIENCE)
+        except Empty:  # there was no second signal, and the grace is over
+            again = 0
+        if again:
+            self.status = ENDED_AT_ONCE
+        if again is not None and not runner.left.wait(PATIENCE if again else 0):
+            self._end_without_the_loop(runner)
+
+    def _end_without_the_loop(self, runner: Runner) -> None:
+        log.error("a handler blocks its loop: its jobs are handed back, and the process ends without it")
+        try:
+            runner.abandon()
+        except YaotaskError as error:
+            log.error("nothing could be handed back: %s", error)
+        self._end()
 
     def _see_to_the_end(self, runner: Runner) -> None:
         """End the process where a handler would hold it although all its jobs were handed back."""
         runner.left.wait()
         if not self._over.wait(PATIENCE):
             log.error("a handler did not let go of its loop; ending without it")
-            logging.shutdown()
-            os._exit(self.status)
+            self._end()
+
+    def _end(self) -> None:
+        logging.shutdown()
+        os._exit(self.status)
 
     def _sum_up(self, runner: Runner) -> None:
         ended: Counter[type] = runner.ended

@@ -78,6 +78,13 @@ class Runner:
         """Give no grace, or no more of it."""
         self._hurried = True
 
+    def abandon(self) -> None:
+        """Hand everything back from another thread: for a loop that is blocked, and cannot come to its end."""
+        self._access.opened.ledger.dismiss(self._worker)
+        self._access.ask(
+            lambda ledger, ticket: ledger.errand(lambda cycle: presence.leave(cycle, self._worker), ticket)
+        )
+
     @asynccontextmanager
     async def running(self, grace: float) -> AsyncIterator[None]:
         """Work until the block is left; then let running jobs go on for `grace` seconds, and hand back the rest.
