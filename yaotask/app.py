@@ -14,11 +14,13 @@ from anyio import CancelScope
 from anyio.to_thread import run_sync
 
 from yaotask import following, names
+from yaotask.behalf import Behalf
 from yaotask.calls import Calls
 from yaotask.chance import Chance, SystemChance
 from yaotask.client import Client
 from yaotask.clock import Clock, SystemClock
 from yaotask.definitions import check, loader
+from yaotask.errors import BadDefinitions
 from yaotask.following import Callback, Subscriptions
 from yaotask.handlers import Handlers
 from yaotask.handles import Task, Tasks
@@ -51,7 +53,7 @@ class App:
     and by the children of a process that forks. Ids are 12 (of a task), "12" or "mail.12".
 
     Methods wait and are for threads; on a loop use their twins whose names begin with `a`.
-    Raises BadDefinitions where there is no project.
+    Raises BadDefinitions where there is no project, and at the first use where the settings are at fault.
     """
 
     def __init__(
@@ -63,18 +65,19 @@ class App:
         chance: Chance | None = None,
     ) -> None:
         self.root = find_root(root, os.environ, Path.cwd())
-        self.settings, faults = load_settings(self.root, os.environ, settings)
+        self.settings, self._faults = load_settings(self.root, os.environ, settings)
         self.catalog = loader.load(self.root, self.settings, os.environ)
-        self.problems: list[Problem] = sort([*faults, *self.catalog.problems])
+        self.problems: list[Problem] = sort([*self._faults, *self.catalog.problems])
         self.clock = clock or SystemClock()
         self.chance = chance or SystemChance()
         self._resolver = Resolver(self.root)
         self._handlers = Handlers(self._resolver)
         self._access = Access(self._open_store, self._ledger_of)
         self._subscriptions = Subscriptions(self.clock)
-        intake = Intake(self.catalog, self._handlers, self.settings.limits, self.clock, self)
+        behalf = Behalf(self)
+        intake = Intake(self.catalog, self._handlers, self.settings.limits, self.clock, behalf)
         self._client = Client(self.catalog, intake, self._access, self)
-        self._calls = Calls(self._client, intake, self._resolver, self)
+        self._calls = Calls(self._client, self._resolver, behalf)
         self.tasks = Tasks(self._client)
 
     # --- calls by name ----------------------------------------------------------------------------------
@@ -202,6 +205,9 @@ class App:
 
     @property
     def _place(self) -> opening.Place:
+        # Jobs must not go to the usual store because the setting that names another could not be read.
+        if self._faults:
+            raise BadDefinitions(self._faults)
         return opening.place(self.root, self.settings.store)
 
     def _open_store(self) -> SqlStore:
