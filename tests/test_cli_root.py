@@ -195,7 +195,7 @@ SHOWN = (
         (errors.JobNotFound("mail", 12), 1, "Error: there is no job mail.12"),
         (errors.InvalidPayload("is not text", "$.to"), 1, "Error: $.to: is not text\n"),
         (errors.HandlerNotFound("no such", "Traceback\n  line\x1b"), 1, "Error: no such\nTraceback\n  line\\x1b\n"),
-        (exits.CallFailed("scripts.a.B raised ValueError: no\nway"), 1, "Error: scripts.a.B raised ValueError: no\nway\n"),
+        (exits.CallFailed("a.B raised ValueError: no\nway"), 1, "Error: a.B raised ValueError: no\nway\n"),
         (PermissionError(13, "Permission denied", "/x"), 1, "Error: /x: Permission denied\n"),
         (OSError(28, "No space left on device"), 1, "Error: No space left on device\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
