@@ -127,6 +127,27 @@ async def test_a_progress_hook_that_hangs_holds_up_the_end_for_its_timeout_alone
     assert calls in ([1], [1, 2])
 
 
+@pytest.mark.parametrize("handler", [report, areport], ids=["sync", "async"])
+async def test_a_hanging_progress_hook_does_not_keep_a_handler_in_its_thread(
+    stage: StageApp, handler: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate, left = threading.Event(), threading.Semaphore(0)
+
+    def on_progress(*args: Any) -> None:
+        assert gate.wait(PATIENCE)
+        left.release()
+
+    app = stage(handler, hooks={"progress": on_progress}, settings="hook_timeout: 10ms\n", executor="thread")
+    async with app.running():
+        job = await ended(app, await app.acall("tasks.mail.add"))
+        gate.set()
+        for _ in FIVE:
+            assert await anyio.to_thread.run_sync(left.acquire, True, PATIENCE)
+
+    assert (job["status"], job["current"]) == ("SUCCESS", 5)
+    assert "the progress hook of mail.1 failed: TimeoutError" in caplog.text
+
+
 async def test_the_end_of_a_worker_does_not_wait_for_a_hanging_hook(stage: StageApp) -> None:
     entered = anyio.Event()
 

@@ -17,6 +17,7 @@ from yaotask.handlers import Handlers
 from yaotask.runtime.deadlines import Deadlines
 from yaotask.runtime.desk import JobDesk
 from yaotask.runtime.execute import Policy
+from yaotask.runtime.herald import Herald
 from yaotask.runtime.hooks import Courier
 from yaotask.runtime.pool import Pool, Work
 from yaotask.runtime.runner import Runner
@@ -76,14 +77,16 @@ class Assembly:
 
     def _pool(self, definition: Definition, deadlines: Deadlines) -> Pool:
         opened, policy = self._access.opened, self._policy(definition)
-        hook_timeout = self._settings.hook_timeout.total_seconds()
-        desk = JobDesk(
-            policy, opened.ledger, opened.store, self._clock, deadlines, self._hook(definition), hook_timeout
-        )
+        desk = JobDesk(policy, opened.ledger, opened.store, self._clock, deadlines, self._herald(definition))
         work = Work(
             definition.id, self._handlers.find(definition), definition.worker_nums, policy, self._settings.claim_batch
         )
         return Pool(work, opened.ledger, self._clock, desk, deadlines)
+
+    def _herald(self, definition: Definition) -> Herald | None:
+        hook = self._hook(definition)
+        timeout = self._settings.hook_timeout.total_seconds()
+        return None if hook is None else Herald(hook, timeout, self._settings.limits)
 
     def _hook(self, definition: Definition) -> context.ProgressHook | None:
         try:

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import logging
-import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from contextvars import copy_context
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import anyio
 import anyio.to_thread
 
 from yaotask import context, invoke
-from yaotask.bell import Bell
 from yaotask.clock import Clock
 from yaotask.context import Job
 from yaotask.errors import ResultNotJson, StorageError, TransactionError
 from yaotask.jobs import Outcome, Succeeded
 from yaotask.runtime.attempt import Attempt
 from yaotask.runtime.deadlines import Deadlines
-from yaotask.runtime.execute import Policy, brief, encoded, failure, retry_or_fail
+from yaotask.runtime.execute import Policy, encoded, failure, retry_or_fail
+from yaotask.runtime.herald import Herald, Report
 from yaotask.runtime.spawner import Spawner
 from yaotask.store.ledger import Ledger
 from yaotask.store.protocol import Finish, Progress
@@ -39,8 +35,6 @@ log = logging.getLogger(__name__)
 # A transaction holds SQLite's write lock, and with it everybody else's writes.
 LONGEST_TRANSACTION = 5.0
 
-Report = tuple[int, int | None, str | None]
-
 
 @dataclass(slots=True)
 class OpenTransaction:
@@ -53,14 +47,6 @@ class OpenTransaction:
     closed: bool = False
 
 
-@dataclass(slots=True)
-class Calls:
-    """Calls of the progress hook that one job still waits for."""
-
-    waiting: deque[Report]
-    done: anyio.Event
-
-
 class JobDesk:
     """The desk of one task's jobs."""
 
@@ -71,23 +57,21 @@ class JobDesk:
         store: SqlStore,
         clock: Clock,
         deadlines: Deadlines,
-        hook: Callable[..., Any] | None = None,
-        hook_timeout: float = 30.0,
+        herald: Herald | None = None,
     ) -> None:
-        self.hook = hook
+        self.herald = herald
         self._policy = policy
         self._ledger = ledger
         self._store = store
         self._clock = clock
         self._deadlines = deadlines
-        self._hook_timeout = hook_timeout
         self._spawner: Spawner | None = None
-        self._bell: Bell | None = None
-        self._calls: dict[Job, Calls] = {}
 
     def open(self, spawner: Spawner) -> None:
         """Begin to work on the running loop."""
-        self._spawner, self._bell = spawner, Bell.of_this_loop()
+        self._spawner = spawner
+        if self.herald is not None:
+            self.herald.open(spawner)
 
     # --- what handlers say -----------------------------------------------------------------------------
 
@@ -121,80 +105,14 @@ class JobDesk:
     # --- the progress hook -----------------------------------------------------------------------------
 
     def announce(self, job: Job, progress: Report) -> None:
-        """Call the progress hook: at once in a handler's thread, on the worker's loop soon and in order."""
-        hook = self.hook
-        if hook is None:
-            return
-        if not invoke.on_loop():
-            self._call_now(hook, job, progress)
-        elif Bell.of_this_loop() is not self._bell:
-            self._call_over_there(hook, job, progress)
-        else:
-            self._call_soon(hook, job, progress)
-
-    def _call_now(self, hook: Callable[..., Any], job: Job, progress: Report) -> None:
-        # In the handler's context, for the sake of its transaction; but a hook has no current job.
-        inside = copy_context()
-        inside.run(context.current.set, None)
-        try:
-            inside.run(invoke.call, hook, job.id, *progress)
-        except BaseException as error:  # noqa: BLE001 - a hook can do nothing to its job, not even by sys.exit
-            self._complain(job, error)
-
-    def _call_over_there(self, hook: Callable[..., Any], job: Job, progress: Report) -> None:
-        """From the loop of an `async def` in a thread, which has nobody else to keep waiting."""
-        told = threading.Event()
-
-        async def call() -> None:
-            try:
-                await self._call(hook, job, progress)
-            finally:
-                told.set()
-
-        if self._bell is not None and self._spawner is not None:
-            self._bell.call(partial(self._spawner.start, call))
-            told.wait(self._hook_timeout)
-
-    def _call_soon(self, hook: Callable[..., Any], job: Job, progress: Report) -> None:
-        calls = self._calls.get(job)
-        if calls is not None:
-            calls.waiting.append(progress)
-        elif self._spawner is not None:
-            self._calls[job] = calls = Calls(deque([progress]), anyio.Event())
-            self._spawner.start(partial(self._call_in_order, hook, job, calls))
-
-    async def _call_in_order(self, hook: Callable[..., Any], job: Job, calls: Calls) -> None:
-        try:
-            while calls.waiting:
-                await self._call(hook, job, calls.waiting.popleft())
-        finally:
-            del self._calls[job]
-            calls.done.set()
-
-    async def _call(self, hook: Callable[..., Any], job: Job, progress: Report) -> None:
-        try:
-            with anyio.fail_after(self._hook_timeout):
-                await invoke.acall(hook, job.id, *progress)
-        except BaseException as error:
-            if isinstance(error, KeyboardInterrupt) or invoke.ends_us(error):
-                raise
-            self._complain(job, error)
+        """See Desk."""
+        if self.herald is not None:
+            self.herald.announce(job, progress)
 
     async def announced(self, attempt: Attempt, outcome: Outcome) -> None:
-        """Wait until the progress hook was called for all that the job has said, at most `hook_timeout`.
-
-        Later calls are dropped, so that none follows the end. A cancellation ends the wait, and nothing else.
-        """
-        calls = self._calls.get(attempt.job)
-        if calls is None:
-            return
-        attempt.returned(outcome)
-        with suppress(anyio.get_cancelled_exc_class()), anyio.move_on_after(self._hook_timeout):
-            await calls.done.wait()
-        calls.waiting.clear()
-
-    def _complain(self, job: Job, error: BaseException) -> None:
-        log.warning("the progress hook of %s failed: %s", job.name, brief(error, self._policy.limits))
+        """See Herald."""
+        if self.herald is not None:
+            await self.herald.announced(attempt, outcome)
 
     # --- transactions ----------------------------------------------------------------------------------
 

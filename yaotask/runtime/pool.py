@@ -57,7 +57,7 @@ class Pool:
         # What slots copy for each job, so that nothing of one job reaches the next.
         self.context = Context()
         self.idle: deque[LoopSlot] = deque()
-        self.waits_for_hooks = desk.hook is not None
+        self.waits_for_hooks = desk.herald is not None
         self._pace = Pace(clock, work.worker_nums)
         self._bell: Bell | None = None
         self._spawner: Spawner | None = None
