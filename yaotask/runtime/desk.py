@@ -18,7 +18,8 @@ from yaotask.errors import ResultNotJson, StorageError, TransactionError
 from yaotask.jobs import Outcome, Succeeded
 from yaotask.runtime.attempt import Attempt
 from yaotask.runtime.deadlines import Deadlines
-from yaotask.runtime.execute import Policy, encoded, failure, retry_or_fail
+from yaotask.runtime.execute import Policy, encoded, retry_or_fail
+from yaotask.runtime.failures import failure
 from yaotask.runtime.herald import Herald, Report
 from yaotask.runtime.spawner import Spawner
 from yaotask.store.ledger import Ledger
@@ -162,7 +163,7 @@ class JobDesk:
             if not opened.transaction.finish(finish, opened.changes):
                 log.warning("%s was given to another worker: its transaction was rolled back", job.name)
         except (TransactionError, StorageError) as error:
-            failed = retry_or_fail(failure(error, self._policy), job.claim, self._policy)
+            failed = retry_or_fail(failure(error, self._policy.limits), job.claim, self._policy)
             if opened.changes:
                 self.store(job, opened.changes)
             self._ledger.finish(finish._replace(outcome=failed, ended=self._clock.now()))

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
-import traceback
-from collections.abc import Callable
 from contextvars import Context
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-import yaotask
 from yaotask import context, invoke, masking
 from yaotask.backoff import Backoff
 from yaotask.chance import Chance
@@ -21,7 +17,7 @@ from yaotask.durations import parse, show
 from yaotask.errors import Fail, Ignore, ResultNotJson, Retry
 from yaotask.invoke import Handler
 from yaotask.jobs import Claim, Failed, Failure, Ignored, Interrupted, Outcome, RetryAfter, Succeeded
-from yaotask.scripts import as_written
+from yaotask.runtime.failures import failure, message
 from yaotask.settings import Limits
 from yaotask.values import clean_text, encode_result
 
@@ -29,9 +25,6 @@ log = logging.getLogger(__name__)
 
 NOTHING = Succeeded("null")
 INTERRUPTED = Interrupted()
-# The innermost frames of a traceback say what went wrong. An endless recursion has thousands of others.
-MOST_READ = 50
-_OWN_FRAMES = yaotask.__path__[0] + os.sep
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,17 +129,17 @@ def raised(error: BaseException, job: Job, handler: Handler, policy: Policy) -> 
         case Ignore():
             return Ignored(message(error, policy.limits, job.hide))
         case Fail():
-            return Failed(failure(error, policy, job.hide), _response(error, job, policy))
+            return Failed(failure(error, policy.limits, job.hide), _response(error, job, policy))
         case Retry():
             return _asked_to_retry(error, job, policy)
         case _ if isinstance(error, policy.ignore_on):
             return Ignored(message(error, policy.limits, job.hide))
         case _ if isinstance(error, policy.fail_on):
-            return Failed(failure(error, policy, job.hide))
+            return Failed(failure(error, policy.limits, job.hide))
         case TypeError() if misfit := handler.parameters.misfit(1 + len(claim.args), claim.payload):
             return Failed(Failure("InvalidPayload", clean_text(misfit, policy.limits.error_bytes)))
         case _:
-            return retry_or_fail(failure(error, policy, job.hide), claim, policy)
+            return retry_or_fail(failure(error, policy.limits, job.hide), claim, policy)
 
 
 def timed_out(claim: Claim, policy: Policy) -> Outcome:
@@ -164,7 +157,7 @@ def retry_or_fail(failed: Failure, claim: Claim, policy: Policy) -> Outcome:
 
 
 def _asked_to_retry(error: Retry, job: Job, policy: Policy) -> Outcome:
-    outcome = retry_or_fail(failure(error, policy, job.hide), job.claim, policy)
+    outcome = retry_or_fail(failure(error, policy.limits, job.hide), job.claim, policy)
     if not isinstance(outcome, RetryAfter):
         return outcome
     try:
@@ -208,51 +201,3 @@ def encoded(value: Any, limits: Limits) -> tuple[str, bool]:
         raise
     except Exception as fault:
         raise ResultNotJson(f"cannot be read: {type(fault).__name__}") from fault
-
-
-# --- telling ---------------------------------------------------------------------------------------
-
-
-def failure(error: BaseException, policy: Policy, hide: Callable[[str], str] = str) -> Failure:
-    """An exception as text that any store can hold, without the frames that are ours and what `hide` takes out."""
-    limit = policy.limits.error_bytes
-    name, text = name_of(type(error)), message(error, policy.limits, hide)
-    # A long message leaves room for where it was raised.
-    last = clean_text(f"{name}: {text}", limit // 2)
-    return Failure(name, text, _frames(error, limit - len(last.encode())) + last)
-
-
-def name_of(kind: type[BaseException]) -> str:
-    """The name of an exception as users write it."""
-    if kind.__module__ in ("builtins", "yaotask.errors"):
-        return kind.__qualname__
-    return as_written(f"{kind.__module__}.{kind.__qualname__}")
-
-
-def message(error: BaseException, limits: Limits, hide: Callable[[str], str] = str) -> str:
-    """What an exception says, as text that any store can hold."""
-    try:
-        text = str(error)
-    except Exception as fault:  # noqa: BLE001 - the exception is the user's, and may be broken itself
-        text = f"(its message cannot be told: {type(fault).__name__})"
-    # Before it is cut, which could leave half of a secret.
-    return clean_text(hide(text), limits.error_bytes)
-
-
-def brief(error: BaseException, limits: Limits) -> str:
-    """An exception in one line, for a log."""
-    return f"{name_of(type(error))}: {message(error, limits)}"
-
-
-def _frames(error: BaseException, room: int) -> str:
-    """Where it was raised: of the frames that are not ours the innermost, as many as there is room for."""
-    told = ""
-    for frame in reversed(traceback.extract_tb(error.__traceback__)[-MOST_READ:]):
-        if frame.filename.startswith(_OWN_FRAMES):
-            continue
-        text = clean_text(as_written("".join(traceback.format_list([frame]))), room)
-        room -= len(text.encode())
-        if room <= 0:
-            break
-        told = text + told
-    return told

@@ -19,7 +19,7 @@ from yaotask.bell import Bell
 from yaotask.context import Job
 from yaotask.jobs import Outcome
 from yaotask.runtime.attempt import Attempt
-from yaotask.runtime.execute import brief
+from yaotask.runtime.failures import brief
 from yaotask.runtime.spawner import Spawner
 from yaotask.settings import Limits
 

@@ -17,7 +17,7 @@ from yaotask.definitions.model import Definition
 from yaotask.events import Delivery, EventKind
 from yaotask.jobs import Failure
 from yaotask.resolve import Resolver
-from yaotask.runtime.execute import brief
+from yaotask.runtime.failures import brief
 from yaotask.runtime.spawner import Spawner
 from yaotask.settings import Limits
 from yaotask.store.ledger import Ledger
