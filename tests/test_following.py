@@ -171,7 +171,7 @@ def test_a_callback_runs_on_behalf_of_whoever_subscribed(app: App) -> None:
         done.set()
 
     id = app.tasks["mail"].add()
-    app._calls._intake.call(app.subscribe, f"mail.{id}", callback)  # as a script does
+    app._calls._behalf.call(app.subscribe, f"mail.{id}", callback)  # as a script does
 
     assert done.wait(PATIENCE)
     assert roots == [app]

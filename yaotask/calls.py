@@ -13,10 +13,9 @@ from typing import Any
 
 import anyio.to_thread
 
-from yaotask import context, invoke
+from yaotask.behalf import Behalf
 from yaotask.client import Client, must_not_block
 from yaotask.errors import AddRefused, InvalidPayload, UnknownName
-from yaotask.intake import Intake
 from yaotask.listing import Listing
 from yaotask.names import integer
 from yaotask.options import Options
@@ -36,11 +35,10 @@ Call = Callable[..., Any]
 class Calls:
     """Finds what a name stands for, and calls it."""
 
-    def __init__(self, client: Client, intake: Intake, resolver: Resolver, owner: object) -> None:
+    def __init__(self, client: Client, resolver: Resolver, behalf: Behalf) -> None:
         self._client = client
-        self._intake = intake
         self._resolver = resolver
-        self._owner = owner
+        self._behalf = behalf
         self._methods: dict[str, Call] = {
             "add": self._add,
             "submit": self._submit,
@@ -63,7 +61,7 @@ class Calls:
         group, rest = self._split(name)
         if group == "scripts":
             must_not_block(name)
-            return self._intake.call(self._script(rest), *args, **payload)
+            return self._behalf.call(self._script(rest), *args, **payload)
         task, method = self._method(rest)
         if not self._is_own_progress(task, method, args):
             must_not_block(name)
@@ -153,7 +151,7 @@ class Calls:
             raise InvalidPayload("must be a list", "$.args")
         if not isinstance(payload, Mapping):
             raise InvalidPayload("must be a mapping", "$.payload")
-        return args, payload, Options.of(wish)
+        return args, dict(payload), Options.of(wish)
 
     def _get(self, task: str, id: Any, /) -> Any:
         return self._client.get(task, integer(task, id))
@@ -187,11 +185,7 @@ class Calls:
 
     async def _ascript(self, rest: str, args: Sequence[Any], payload: Mapping[str, Any]) -> Any:
         function = await anyio.to_thread.run_sync(self._script, rest)
-        mark = context.owner.set(self._owner)
-        try:
-            return await invoke.acall(function, *args, **payload)
-        finally:
-            context.owner.reset(mark)
+        return await self._behalf.acall(function, *args, **payload)
 
 
 def _merged(given: Any, named: Mapping[str, Any]) -> dict[str, Any]:

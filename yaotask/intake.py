@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any
 
-from yaotask import context, invoke, masking
+from anyio.to_thread import run_sync
+
+from yaotask import masking
+from yaotask.behalf import Behalf
 from yaotask.clock import Clock
 from yaotask.definitions import payload as payloads
 from yaotask.definitions.catalog import Catalog
 from yaotask.definitions.model import Definition
-from yaotask.errors import DuplicateJobId, InvalidPayload
+from yaotask.errors import InvalidPayload
 from yaotask.events import EventKind
 from yaotask.handlers import Handlers
-from yaotask.jobs import MAX_ID
+from yaotask.nextid import NextIds
 from yaotask.options import Options
 from yaotask.settings import Limits
 from yaotask.signatures import Parameters
@@ -59,12 +61,13 @@ class Prepared:
 class Intake:
     """Checks what callers give for the tasks of one project."""
 
-    def __init__(self, catalog: Catalog, handlers: Handlers, limits: Limits, clock: Clock, owner: object) -> None:
+    def __init__(self, catalog: Catalog, handlers: Handlers, limits: Limits, clock: Clock, behalf: Behalf) -> None:
         self._catalog = catalog
         self._handlers = handlers
         self._limits = limits
         self._clock = clock
-        self._owner = owner
+        self._behalf = behalf
+        self._next = NextIds(handlers, behalf)
         self._validators: dict[str, Callable[[Mapping[str, Any]], None]] = {}
         self._fits: dict[str, dict[tuple[int, tuple[str, ...]], str]] = {}
 
@@ -74,15 +77,16 @@ class Intake:
         """Check one job, and ask `event.next` for its id. Raises UnknownTask, InvalidPayload, DuplicateJobId."""
         definition = self._catalog.get(task)
         job = self._job(definition, args, payload, options)
-        return self._prepared(definition, [self._with_id(definition, job)])
+        return self._prepared(definition, [job._replace(id=self._next.draw(definition))])
 
     async def aprepare(self, task: str, args: Sequence[Any], payload: Mapping[str, Any], options: Options) -> Prepared:
         """Like `prepare`, on a loop."""
         definition = self._catalog.get(task)
+        if definition.input is not None and task not in self._validators:
+            # The first one imports jsonschema, which takes its time.
+            await run_sync(self._validator, definition)
         job = self._job(definition, args, payload, options)
-        if definition.event.next is not None:
-            job = job._replace(id=await self._anext_id(definition))
-        return self._prepared(definition, [job])
+        return self._prepared(definition, [job._replace(id=await self._next.adraw(definition))])
 
     def chunks(self, task: str, items: Iterable[Any], options: Options) -> Iterator[Prepared]:
         """Check many jobs, and yield some at a time.
@@ -96,7 +100,8 @@ class Intake:
         jobs: list[NewJob] = []
         size = 0
         for index, item in enumerate(items):
-            jobs.append(self._with_id(definition, self._item(definition, index, item, options)))
+            job = self._item(definition, index, item, options)
+            jobs.append(job._replace(id=self._next.draw(definition)))
             size += len(jobs[-1].args) + len(jobs[-1].payload)
             if len(jobs) >= CHUNK or size >= CHUNK_BYTES:
                 yield self._prepared(definition, jobs)
@@ -117,7 +122,8 @@ class Intake:
         text, named = self._encode("$.args", list(args)), NO_PAYLOAD
         if payload or definition.input is not None:
             named = self._encode("$.payload", payload)
-            self._check_payload(definition, payload)
+            if definition.input is not None:
+                self._validator(definition)(payload)
         if len(text) + len(named) > self._limits.args_bytes:
             size = len(text) + len(named)
             raise InvalidPayload(
@@ -148,13 +154,11 @@ class Intake:
             nodes=limits.nodes,
         )
 
-    def _check_payload(self, definition: Definition, payload: Mapping[str, Any]) -> None:
-        if definition.input is None:
-            return
+    def _validator(self, definition: Definition) -> Callable[[Mapping[str, Any]], None]:
         validate = self._validators.get(definition.id)
         if validate is None:
             validate = self._validators[definition.id] = payloads.validator(definition.input, path="$.payload")
-        validate(payload)
+        return validate
 
     def _check_fit(self, task: str, count: int, payload: Mapping[str, Any]) -> None:
         """Refuse what the handler cannot be called with, where the handler is known in this process."""
@@ -170,44 +174,15 @@ class Intake:
         if misfit is not FITS:
             raise InvalidPayload(misfit)
 
-    # --- ids ----------------------------------------------------------------------------------------------
-
-    def _with_id(self, definition: Definition, job: NewJob) -> NewJob:
-        if definition.event.next is None:
-            return job
-        try:
-            id = self.call(self._handlers.resolver.resolve(definition.event.next))
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a fault of `next` costs the job nothing but its own id
-            _complain(definition, error)
-            return job
-        return job._replace(id=_checked_id(definition.id, id))
-
-    async def _anext_id(self, definition: Definition) -> int | None:
-        mark = context.owner.set(self._owner)
-        try:
-            id = await invoke.acall(self._handlers.resolver.resolve(definition.event.next or ""))
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - as above
-            _complain(definition, error)
-            return None
-        finally:
-            context.owner.reset(mark)
-        return _checked_id(definition.id, id)
-
-    # --- users' functions -----------------------------------------------------------------------------------
-
-    def call(self, function: Callable[..., Any], *args: Any, **named: Any) -> Any:
-        """Call a function of the project from a thread, on behalf of its App."""
-        inside = copy_context()
-        inside.run(context.owner.set, self._owner)
-        return inside.run(invoke.call, function, *args, **named)
+    # --- progress from outside -----------------------------------------------------------------------------
 
     def announce(self, task: str, id: int, *progress: Any) -> None:
         """Call the progress hook of a task from a thread; what goes wrong there is logged."""
         try:
             hook = self._handlers.hook(self._catalog.get(task), "progress")
             if hook is not None:
-                self.call(hook, id, *progress)
-        except Exception as error:  # noqa: BLE001 - a hook can do nothing to its job
+                self._behalf.call(hook, id, *progress)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a hook can do nothing to its job
             log.warning("the progress hook of %s.%s failed: %s: %s", task, id, type(error).__name__, error)
 
     def parameters(self, definition: Definition) -> Parameters | None:
@@ -227,7 +202,7 @@ def _split(item: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:
         case list() | tuple():
             return item, {}
         case Mapping():
-            return (), item
+            return (), dict(item)
         case _:
             raise InvalidPayload(
                 f"is a {type(item).__name__}; an item is a list of arguments, or a mapping: the payload"
@@ -236,16 +211,3 @@ def _split(item: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:
 
 def _mask(definition: Definition) -> int:
     return sum(kind.bit for kind in EventKind if getattr(definition.event, kind.hook) is not None)
-
-
-def _checked_id(task: str, id: object) -> int:
-    if not isinstance(id, int) or isinstance(id, bool) or not 1 <= id <= MAX_ID:
-        shown = id if isinstance(id, int | float) else f"a {type(id).__name__}"
-        raise DuplicateJobId(
-            task, id, f"`event.next` of {task} returned {shown}: an id is an integer from 1 to 2**53 - 1"
-        )
-    return int(id)
-
-
-def _complain(definition: Definition, error: BaseException) -> None:
-    log.warning("`event.next` of %s failed, so an id is generated: %s: %s", definition.id, type(error).__name__, error)
