@@ -10,7 +10,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from yaotask import App
 
 T = TypeVar("T")
 
@@ -26,6 +28,25 @@ WITNESS = """
         os.write(file, (" ".join(map(str, words)) + "\\n").encode())
         os.close(file)
 """
+
+
+TASK = "name: Hold\nprocess: scripts.hold.Hold\n"
+
+# Handlers that note their start, wait for the file `gate`, and note their end.
+IN_A_THREAD = """
+    import time
+    from pathlib import Path
+
+    from scripts.witness import note
+
+    def Hold(task_id):
+        note("start", task_id)
+        while not Path("gate").exists():
+            time.sleep(0.02)
+        note("end", task_id)
+"""
+ON_THE_LOOP = IN_A_THREAD.replace("import time", "import anyio").replace("def Hold", "async def Hold")
+ON_THE_LOOP = ON_THE_LOOP.replace("time.sleep", "await anyio.sleep")
 
 
 def notes(root: Path, word: str) -> list[str]:
@@ -112,3 +133,15 @@ def command(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "yaotask", *words], cwd=root, capture_output=True, text=True, timeout=PATIENCE
     )
+
+
+def add(root: Path, count: int = 1) -> None:
+    """Add so many jobs of the task `hold`."""
+    with App(root) as app:
+        app.tasks["hold"].add_many([[]] * count)
+
+
+def job(root: Path, id: int = 1) -> dict[str, Any]:
+    """A job of the task `hold`."""
+    with App(root) as app:
+        return app.get(f"hold.{id}")

@@ -78,7 +78,7 @@ class Worker:
     async def run(self, drain: bool) -> None:
         """Until drained, or told to stop."""
         runner = self._app.runner()
-        for watch in (self._see_to_the_end, self._answer_for_the_loop):
+        for watch in (self._see_to_the_end, self._hear_out):
             threading.Thread(target=watch, args=(runner,), name="yaotask-end", daemon=True).start()
         try:
             with self._listening(runner) as stopping:
@@ -105,7 +105,7 @@ class Worker:
         def hear(number: int, frame: object) -> None:
             # Python calls this in the midst of whatever the main thread does, a handler that blocks it included.
             self._heard.put(number)
-            bell.call(partial(self._answer, runner, stopping, number))
+            bell.call(partial(self._answer, runner, stopping))
 
         before = {number: signal.signal(number, hear) for number in SIGNALS}
         try:
@@ -114,27 +114,27 @@ class Worker:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _answer(self, runner: Runner, stopping: anyio.Event, number: int) -> None:
-        name = signal.Signals(number).name
+    def _answer(self, runner: Runner, stopping: anyio.Event) -> None:
         if stopping.is_set():
-            log.warning("%s again: ending at once", name)
             self.status = ENDED_AT_ONCE
             runner.hurry()
-        else:
-            log.info("%s: running jobs get %s, then the rest is handed back", name, show(self._app.settings.grace))
-            stopping.set()
+        stopping.set()
 
-    def _answer_for_the_loop(self, runner: Runner) -> None:
-        """End the process where a handler blocks its loop, so that the loop hears of no signal."""
-        if self._heard.get() is None:
+    def _hear_out(self, runner: Runner) -> None:
+        """Say what becomes of each signal; and end the process where a handler blocks its loop, which hears of none."""
+        first = self._heard.get()
+        if first is None:
             return
+        grace = show(self._app.settings.grace)
+        log.info("%s: running jobs get %s, then the rest is handed back", signal.Signals(first).name, grace)
         try:
-            again = self._heard.get(timeout=self._grace + PATIENCE)
-        except Empty:  # there was no second signal, and the grace is over
-            again = 0
-        if again:
+            second = self._heard.get(timeout=self._grace + PATIENCE)
+        except Empty:
+            second = 0
+        if second:
+            log.warning("%s again: ending at once", signal.Signals(second).name)
             self.status = ENDED_AT_ONCE
-        if again is not None and not runner.left.wait(PATIENCE if again else 0):
+        if second is not None and not runner.left.wait(PATIENCE if second else 0):
             self._end_without_the_loop(runner)
 
     def _end_without_the_loop(self, runner: Runner) -> None:
