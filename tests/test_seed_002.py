@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import anyio
-import pytest
 from seed_support import ECHO, OpenApp, ended, reaches, told
 
 from yaotask import App
@@ -188,68 +187,6 @@ async def test_failure_keeps_the_error_and_the_last_progress_and_tells_of_it(ope
     assert (job["status"], job["response"], job["error"], job["error_type"]) == ("FAILURE", None, text, "ValueError")
     assert (job["current"], job["total"], job["message"]) == (1, 100, "Progress 1/100")
     assert calls == [(id, text, text, "ValueError", True)]
-
-
-# --- workers -----------------------------------------------------------------------------------------
-
-CROWD_OF_THREADS = """
-    import threading
-
-    lock, meeting, inside, most = threading.Lock(), threading.Barrier(3), 0, 0
-
-    def Send(task_id):
-        global inside, most
-        with lock:
-            inside += 1
-            most = max(most, inside)
-        meeting.wait(10)
-        with lock:
-            inside -= 1
-
-    def Most():
-        return most
-"""
-
-CROWD_OF_TASKS = """
-    import anyio
-
-    inside = most = 0
-
-    async def Send(task_id):
-        global inside, most
-        inside += 1
-        most = max(most, inside)
-        while most < 3:
-            await anyio.sleep(0.001)
-        for _ in range(5):
-            await anyio.sleep(0)
-        inside -= 1
-
-    def Most():
-        return most
-"""
-
-
-@pytest.mark.parametrize("script", [CROWD_OF_THREADS, CROWD_OF_TASKS], ids=["sync", "async"])
-async def test_as_many_jobs_run_at_once_as_there_are_workers_and_never_more(open_app: OpenApp, script: str) -> None:
-    app = open_app(script, worker_nums=3)
-    ids = await app.tasks["mail"].aadd_many([[]] * 30)
-    async with app.running():
-        ends = [(await ended(app, id))["status"] for id in ids]
-
-    assert ends == ["SUCCESS"] * 30
-    assert await app.acall("scripts.mail.Most") == 3
-
-
-async def test_one_worker_takes_jobs_in_the_order_in_which_they_came(open_app: OpenApp) -> None:
-    app = open_app(ECHO)
-    for number in range(20):
-        await app.acall("tasks.mail.add", number)
-    async with app.running():
-        await ended(app, 20)
-        calls = await app.acall("scripts.mail.Calls")
-
-    assert [number for _, number in calls] == list(range(20))
 
 
 async def test_a_definition_in_the_format_of_yao_works_as_it_is(open_app: OpenApp) -> None:

@@ -1,115 +1,11 @@
-"""Tries, timeouts and hooks, as seed 002 has them: each test is named after what is promised there."""
+"""Hooks, as seed 002 has them: each test is named after what is promised there."""
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import pytest
-from seed_support import ECHO, OpenApp, ShiftedClock, ended, reaches, told
+from seed_support import OpenApp, ended, reaches, told
 
 pytest_plugins = ["seed_fixtures"]
-
-# --- trying again ------------------------------------------------------------------------------------
-
-TRIES = """
-    import time
-
-    tries, told = [], []
-
-    def Send(task_id, failures):
-        tries.append(time.time())
-        if len(tries) <= failures:
-            raise ConnectionError(f"try {len(tries)}")
-        return len(tries)
-
-    def Tries():
-        return tries
-
-    def OnSuccess(id, response):
-        told.append(("success", id, response))
-
-    def OnError(id, error):
-        told.append(("error", id, str(error)))
-
-    def Told():
-        return told
-"""
-
-
-async def test_three_attempts_are_four_executions_that_far_apart_and_one_error(open_app: OpenApp) -> None:
-    app = open_app(TRIES, attempts=3, attempt_after=50, event="success error")
-    async with app.running():
-        id = await app.acall("tasks.mail.add", 99)
-        job = await ended(app, id)
-        await told(app, 1)
-    tries, calls = await app.acall("scripts.mail.Tries"), await app.acall("scripts.mail.Told")
-
-    assert (job["status"], job["retry_count"]) == ("FAILURE", 3)
-    assert len(tries) == 4
-    assert all(later - earlier >= 0.05 for earlier, later in pairwise(tries))
-    assert calls == [("error", id, "try 4")]
-
-
-async def test_a_job_that_fails_twice_and_then_returns_is_one_success_and_no_error(open_app: OpenApp) -> None:
-    app = open_app(TRIES, attempts=3, attempt_after=1, event="success error")
-    async with app.running():
-        id = await app.acall("tasks.mail.add", 2)
-        job = await ended(app, id)
-        await told(app, 1)
-    calls = await app.acall("scripts.mail.Told")
-
-    assert (job["status"], job["response"], job["error"]) == ("SUCCESS", 3, None)
-    assert calls == [("success", id, 3)]
-
-
-async def test_time_in_the_queue_does_not_count_against_the_timeout(open_app: OpenApp) -> None:
-    clock = ShiftedClock()
-    app = open_app(ECHO, clock=clock, timeout=30)
-    id = await app.acall("tasks.mail.add")
-    clock.ahead += 3600
-    async with app.running():
-        job = await ended(app, id)
-
-    assert job["status"] == "SUCCESS"
-    assert job["wait_ms"] >= 3_600_000
-
-
-@pytest.mark.parametrize("word", ["async def", "def"])
-async def test_a_try_that_takes_longer_than_the_timeout_has_failed_and_is_repeated(
-    open_app: OpenApp, word: str
-) -> None:
-    script = f"""
-        import anyio, threading
-
-        told, gate = [], threading.Event()
-
-        {word} Send(task_id):
-            {"await anyio.sleep_forever()" if "async" in word else "gate.wait(10)"}
-
-        def Open():
-            gate.set()
-
-        def OnRetry(id, error, attempt, after_ms):
-            told.append(("retry", id, error.type, attempt))
-
-        def OnError(id, error):
-            told.append(("error", id, error.type))
-
-        def Told():
-            return told
-    """
-    app = open_app(script, timeout="100ms", attempts=1, attempt_after=0, worker_nums=2, event="retry error")
-    async with app.running():
-        id = await app.acall("tasks.mail.add")
-        job = await ended(app, id)
-        calls = await told(app, 2)
-        await app.acall("scripts.mail.Open")
-
-    assert (job["status"], job["error_type"], job["attempt"]) == ("FAILURE", "TimeoutError", 2)
-    assert calls == [("retry", id, "TimeoutError", 1), ("error", id, "TimeoutError")]
-
-
-# --- hooks -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("word", ["async def", "def"])
