@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
-from runtime_support import ended
+from runtime_support import ended, reaches
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.orm import Session
 
@@ -334,6 +334,31 @@ async def test_an_async_handler_and_its_hooks_may_call_everything(stage: Callabl
         job = await ended(app, await app.tasks["mail"].aadd())
 
     assert (job["status"], job["response"], told) == ("SUCCESS", ["x"], [["x"]])
+
+
+async def test_progress_from_outside_is_held_to_the_same_edges(stage: Callable[..., App]) -> None:
+    leave = anyio.Event()
+
+    async def handler(task_id: int) -> None:
+        await leave.wait()
+
+    app = stage(handler, settings="poll: 1h\nlimits: {message_bytes: 100}\n")
+    async with app.running():
+        id = await app.tasks["mail"].aadd()
+        await reaches(app, id, "RUNNING")
+        wrong: list[list[Any]] = [[-1], [float("nan")], [2**53], [1, float("inf")], ["1"]]
+        for numbers in wrong:
+            with pytest.raises(InvalidPayload, match=r"\$\.(current|total): must be a number from 0"):
+                await app.aprogress(f"mail.{id}", *numbers)
+        await app.aprogress(f"mail.{id}", 1, 0, "a\0b\ud800")
+        mended = await app.aget(f"mail.{id}")
+        await app.aprogress(f"mail.{id}", 50, message="x" * 500)
+        cut = await app.aget(f"mail.{id}")
+        leave.set()
+
+    assert (mended["current"], mended["total"], mended["message"]) == (1, 0, "a\u2400b\ufffd")
+    assert (cut["current"], cut["total"], cut["progress"]) == (50, 100, 50)
+    assert cut["message"].endswith("… [cut from 500 bytes]")
 
 
 # --- unknown jobs ---------------------------------------------------------------------------------------------------

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import anyio.to_thread
@@ -168,11 +170,29 @@ async def test_a_generated_id_passes_over_those_that_next_has_given(app: App) ->
     assert ids == [1, 2, 3]
 
 
+async def test_the_module_of_next_is_not_imported_on_the_loop(project: Callable[..., Path]) -> None:
+    script = """
+        import threading
+
+        imported_by = threading.get_ident()
+
+        async def Next():
+            return 5
+
+        def ImportedBy():
+            return imported_by
+    """
+    task = "name: Numbered\nprocess: scripts.slow.Next\nevent: {next: scripts.slow.Next}\n"
+    async with App(project(tasks={"numbered": task}, scripts={"slow": script})) as app:
+        assert await app.tasks["numbered"].aadd() == 5
+        assert await app.acall("scripts.slow.ImportedBy") != threading.get_ident()
+
+
 # --- many ------------------------------------------------------------------------------------------------------
 
 
 def test_many_are_stored_in_order_as_arguments_or_payloads(app: App) -> None:
-    ids = app.tasks["bulk"].add_many([["a", 1], ("b",), {"to": "c"}, []])
+    ids = app.tasks["bulk"].add_many([["a", 1], ("b",), MappingProxyType({"to": "c"}), []])
     jobs = [app.get(f"bulk.{id}") for id in ids]
 
     assert ids == sorted(ids)
