@@ -145,31 +145,41 @@ def test_a_table_may_go_to_standard_error(capsys: pytest.CaptureFixture[str]) ->
 def test_a_table_on_a_terminal_has_colours_and_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     watched = terminal(monkeypatch)
 
-    text.show_table(["JOB", "STATUS", "ABOUT"], [["mail.1", "FAILURE", "[red] \x1b[2J" + "x" * 100]])
+    row = ["mail.FAILURE.1", "FAILURE", "[red] \x1b[2J" + "x" * 100]
+    text.show_table(["JOB", "STATUS", "ABOUT"], [row], colours={"FAILURE": "red"})
 
     shown = watched.getvalue()
 
-    assert "\x1b[31mFAILURE\x1b[0m" in shown
-    assert click.unstyle(shown).splitlines()[1] == r"mail.1  FAILURE  [red] \x1b[2Jxxxxxxxxx…"
+    assert shown.count("\x1b[31m") == 1
+    assert "  \x1b[31mFAILURE\x1b[0m" in shown
+    assert click.unstyle(shown).splitlines()[1] == r"mail.FAILURE.1  FAILURE  [red] \x1b[2Jx…"
 
 
-def test_a_table_on_a_terminal_without_rich_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_on_a_terminal_has_no_column_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     watched = terminal(monkeypatch)
-    monkeypatch.setattr(text, "has_rich", lambda stream: False)
 
-    text.show_table(["JOB", "ABOUT"], [["mail.1", "x" * 100]])
+    text.show_table(["JOB", "TOOK", "ABOUT"], [["mail.1", "", "x"], ["mail.2", "", ""]])
 
-    assert watched.getvalue().splitlines() == ["JOB     ABOUT", "mail.1  " + "x" * 31 + "…"]
+    assert click.unstyle(watched.getvalue()).splitlines() == ["JOB     ABOUT", "mail.1  x", "mail.2"]
+
+
+def test_a_narrow_terminal_loses_what_stands_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = terminal(monkeypatch, columns=20)
+
+    text.show_table(["JOB", "STATUS", "ABOUT"], [["mail.1", "FAILURE", "x"], ["long.name.of.a.task.1", "FAILURE", "x"]])
+
+    lines = click.unstyle(watched.getvalue()).splitlines()
+
+    assert lines == ["JOB                …", "mail.1             …", "long.name.of.a.task…"]
 
 
 def test_no_color_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
     watched = terminal(monkeypatch)
     monkeypatch.setenv("NO_COLOR", "1")
 
-    text.show_table(["STATUS", "ABOUT"], [["FAILURE", ""]])
+    text.show_table(["JOB", "STATUS"], [["mail.1", "FAILURE"]], colours={"FAILURE": "red"})
 
-    assert "FAILURE" in watched.getvalue()
-    assert "\x1b[31m" not in watched.getvalue()
+    assert watched.getvalue() == "JOB     STATUS\nmail.1  FAILURE\n"
 
 
 @pytest.mark.parametrize(("term", "watched"), [("xterm", True), ("dumb", False)])

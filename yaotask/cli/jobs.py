@@ -60,7 +60,7 @@ def list_(session: Session, /, task: str | None, as_json: bool, **filters: Any) 
     if as_json:
         echo_json(page)
         return
-    show_table(views.HEADER, map(views.row, page["items"]))
+    show_table(views.HEADER, map(views.row, page["items"]), colours=views.COLOURS)
     click.echo(_footer(page), err=True)
 
 

@@ -1,29 +1,16 @@
-"""What is drawn with rich, where it is installed: tables and bars on a terminal."""
+"""The bar that is drawn with rich, where it is installed."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from typing import IO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgressColumn, TimeElapsedColumn
-from rich.table import Column, Table
+from rich.table import Column
 from rich.text import Text
 
 from yaotask.cli.views import COLOURS, Job, bar_note
 from yaotask.observers.logs import escape
-
-
-def show_table(header: Sequence[str], rows: Sequence[Sequence[str]], stream: IO[str]) -> None:
-    """Print a table that fits the terminal; a cell that is a status has its colour."""
-    drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    # What does not fit is taken from columns that may wrap: the last one alone, whose cells are cut instead.
-    for number, title in enumerate(header, start=1):
-        drawn.add_column(title, no_wrap=number < len(header))
-    for row in rows:
-        drawn.add_row(*(Text(cell, COLOURS.get(cell, ""), no_wrap=True, overflow="ellipsis") for cell in row))
-    Console(file=stream, highlight=False).print(drawn)
 
 
 class Bar:
@@ -59,7 +46,7 @@ class _Field(ProgressColumn):
     """A field of the bar as it is: a handler's message is neither markup nor a control sequence."""
 
     def __init__(self, name: str, *, cut: bool = False) -> None:
-        # As in tables, what does not fit is taken from the one column that may wrap, whose text is cut instead.
+        # What does not fit is taken from columns that may wrap: from this one alone, whose text is cut instead.
         super().__init__(table_column=Column(no_wrap=not cut))
         self.name = name
 

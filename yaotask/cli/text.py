@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, Any
 
 import click
@@ -78,19 +78,41 @@ def pad(text: str, columns: int) -> str:
     return text + " " * (columns - width(text))
 
 
-def show_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, err: bool = False) -> None:
-    """Print rows under a header; on a terminal no line is wider than it, the last column is cut."""
-    safe = [[escape(cell) for cell in row] for row in rows]
-    stream = sys.stderr if err else sys.stdout
-    if has_rich(stream):
-        # rich takes longer to import than most commands to run.
-        from yaotask.cli import pretty  # noqa: PLC0415
+def show_table(
+    header: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    colours: Mapping[str, str] | None = None,
+    err: bool = False,
+) -> None:
+    """Print rows under a header: into a pipe whole, on a terminal cut to its width and without empty columns.
 
-        pretty.show_table(header, safe, stream)
+    There a cell that is a word of `colours` has its colour.
+    """
+    safe = [[escape(cell) for cell in row] for row in rows]
+    if not is_terminal(sys.stderr if err else sys.stdout):
+        for line in table(header, safe):
+            click.echo(line, err=err)
         return
-    limit = shutil.get_terminal_size().columns if is_terminal(stream) else None
-    for line in table(header, safe, limit):
-        click.echo(line, err=err)
+    header, safe = _without_empty(header, safe)
+    heading, *lines = table(header, safe, shutil.get_terminal_size().columns)
+    plain = bool(os.environ.get("NO_COLOR"))
+    click.echo(heading if plain else click.style(heading, bold=True), err=err)
+    for line, row in zip(lines, safe, strict=True):
+        click.echo(line if plain else _coloured(line, row, colours or {}), err=err)
+
+
+def _without_empty(header: Sequence[str], rows: list[list[str]]) -> tuple[Sequence[str], list[list[str]]]:
+    """A table without those columns that say nothing in any row."""
+    kept = [column for column in range(len(header)) if not rows or any(row[column] for row in rows)]
+    return [header[column] for column in kept], [[row[column] for column in kept] for row in rows]
+
+
+def _coloured(line: str, row: Sequence[str], colours: Mapping[str, str]) -> str:
+    for cell in row:
+        if colours.get(cell):
+            line = line.replace(GAP + cell, GAP + click.style(cell, fg=colours[cell]), 1)
+    return line
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], limit: int | None = None) -> list[str]:
