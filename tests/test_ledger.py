@@ -457,3 +457,30 @@ def test_the_death_of_the_thread_answers_everything(
     assert [type(ticket.error) for ticket in (waiting, errand, late)] == [StorageUnavailable] * 3
     assert "no room for a page" in str(late.error)
     assert "the ledger has died" in caplog.text
+
+
+def test_who_reads_while_the_thread_dies_is_let_finish(
+    bench: Bench, ledger: Ledger, store: Store, thread: LedgerThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_down(mailbox: Mailbox) -> Harvest:
+        raise MemoryError("no room for a page")
+
+    closed, dead = list[str](), threading.Event()
+
+    def disconnect() -> None:
+        disconnect_writer()
+        # The last that the thread does.
+        dead.set()
+
+    disconnect_writer = bench.store.writer.disconnect
+    store._run = break_down
+    with monkeypatch.context() as patched, bench.store.reading() as connection:
+        patched.setattr(bench.store.writer, "disconnect", disconnect)
+        patched.setattr(bench.store, "close", lambda: closed.append("closed"))
+        ask(ledger)
+        assert dead.wait(PATIENCE)
+        before = list(closed)
+        connection.exec_driver_sql("SELECT 1")
+        thread.close()
+
+    assert (before, closed) == ([], ["closed"])

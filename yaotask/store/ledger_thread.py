@@ -62,6 +62,7 @@ class LedgerThread:
         self._poked.set()
         if thread is not None and thread is not threading.current_thread():
             thread.join()
+            self.ledger.store.close()
 
     def _run(self) -> None:
         try:
@@ -74,7 +75,8 @@ class LedgerThread:
         finally:
             self._over = True
             self.refuse_if_over()
-            self.ledger.store.close()
+            # Others may still be reading; `close` ends that too.
+            self.ledger.store.writer.disconnect()
 
     def _turn(self) -> bool:
         """One turn and the wait after it; False when all is written and the end was asked for."""
