@@ -139,7 +139,7 @@ def test_common_options_and_exit_statuses_are_told() -> None:
 
 
 def test_every_command_that_reads_takes_json() -> None:
-    reading = ("check", "show", "list", "get", "db status", "db upgrade")
+    reading = ("check", "show", "schema", "list", "get", "db status", "db upgrade")
 
     assert all("--json" in {flag for option in COMMANDS[name].params for flag in option.opts} for name in reading)
 

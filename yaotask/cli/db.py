@@ -23,7 +23,7 @@ db.params += common_options()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def status(session: Session, as_json: bool) -> None:
-    """Show where the store is, its schema, its size, and how many jobs it has."""
+    """Show the store: its place, schema, size, and jobs by status."""
     with App(session.root) as app:
         _show(app.store_status(), as_json)
 

@@ -49,6 +49,7 @@ def show(session: Session, task: str, effective: bool, as_json: bool) -> None:
 
 
 @click.command("schema", cls=Command)
+@click.option("--json", is_flag=True, expose_value=False, help="Print JSON, as it does anyway.")
 @click.option("--write", is_flag=True, help="Write it to .yaotask/task.schema.json, where editors look.")
 @click.pass_obj
 def schema(session: Session, write: bool) -> None:
