@@ -298,6 +298,21 @@ def test_the_python_shown_is_python(page: Path) -> None:
         ast.parse(f"async def shown():\n{''.join(f'    {line}' for line in block.splitlines(True))}\n    pass")
 
 
+def test_the_files_that_the_design_names_are_there() -> None:
+    folder, missing = "yaotask", []
+    for line in section(text("design.md"), "## Where things are").splitlines():
+        if place := re.match(r"  (\w+)/$", line):
+            folder = f"yaotask/{place[1]}"
+        elif not line.startswith("    "):
+            folder = "yaotask"
+        missing += [name for name in re.findall(r"\b\w+\.py", line) if not (ROOT / folder / name).is_file()]
+    order = re.findall(r"^\d\. `(yaotask/[^`]+)`", section(text("design.md"), "## Five files"), re.MULTILINE)
+
+    assert missing == []
+    assert len(order) == 5
+    assert all((ROOT / file).is_file() for file in order)
+
+
 # --- README ------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,64 @@
+"""What `yaotask run` says of itself before it works."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from run_support import command, running, until
+
+from yaotask import App
+
+pytestmark = pytest.mark.timeout(60)
+
+Project = Callable[..., Path]
+
+
+def banner(root: Path) -> list[str]:
+    ended = command(root, "run", "--drain", "--no-http")
+    assert ended.returncode == 0, ended.stderr
+    return [" ".join(line.split()) for line in ended.stderr.splitlines()]
+
+
+def test_it_says_where_it_works_how_many_at_once_and_on_what(project: Project) -> None:
+    task = "name: Some\nprocess: scripts.some.Run\n"
+    root = project(
+        tasks={"some": f"{task}worker_nums: 3\nattempts: 1\n", "other": f"{task}worker_nums: 4\n"},
+        scripts={"some": "def Run(task_id): ...\n"},
+    )
+    lines = banner(root)
+
+    assert lines[1:7] == [
+        f"project: {root}",
+        f"store: sqlite:///{root}/.yaotask/yaotask.db",
+        "workers: 1 process, at most 7 jobs at once",
+        "TASK AT ONCE TRIES WAITS TIMEOUT FILE",
+        "other 4 1 try 5m tasks/other.yml",
+        "some 3 1 try + 1 retry 200ms 5m tasks/some.yml",
+    ]
+    assert lines[-1].endswith("INFO stopped; there was nothing to do")
+
+
+def test_a_broken_task_is_told_with_the_reason_and_what_becomes_of_its_jobs(project: Project) -> None:
+    root = project(
+        tasks={"some": "name: Some\nprocess: scripts.some.Rum\n"}, scripts={"some": "def Run(task_id): ...\n"}
+    )
+    lines = banner(root)
+
+    assert "tasks: none that can run; each is a file such as tasks/mail.yml" in lines
+    assert [line.partition(" WARN ")[2] for line in lines if " WARN " in line] == [
+        "some is broken, its jobs wait: scripts/some.py has no function "
+        '"Rum"; did you mean "Run"? (mend it and start again)'
+    ]
+
+
+def test_what_a_handler_prints_is_in_a_log_file_at_once(project: Project) -> None:
+    script = "import time\n\ndef Run(task_id):\n    print('begun')\n    time.sleep(60)\n"
+    root = project(
+        tasks={"some": "name: Some\nprocess: scripts.some.Run\n"}, scripts={"some": script}, settings="grace: 0\n"
+    )
+    with App(root) as app:
+        app.tasks["some"].add()
+    with running(root) as run:
+        until(lambda: run.output == "begun\n")
