@@ -13,7 +13,7 @@ from store_support import EVERY_EVENT, FAILED, START, Bench, an_add, retry_after
 
 from yaotask.clock import SECOND
 from yaotask.jobs import JobState
-from yaotask.store import presence, reads
+from yaotask.store import direct, presence, reads
 from yaotask.store.protocol import Progress, Started
 
 pytest_plugins = ["store_fixtures"]
@@ -75,12 +75,15 @@ def recorded(bench: Bench) -> Iterator[list[Statement]]:
         if statement.split()[0] in ("SELECT", "UPDATE", "INSERT", "DELETE", "WITH"):
             seen.append((statement, parameters))
 
-    engines = (bench.store.readers, bench.store.writer.engine)
-    for engine in engines:
-        event.listen(engine, "before_cursor_execute", note)
-    yield seen
-    for engine in engines:
-        event.remove(engine, "before_cursor_execute", note)
+    def run(cursor: Any, statement: str, values: Any) -> None:
+        note(None, cursor, statement, values)
+        cursor.execute(statement, values)
+
+    event.listen(bench.store.readers, "before_cursor_execute", note)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(direct, "run", run)
+        yield seen
+    event.remove(bench.store.readers, "before_cursor_execute", note)
 
 
 def plan(bench: Bench, statement: str, parameters: Any) -> list[str]:

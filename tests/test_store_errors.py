@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event
 from store_support import FAILED, Bench, an_add, answer
 
 from yaotask.errors import OutcomeUnknown, StorageBusy, StorageError, StorageFull, StorageUnavailable
 from yaotask.events import ADD_BIT
 from yaotask.jobs import Failed, JobState
+from yaotask.store import direct
 from yaotask.store.dialects.sqlite import explain
 from yaotask.store.protocol import Mailbox, Progress
 
@@ -156,13 +156,14 @@ def test_deliveries_that_nobody_was_given_go_back_in_the_next_cycle(bench: Bench
 
 @contextmanager
 def fails_instead_of_committing(bench: Bench) -> Iterator[None]:
-    def before(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
+    def run(cursor: Any, statement: str, values: Any) -> None:
         if statement == "COMMIT":
             raise sqlite3.OperationalError("disk I/O error")
+        cursor.execute(statement, values)
 
-    event.listen(bench.store.writer.engine, "before_cursor_execute", before)
-    yield
-    event.remove(bench.store.writer.engine, "before_cursor_execute", before)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(direct, "run", run)
+        yield
 
 
 @contextmanager
@@ -170,15 +171,16 @@ def commits_and_then_fails(bench: Bench) -> Iterator[None]:
     """The reply to the next commit but the reservation of ids is lost."""
     writes = [0]
 
-    def after(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
+    def run(cursor: Any, statement: str, values: Any) -> None:
+        cursor.execute(statement, values)
         if statement.startswith(("\nINSERT INTO yaotask_jobs", "\nUPDATE yaotask")):
             writes[0] += 1
         if statement == "COMMIT" and writes[0]:
             raise sqlite3.OperationalError("disk I/O error")
 
-    event.listen(bench.store.writer.engine, "after_cursor_execute", after)
-    yield
-    event.remove(bench.store.writer.engine, "after_cursor_execute", after)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(direct, "run", run)
+        yield
 
 
 def test_an_error_of_a_reader_leaves_the_writer_alone(bench: Bench) -> None:

@@ -86,7 +86,7 @@ def store(work: Work, add: Add) -> None:
 
 def _store_keyed(work: Work, add: Add, job: NewJob) -> bool:
     """Store a job, or answer the one that used its key before; False where it does not fit."""
-    used = work.execute(statements.BY_IDEMPOTENCY_KEY, task=add.task, key=job.key).scalar_one_or_none()
+    used = work.execute(statements.BY_IDEMPOTENCY_KEY, task=add.task, key=job.key).scalar()
     if used is None:
         return _insert(work, add, [job])
     add.stored.append(used)

@@ -101,7 +101,7 @@ class SqlCycle(Work):
 
     def promote(self) -> int | None:
         """Make what is due ready; the answer is when the next will be due."""
-        due = self.execute(statements.NEXT_DUE).scalar()
+        due: int | None = self.execute(statements.NEXT_DUE).scalar()
         if due is None or due > self.now:
             return due
         self.execute(self.dialect.promote, now=self.now, most=MOST_ROWS)

@@ -9,6 +9,7 @@ from sqlalchemy.engine import Connection
 
 from yaotask.store import statements
 from yaotask.store.dialects.base import Dialect
+from yaotask.store.direct import execute
 from yaotask.values import dumps
 
 
@@ -47,7 +48,7 @@ class Counted:
 
     def waiting(self, task: str) -> int:
         if task not in self._stored:
-            found = self._connection.exec_driver_sql(statements.WAITING_OF, {"task": task}).scalar()
+            found = execute(self._connection, statements.WAITING_OF, {"task": task}).scalar()
             self._stored[task] = found or 0
         return self._stored[task] + self._changes[task]
 
@@ -57,7 +58,7 @@ class Counted:
     def write(self) -> None:
         rows = [[task, by] for task, by in self._changes.items() if by]
         if rows:
-            self._connection.exec_driver_sql(self._dialect.add_sizes, {"rows": dumps(rows)})
+            execute(self._connection, self._dialect.add_sizes, {"rows": dumps(rows)})
 
     def copy(self) -> Counter[str]:
         return self._changes.copy()
@@ -75,12 +76,12 @@ class Owed:
         self._connection = connection
 
     def waiting(self, task: str) -> int:
-        found = self._connection.exec_driver_sql(statements.WAITING_WITH_DEBTS, {"task": task}).scalar_one()
+        found = execute(self._connection, statements.WAITING_WITH_DEBTS, {"task": task}).scalar_one()
         return int(found)
 
     def change(self, task: str, by: int) -> None:
         if by:
-            self._connection.exec_driver_sql(statements.INSERT_SIZE_DEBT, {"task": task, "added": by})
+            execute(self._connection, statements.INSERT_SIZE_DEBT, {"task": task, "added": by})
 
     def write(self) -> None:
         """Each change was stored as it came."""

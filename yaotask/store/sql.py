@@ -18,6 +18,7 @@ from yaotask.errors import OutcomeUnknown, StorageError
 from yaotask.store import statements
 from yaotask.store.cycle import SqlCycle
 from yaotask.store.dialects.base import Dialect
+from yaotask.store.direct import execute
 from yaotask.store.forks import forks
 from yaotask.store.ids import IdBlocks, IdsOnTheSpot, OutOfIds
 from yaotask.store.play import Answers, play, replay
@@ -133,7 +134,7 @@ class SqlStore:
 
     def _look(self, statement: str, **values: Any) -> Any:
         with self.writer.translated():
-            return self.writer.connected().exec_driver_sql(statement, values).scalar()
+            return execute(self.writer.connected(), statement, values).scalar()
 
     # --- other people's transactions ----------------------------------------------------------------
 
@@ -187,4 +188,4 @@ class SqlStore:
 def _reserve(connection: Connection, task: str, count: int) -> int:
     """The first of so many ids that nobody else gets."""
     values = {"task": task, "count": count}
-    return int(connection.exec_driver_sql(statements.RESERVE_IDS, values).scalar_one()) - count
+    return int(execute(connection, statements.RESERVE_IDS, values).scalar_one()) - count

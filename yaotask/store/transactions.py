@@ -24,6 +24,7 @@ from yaotask.errors import (
 from yaotask.store import statements
 from yaotask.store.cycle import SqlCycle
 from yaotask.store.dialects.base import COMMIT_ADVICE, ROLLBACK_ADVICE, Dialect, Guard
+from yaotask.store.direct import execute
 from yaotask.store.forks import forks
 from yaotask.store.ids import IdBlocks
 from yaotask.store.protocol import Finish, Progress
@@ -74,7 +75,7 @@ class Transaction:
 
     def begin(self) -> None:
         """Take the write lock. Raises the database's own error if another process has it."""
-        self._ours.exec_driver_sql(self._dialect.begin)
+        execute(self._ours, self._dialect.begin)
         self._guard.guard()
         # So that SQLAlchemy's sessions see a transaction to join instead of beginning their own.
         Connection.begin(self.connection)
@@ -102,7 +103,7 @@ class Transaction:
 
     def _write(self, finish: Finish, changes: Mapping[str, Any]) -> None:
         claim = finish.claim
-        worker = self._ours.exec_driver_sql(statements.WORKER_OF, {"key": claim.key}).scalar()
+        worker = execute(self._ours, statements.WORKER_OF, {"key": claim.key}).scalar()
         # It adds nothing, so it needs no ids.
         cycle = SqlCycle(self._ours, self._dialect, IdBlocks(), Owed(self._ours), self._clock.now(), worker)
         if changes and not cycle.store_progress(Progress(claim.key, claim.fence, finish.started, dict(changes))):

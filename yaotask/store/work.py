@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy.engine import Connection, CursorResult
+from sqlalchemy.engine import Connection
 
 from yaotask.store import rows
 from yaotask.store.dialects.base import Dialect
+from yaotask.store.direct import Answer, execute
 from yaotask.store.ids import Ids
 from yaotask.store.protocol import Harvest
 from yaotask.store.sizes import Sizes
@@ -40,8 +41,8 @@ class Work:
         self.harvest = Harvest()
         self.tally = rows.Tally()
 
-    def execute(self, statement: str, **values: Any) -> CursorResult[Any]:
-        return self.connection.exec_driver_sql(statement, values)
+    def execute(self, statement: str, **values: Any) -> Answer:
+        return execute(self.connection, statement, values)
 
     def expect(self, count: int, statement: str, **values: Any) -> None:
         """Execute what must change so many rows. Raises Misfit where it does not."""
@@ -52,15 +53,15 @@ class Work:
     def savepoint(self) -> Iterator[None]:
         """Whatever is raised inside, nothing of it was stored."""
         sizes = self.sizes.copy()
-        self.connection.exec_driver_sql("SAVEPOINT request")
+        self.execute("SAVEPOINT request")
         try:
             yield
         except BaseException:
-            self.connection.exec_driver_sql("ROLLBACK TO SAVEPOINT request")
+            self.execute("ROLLBACK TO SAVEPOINT request")
             self.sizes.restore(sizes)
             raise
         finally:
-            self.connection.exec_driver_sql("RELEASE SAVEPOINT request")
+            self.execute("RELEASE SAVEPOINT request")
 
     def insert_events(self, events: Sequence[list[Any]]) -> None:
         if events:

@@ -14,6 +14,7 @@ from yaotask.chance import Chance
 from yaotask.clock import Clock
 from yaotask.errors import OutcomeUnknown, StorageBusy, StorageError, StorageFull, StorageUnavailable
 from yaotask.store.dialects.base import Dialect
+from yaotask.store.direct import execute
 
 T = TypeVar("T")
 
@@ -81,7 +82,7 @@ class Writer:
     def _begin(self) -> Connection:
         def begin() -> Connection:
             connection = self.connected()
-            connection.exec_driver_sql(self._dialect.begin)
+            execute(connection, self._dialect.begin)
             return connection
 
         with self.translated():
@@ -89,7 +90,7 @@ class Writer:
 
     def _commit(self, connection: Connection) -> None:
         try:
-            connection.exec_driver_sql("COMMIT")
+            execute(connection, "COMMIT")
         except DBAPIError as error:
             explained = self._explained(error)
             if isinstance(explained, StorageBusy | StorageFull):
@@ -101,7 +102,7 @@ class Writer:
 
     def _rollback(self, connection: Connection) -> None:
         try:
-            connection.exec_driver_sql("ROLLBACK")
+            execute(connection, "ROLLBACK")
         except DBAPIError:
             # Some errors end the transaction by themselves; a new connection is in a known state.
             self.disconnect()

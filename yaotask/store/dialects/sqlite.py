@@ -15,6 +15,7 @@ from yaotask.errors import StorageBusy, StorageError, StorageFull, StorageUnavai
 from yaotask.store.dialects import sqlite_statements as sql
 from yaotask.store.dialects.sqlite_guard import GuardedConnection, unwrap
 from yaotask.store.dialects.sqlite_joining import join
+from yaotask.store.direct import execute
 
 
 class SqliteDialect:
@@ -76,7 +77,7 @@ class SqliteDialect:
         return "yaotask_jobs.task, yaotask_jobs.id" in str(error.orig)
 
     def change_mark(self, connection: Connection) -> int:
-        return int(connection.exec_driver_sql("PRAGMA data_version").scalar_one())
+        return int(execute(connection, "PRAGMA data_version").scalar_one())
 
     def translate(self, error: DBAPIError) -> StorageError:
         return explain(error.orig, self.path)

@@ -1,0 +1,79 @@
+"""Statements of the hot path go straight to the driver, through SQLAlchemy's connection but not its machinery.
+
+Preparing a result for what may be asked of it costs SQLAlchemy more than most of these statements cost
+the database, and a cycle has half a dozen of them.
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
+
+
+class Answer:
+    """What a statement answered, read to its end."""
+
+    __slots__ = ("_names", "_rows", "rowcount")
+
+    def __init__(self, rows: Sequence[Any], names: tuple[str, ...], rowcount: int) -> None:
+        self._rows = rows
+        self._names = names
+        # How many rows were changed.
+        self.rowcount = rowcount
+
+    def all(self) -> list[Any]:
+        """The rows; their columns are attributes."""
+        return list(map(_row(self._names)._make, self._rows))
+
+    def one_or_none(self) -> Any:
+        """The only row, or None."""
+        if len(self._rows) > 1:
+            raise LookupError(f"{len(self._rows)} rows where one was expected")
+        return next(iter(self.all()), None)
+
+    def one(self) -> Any:
+        """The only row. Raises LookupError where there is none or more."""
+        row = self.one_or_none()
+        if row is None:
+            raise LookupError("no row where one was expected")
+        return row
+
+    def scalar(self) -> Any:
+        """The first value, or None."""
+        return self._rows[0][0] if self._rows else None
+
+    def scalar_one(self) -> Any:
+        """The first value of the only row. Raises LookupError where there is none or more."""
+        return self.one()[0]
+
+
+# The argument has a name for each column of a statement in this package, so that the cache stays small.
+@cache
+def _row(names: tuple[str, ...]) -> Any:
+    return namedtuple("Row", names, rename=True)
+
+
+def run(cursor: Any, statement: str, values: Mapping[str, Any]) -> None:
+    """The one step in which a statement meets the driver."""
+    cursor.execute(statement, values)
+
+
+def execute(connection: Connection, statement: str, values: Mapping[str, Any] | None = None) -> Answer:
+    """Run a statement in the driver's own style. Raises SQLAlchemy's DBAPIError, as its connection would."""
+    driver: Any = connection.dialect.dbapi
+    try:
+        cursor = connection.connection.cursor()
+        try:
+            run(cursor, statement, values or {})
+            described = cursor.description
+            names = tuple([column[0] for column in described]) if described else ()
+            return Answer(cursor.fetchall() if described else [], names, cursor.rowcount)
+        finally:
+            cursor.close()
+    except driver.Error as error:
+        raise DBAPIError.instance(statement, None, error, driver.Error, dialect=connection.dialect) from error
