@@ -16,7 +16,7 @@ from sqlalchemy import text
 from yaotask.clock import SECOND
 from yaotask.jobs import Claim, Failed, Failure, JobState, Outcome, RetryAfter, Succeeded
 from yaotask.store.cycle import SqlCycle
-from yaotask.store.protocol import Add, Errand, Finish, Harvest, Mailbox, NewJob, Ticket
+from yaotask.store.protocol import Add, Errand, Finish, Harvest, Mailbox, NewJob, Terms, Ticket
 from yaotask.store.sql import SqlStore
 
 START = 1_800_000_000 * SECOND
@@ -199,9 +199,16 @@ class Bench:
 
 
 def an_add(
-    count: int = 1, *, task: str = "mail", size: int | None = None, events: int = 0, args: str = "[]", **job: Any
+    count: int = 1,
+    *,
+    task: str = "mail",
+    size: int | None = None,
+    events: int = 0,
+    args: str = "[]",
+    id: int | None = None,
+    **terms: Any,
 ) -> Add:
-    return Add(task, [NewJob(args, "{}", **job) for _ in range(count)], size, events, Ticket())
+    return Add(task, [NewJob(args, "{}", Terms(**terms), id) for _ in range(count)], size, events, Ticket())
 
 
 def answer(ticket: Ticket) -> Any:

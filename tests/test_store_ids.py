@@ -9,6 +9,7 @@ from store_support import Bench, an_add, answer
 
 from yaotask.errors import QueueFull
 from yaotask.store.cycle import SqlCycle
+from yaotask.store.protocol import Terms
 
 pytest_plugins = ["store_fixtures"]
 
@@ -44,7 +45,7 @@ def test_a_used_key_is_answered_when_the_queue_is_full(bench: Bench) -> None:
 def test_a_bulk_add_with_keys_keeps_its_order(bench: Bench) -> None:
     bench.add(key="k")
     add = an_add(3)
-    add.jobs[1] = add.jobs[1]._replace(key="k")
+    add.jobs[1] = add.jobs[1]._replace(terms=Terms(key="k"))
     (ticket,) = bench.adds(add)
 
     first, used, last = answer(ticket)

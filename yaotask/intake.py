@@ -24,7 +24,7 @@ from yaotask.settings import Limits
 from yaotask.signatures import Parameters
 from yaotask.store.cycle import SqlCycle
 from yaotask.store.ledger import Ledger
-from yaotask.store.protocol import Add, NewJob, Ticket
+from yaotask.store.protocol import Add, NewJob, Terms, Ticket
 from yaotask.values import clean_text, encode_argument
 
 log = logging.getLogger(__name__)
@@ -69,6 +69,8 @@ class Intake:
         self._behalf = behalf
         self._next = NextIds(handlers, behalf)
         self._validators: dict[str, Callable[[Mapping[str, Any]], None]] = {}
+        # Which events the hooks of each task listen to.
+        self._masks: dict[str, int] = {}
         self._fits: dict[str, dict[tuple[int, tuple[str, ...]], str]] = {}
 
     # --- jobs ---------------------------------------------------------------------------------------------
@@ -76,8 +78,10 @@ class Intake:
     def prepare(self, task: str, args: Sequence[Any], payload: Mapping[str, Any], options: Options) -> Prepared:
         """Check one job, and ask `event.next` for its id. Raises UnknownTask, InvalidPayload, DuplicateJobId."""
         definition = self._catalog.get(task)
-        job = self._job(definition, args, payload, options)
-        return self._prepared(definition, [job._replace(id=self._next.draw(definition))])
+        job = self._job(definition, args, payload, self._terms(definition, options))
+        if definition.event.next is not None:
+            job = job._replace(id=self._next.draw(definition))
+        return self._prepared(definition, [job])
 
     async def aprepare(self, task: str, args: Sequence[Any], payload: Mapping[str, Any], options: Options) -> Prepared:
         """Like `prepare`, on a loop."""
@@ -85,8 +89,10 @@ class Intake:
         if definition.input is not None and task not in self._validators:
             # The first one imports jsonschema, which takes its time.
             await run_sync(self._validator, definition)
-        job = self._job(definition, args, payload, options)
-        return self._prepared(definition, [job._replace(id=await self._next.adraw(definition))])
+        job = self._job(definition, args, payload, self._terms(definition, options))
+        if definition.event.next is not None:
+            job = job._replace(id=await self._next.adraw(definition))
+        return self._prepared(definition, [job])
 
     def chunks(self, task: str, items: Iterable[Any], options: Options) -> Iterator[Prepared]:
         """Check many jobs, and yield some at a time.
@@ -99,26 +105,43 @@ class Intake:
             raise InvalidPayload("is the key of one job, and cannot be that of many", "$.key")
         jobs: list[NewJob] = []
         size = 0
+        terms = self._terms(definition, options)
         for index, item in enumerate(items):
-            job = self._item(definition, index, item, options)
-            jobs.append(job._replace(id=self._next.draw(definition)))
-            size += len(jobs[-1].args) + len(jobs[-1].payload)
+            job = self._item(definition, index, item, terms)
+            if definition.event.next is not None:
+                job = job._replace(id=self._next.draw(definition))
+            jobs.append(job)
+            size += len(job.args) + len(job.payload)
             if len(jobs) >= CHUNK or size >= CHUNK_BYTES:
                 yield self._prepared(definition, jobs)
-                jobs, size = [], 0
+                # A delay counts from about when its jobs are stored.
+                jobs, size, terms = [], 0, self._terms(definition, options)
         if jobs:
             yield self._prepared(definition, jobs)
 
-    def _item(self, definition: Definition, index: int, item: Any, options: Options) -> NewJob:
+    def _item(self, definition: Definition, index: int, item: Any, terms: Terms) -> NewJob:
         try:
-            return self._job(definition, *_split(item), options)
+            return self._job(definition, *_split(item), terms)
         except InvalidPayload as error:
             raise InvalidPayload(str(error).removeprefix(f"{error.path}: "), f"$[{index}]{error.path[1:]}") from None
 
     def _prepared(self, definition: Definition, jobs: list[NewJob]) -> Prepared:
-        return Prepared(definition.id, jobs, definition.size, _mask(definition))
+        mask = self._masks.get(definition.id)
+        if mask is None:
+            mask = self._masks[definition.id] = _mask(definition)
+        return Prepared(definition.id, jobs, definition.size, mask)
 
-    def _job(self, definition: Definition, args: Sequence[Any], payload: Mapping[str, Any], options: Options) -> NewJob:
+    def _terms(self, definition: Definition, options: Options) -> Terms:
+        return Terms(
+            definition.priority if options.priority is None else options.priority,
+            options.attempts,
+            options.timeout,
+            options.created_by,
+            options.key,
+            options.ready_at(self._clock),
+        )
+
+    def _job(self, definition: Definition, args: Sequence[Any], payload: Mapping[str, Any], terms: Terms) -> NewJob:
         text, named = self._encode("$.args", list(args)), NO_PAYLOAD
         if payload or definition.input is not None:
             named = self._encode("$.payload", payload)
@@ -130,18 +153,7 @@ class Intake:
                 f"is {size:,} characters in all; the limit is {self._limits.args_bytes:,} (limits.args_bytes)"
             )
         self._check_fit(definition.id, len(args), payload)
-        priority = definition.priority if options.priority is None else options.priority
-        return NewJob(
-            text,
-            named,
-            None,
-            priority,
-            options.attempts,
-            options.timeout,
-            options.created_by,
-            options.key,
-            options.ready_at(self._clock),
-        )
+        return NewJob(text, named, terms)
 
     def _encode(self, path: str, value: Any) -> str:
         limits = self._limits

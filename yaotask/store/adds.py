@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 from sqlalchemy.exc import IntegrityError
 
@@ -75,7 +76,7 @@ def store(work: Work, add: Add) -> None:
     run: list[NewJob] = []
     for job in add.jobs:
         # Jobs without a key go as one batch, in runs, so that ids keep the order of the jobs.
-        if job.key is None:
+        if job.terms.key is None:
             run.append(job)
         elif not (_insert(work, add, run) and _store_keyed(work, add, job)):
             return
@@ -86,7 +87,7 @@ def store(work: Work, add: Add) -> None:
 
 def _store_keyed(work: Work, add: Add, job: NewJob) -> bool:
     """Store a job, or answer the one that used its key before; False where it does not fit."""
-    used = work.execute(statements.BY_IDEMPOTENCY_KEY, task=add.task, key=job.key).scalar()
+    used = work.execute(statements.BY_IDEMPOTENCY_KEY, task=add.task, key=job.terms.key).scalar()
     if used is None:
         return _insert(work, add, [job])
     add.stored.append(used)
@@ -106,8 +107,11 @@ def _insert_all(work: Work, add: Add, jobs: Sequence[NewJob]) -> None:
     stored = [next(drawn) if job.id is None else job.id for job in jobs]
     held = bool(add.events & ADD_BIT)
     counted = int(add.size is not None)
-    new = rows.texts([rows.new_job(job, id, work.now, held) for job, id in zip(jobs, stored, strict=True)])
-    work.execute(work.dialect.insert_jobs, task=add.task, events=add.events, counted=counted, now=work.now, rows=new)
+    shared = {"task": add.task, "events": add.events, "counted": counted, "now": work.now}
+    for terms, run in groupby(zip(jobs, stored, strict=True), key=lambda pair: pair[0].terms):
+        new = rows.texts([rows.new_job(job, id) for job, id in run])
+        own = {**terms._asdict(), **rows.when(terms.run_at, work.now, held)}
+        work.execute(work.dialect.insert_jobs, rows=new, **shared, **own)
     add.stored += stored
     if counted:
         work.sizes.change(add.task, len(stored))

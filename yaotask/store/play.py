@@ -128,7 +128,7 @@ def _together(requests: list[Add]) -> Iterator[list[Add]]:
 
 def _alike(one: Add, other: Add) -> bool:
     # A used key is answered even when the queue is full, so that an add with one goes by itself.
-    keyed = any(job.key is not None for add in (one, other) for job in add.jobs)
+    keyed = any(job.terms.key is not None for add in (one, other) for job in add.jobs)
     return not keyed and (one.size, one.events) == (other.size, other.events)
 
 

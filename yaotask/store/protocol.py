@@ -11,21 +11,30 @@ from yaotask.jobs import Claim, Outcome
 from yaotask.values import loads
 
 
-class NewJob(NamedTuple):
-    """A job to be stored. `args`, `payload` are JSON text; `id` None means the next one of its task.
+class Terms(NamedTuple):
+    """What an add says of a job besides its arguments.
 
     `run_at` None means now; `attempts` and `timeout` (ms) None mean the definition's.
     """
 
-    args: str
-    payload: str
-    id: int | None = None
     priority: int = 0
     attempts: int | None = None
     timeout: int | None = None
     created_by: str | None = None
     key: str | None = None
     run_at: int | None = None
+
+
+NO_TERMS = Terms()
+
+
+class NewJob(NamedTuple):
+    """A job to be stored. `args`, `payload` are JSON text; `id` None means the next one of its task."""
+
+    args: str
+    payload: str
+    terms: Terms = NO_TERMS
+    id: int | None = None
 
 
 class Finish(NamedTuple):

@@ -28,16 +28,16 @@ def texts(rows: list[str]) -> str:
     return "[" + ",".join(rows) + "]"
 
 
-def new_job(job: NewJob, id: int, now: int, held: bool) -> str:
-    """A row for insert_jobs; a held job has neither a ready nor a due time."""
-    run_at = now if job.run_at is None else job.run_at
-    later = run_at > now
-    ready = "null" if later or held else now
-    due = run_at if later and not held else "null"
-    if job.created_by is None and job.key is None and job.attempts is None and job.timeout is None:
-        return f"[{id},{job.priority},null,null,null,null,{run_at},{ready},{due},{job.args},{job.payload}]"
-    rest = dumps([job.attempts, job.timeout, job.created_by, job.key])[1:-1]
-    return f"[{id},{job.priority},{rest},{run_at},{ready},{due},{job.args},{job.payload}]"
+def new_job(job: NewJob, id: int) -> str:
+    """A row for insert_jobs."""
+    return f"[{id},{job.args},{job.payload}]"
+
+
+def when(run_at: int | None, now: int, held: bool) -> dict[str, int | None]:
+    """When a new job runs, is ready, or comes due; a held job is neither ready nor will be due."""
+    at = now if run_at is None else run_at
+    later = at > now
+    return {"run_at": at, "ready_at": None if later or held else now, "due_at": at if later and not held else None}
 
 
 def success(finish: Finish) -> str:

@@ -3,13 +3,13 @@
 States stand in them as literals, so that the partial indexes of tables.py match.
 """
 
+# What the jobs of a batch have in common is given once: SQLite reads the text of a row anew for each value.
 INSERT_JOBS = """
 INSERT INTO yaotask_jobs (
-    task, queue, state, events, counted, created_at, updated_at,
-    id, priority, attempts, timeout, created_by, idempotency_key, run_at, ready_at, due_at, args, payload)
-SELECT :task, :task, 0, :events, :counted, :now, :now,
-    value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
-    value ->> 6, value ->> 7, value ->> 8, value -> '$[9]', value -> '$[10]'
+    task, queue, state, events, counted, created_at, updated_at, priority, attempts, timeout, created_by,
+    idempotency_key, run_at, ready_at, due_at, id, args, payload)
+SELECT :task, :task, 0, :events, :counted, :now, :now, :priority, :attempts, :timeout, :created_by,
+    :key, :run_at, :ready_at, :due_at, value ->> 0, value -> '$[1]', value -> '$[2]'
 FROM json_each(:rows)
 """
 
