@@ -90,7 +90,7 @@ def _configure(connection: Any, _record: Any) -> None:
     for pragma in (
         # In WAL mode anything less may lose acknowledged commits when the power goes.
         "PRAGMA synchronous = FULL",
-        "PRAGMA cache_size = -16000",
+        "PRAGMA cache_size = -4000",
         "PRAGMA temp_store = MEMORY",
     ):
         connection.execute(pragma)
