@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import anyio
 import pytest
 
-from yaotask.store.hints import LONGEST_ADDRESS, Ear, Mouth
+from yaotask import App
+from yaotask.store import lookout
+from yaotask.store.hints import LONGEST_ADDRESS, SUFFIX, Ear, hint
 
 
-@pytest.fixture
-def mouth(tmp_path: Path) -> Iterator[Mouth]:
-    made = Mouth(tmp_path)
-    yield made
-    made.close()
+def an_ear(folder: Path, name: str = "a") -> Ear:
+    return Ear(folder / f"{name}{SUFFIX}")
 
 
 async def heard(ear: Ear) -> None:
@@ -23,20 +22,20 @@ async def heard(ear: Ear) -> None:
         await ear.hear()
 
 
-async def test_a_hint_reaches_every_worker(tmp_path: Path, mouth: Mouth) -> None:
-    ears = [Ear(tmp_path, name) for name in ("a", "b")]
+async def test_a_hint_reaches_every_worker(tmp_path: Path) -> None:
+    ears = [an_ear(tmp_path, name) for name in ("a", "b")]
 
-    mouth.hint()
+    hint(tmp_path)
 
     for ear in ears:
         await heard(ear)
         ear.close()
 
 
-async def test_hints_that_have_come_count_as_one(tmp_path: Path, mouth: Mouth) -> None:
-    ear = Ear(tmp_path, "a")
+async def test_hints_that_have_come_count_as_one(tmp_path: Path) -> None:
+    ear = an_ear(tmp_path)
     for _ in range(5):
-        mouth.hint()
+        hint(tmp_path)
 
     await heard(ear)
 
@@ -46,21 +45,21 @@ async def test_hints_that_have_come_count_as_one(tmp_path: Path, mouth: Mouth) -
     ear.close()
 
 
-async def test_more_hints_than_a_worker_takes_block_nobody(tmp_path: Path, mouth: Mouth) -> None:
-    ear = Ear(tmp_path, "a")
+async def test_more_hints_than_a_worker_takes_block_nobody(tmp_path: Path) -> None:
+    ear = an_ear(tmp_path)
 
     for _ in range(10_000):
-        mouth.hint()
+        hint(tmp_path)
 
     await heard(ear)
     ear.close()
 
 
-async def test_a_worker_that_died_is_passed_over(tmp_path: Path, mouth: Mouth) -> None:
-    dead, alive = Ear(tmp_path, "a"), Ear(tmp_path, "b")
+async def test_a_worker_that_died_is_passed_over(tmp_path: Path) -> None:
+    dead, alive = an_ear(tmp_path), an_ear(tmp_path, "b")
     dead._socket.close()
 
-    mouth.hint()
+    hint(tmp_path)
 
     await heard(alive)
     alive.close()
@@ -68,29 +67,49 @@ async def test_a_worker_that_died_is_passed_over(tmp_path: Path, mouth: Mouth) -
 
 
 def test_a_hint_where_nobody_ever_worked_is_nothing(tmp_path: Path) -> None:
-    mouth = Mouth(tmp_path / "none")
+    hint(tmp_path / "none")
 
-    mouth.hint()
-
-    mouth.close()
+    assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc; elsewhere such a worker polls")
 async def test_a_folder_may_be_deeper_than_the_address_of_a_socket_is_long(tmp_path: Path) -> None:
     folder = tmp_path / ("long" * 40)
     folder.mkdir()
     assert len(str(folder)) > LONGEST_ADDRESS
-    ear, mouth = Ear(folder, "a"), Mouth(folder)
+    ear = an_ear(folder)
 
-    mouth.hint()
+    hint(folder)
 
     await heard(ear)
     ear.close()
-    mouth.close()
 
 
 def test_an_ear_leaves_nothing_behind(tmp_path: Path) -> None:
-    ear = Ear(tmp_path, "a")
+    ear = an_ear(tmp_path)
     ear.close()
     ear.close()
 
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_job_that_another_process_adds_is_found_without_polling(
+    project: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("EAGER_LOOK", "LAZY_LOOK"):
+        monkeypatch.setattr(lookout, name, 3_600.0)
+    root = project(
+        tasks={"mail": "name: Mail\nprocess: scripts.mail.Send"},
+        scripts={"mail": "def Send(id): return id"},
+        settings="poll: 1h",
+    )
+    async with App(root) as worker, App(root) as adder, worker.running():
+        # Whatever the worker's own start has written is behind it.
+        assert await how_it_ends(worker) == "SUCCESS"
+
+        assert await how_it_ends(adder) == "SUCCESS"
+
+
+async def how_it_ends(app: App) -> object:
+    id = await app.tasks["mail"].aadd()
+    return [job["status"] async for job in app.afollow(f"mail.{id}")][-1]

@@ -33,7 +33,7 @@ from yaotask.resolve import Resolver
 from yaotask.runtime.assembly import Assembly
 from yaotask.runtime.runner import Runner
 from yaotask.settings import find_root, load_settings
-from yaotask.store import opening, reads
+from yaotask.store import hints, opening, presence, reads
 from yaotask.store.access import Access
 from yaotask.store.ledger import Ledger
 from yaotask.store.sql import SqlStore
@@ -214,7 +214,9 @@ class App:
         return opening.open_store(self._place, self.clock, self.chance)
 
     def _ledger_of(self, store: SqlStore) -> Ledger:
-        return Ledger(store, self.clock, self.chance, self.settings.poll.total_seconds())
+        ledger = Ledger(store, self.clock, self.chance, self.settings.poll.total_seconds())
+        ledger.hint = partial(hints.hint, self._place.state / presence.FOLDER)
+        return ledger
 
     def store_status(self) -> dict[str, Any]:
         """Where the store is, its schema and size, and how many jobs are in each state."""

@@ -25,7 +25,7 @@ from yaotask.runtime.deadlines import Deadlines
 from yaotask.runtime.hooks import Courier
 from yaotask.runtime.pool import Pool
 from yaotask.runtime.spawner import Spawner
-from yaotask.store import presence, reads
+from yaotask.store import hints, presence, reads
 from yaotask.store.access import Access
 from yaotask.store.cycle import SqlCycle
 
@@ -94,11 +94,12 @@ class Runner:
         project's jobs already.
         """
         incarnation = self._chance.uuid()
-        lock = await anyio.to_thread.run_sync(presence.Lock.take, self._state / "workers", incarnation)
+        lock = await anyio.to_thread.run_sync(presence.Lock.take, self._state / presence.FOLDER, incarnation)
         failed: BaseException | None = None
         try:
             self._worker = await self._do(lambda cycle: presence.register(cycle, incarnation, lock))
             async with anyio.create_task_group() as group, self._working(group, grace):
+                group.start_soon(self._listen, lock.path.with_suffix(hints.SUFFIX), name="yaotask hints")
                 yield
         except BaseExceptionGroup as several:
             failed = _alone(several)
@@ -138,6 +139,20 @@ class Runner:
         group.start_soon(reaping, reaper.EVERY, watch.reap, name="yaotask reaper")
         consumers = {pool.work.task: pool for pool in self._pools}
         self._access.opened.ledger.employ(self._worker, consumers, self._courier)
+
+    async def _listen(self, path: Path) -> None:
+        """Look at once when another process of this machine says that it has added jobs."""
+        try:
+            ear = hints.Ear(path)
+        except OSError as error:
+            log.info("jobs that other processes add are found by polling alone: %s", error)
+            return
+        try:
+            while True:
+                await ear.hear()
+                self._access.opened.ledger.poke()
+        finally:
+            ear.close()
 
     async def drained(self) -> None:
         """Wait until of our tasks nothing is ready, running or retrying, and every hook is settled."""

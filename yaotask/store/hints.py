@@ -40,8 +40,9 @@ def _datagrams() -> socket.socket:
 class Ear:
     """Where one worker hears hints: a socket in the folder of the workers, which only its owner can enter."""
 
-    def __init__(self, folder: Path, name: str) -> None:
-        self._path = folder / f"{name}{SUFFIX}"
+    def __init__(self, path: Path) -> None:
+        """Raises OSError where the system has no such sockets, or the path is too long for it."""
+        self._path = path
         self._socket = _datagrams()
         try:
             with _address(self._path) as address:
@@ -65,33 +66,23 @@ class Ear:
         self._socket.close()
 
 
-class Mouth:
-    """Gives hints to all workers whose ears are in a folder. Belongs to one thread."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._socket: socket.socket | None = None
-
-    def hint(self) -> None:
-        """Tell every worker to look; never waits, and a worker that cannot be told is passed over."""
-        for path in self._ears():
-            if self._socket is None:
-                self._socket = _datagrams()
+def hint(folder: Path) -> None:
+    """Tell all workers whose ears are in a folder to look. Never waits; one that cannot be told is passed over."""
+    ears = _ears(folder)
+    if not ears:
+        return
+    with _datagrams() as mouth:
+        for path in ears:
             try:
                 with _address(path) as address:
-                    self._socket.sendto(b"", address)
+                    mouth.sendto(b"", address)
             except OSError:
-                # Dead, or it has hints enough already: it polls.
+                # It is dead, or has hints enough already: it polls.
                 continue
 
-    def _ears(self) -> list[Path]:
-        try:
-            return [self._folder / name for name in os.listdir(self._folder) if name.endswith(SUFFIX)]
-        except FileNotFoundError:  # no worker was ever here
-            return []
 
-    def close(self) -> None:
-        """More than once is fine; another hint opens it again."""
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+def _ears(folder: Path) -> list[Path]:
+    try:
+        return [folder / name for name in os.listdir(folder) if name.endswith(SUFFIX)]
+    except OSError:  # no worker was ever here
+        return []

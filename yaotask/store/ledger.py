@@ -37,6 +37,8 @@ class Ledger:
         self.poke: Callable[[], None] = lambda: None
         # Told of each attempt that ended otherwise than well, once that is stored; must not raise.
         self.tell: Callable[[Claim, Outcome], None] = lambda claim, outcome: None
+        # Tells the workers of this machine that there is something to claim; must not raise, nor wait.
+        self.hint: Callable[[], None] = lambda: None
         # How the attempts of this process ended.
         self.ended: Counter[type] = Counter()
         self._adds: deque[Add] = deque()
@@ -126,6 +128,8 @@ class Ledger:
         self._tally(mailbox, harvest)
         self._hand_out(mailbox, harvest)
         self._lookout.learn(mailbox, harvest)
+        if harvest.woken and self._worker is None:
+            self.hint()
         return 0.0 if self._pending() or self._lookout.wants_more else self._rest()
 
     def _rest(self) -> float | None:

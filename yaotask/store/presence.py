@@ -12,7 +12,10 @@ from yaotask.store.cycle import SqlCycle
 from yaotask.store.locks import Lock, is_dead
 from yaotask.store.reaping import Lost, reap
 
-__all__ = ["Lock", "Lost", "any_dead", "leave", "reap", "register"]
+__all__ = ["FOLDER", "Lock", "Lost", "any_dead", "leave", "reap", "register"]
+
+# Where, in the state folder, workers have their locks and their ears.
+FOLDER = "workers"
 
 
 def register(cycle: SqlCycle, incarnation: str, lock: Lock) -> int:

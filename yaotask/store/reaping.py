@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from yaotask.errors import StorageUnavailable
 from yaotask.events import ERROR_BIT, RETRY_BIT, EventKind
 from yaotask.jobs import Failure, JobState
-from yaotask.store import rows, statements
+from yaotask.store import hints, rows, statements
 from yaotask.store.cycle import SqlCycle
 from yaotask.store.locks import is_dead
 from yaotask.store.work import Misfit
@@ -88,9 +88,10 @@ def _forget(cycle: SqlCycle, worker: Any) -> None:
 
 def _remove(lock: Path) -> None:
     try:
-        lock.unlink(missing_ok=True)
+        for file in (lock, lock.with_suffix(hints.SUFFIX)):
+            file.unlink(missing_ok=True)
     except OSError as error:
-        log.warning("the lock file of a dead worker stays behind: %s", error)
+        log.warning("the files of a dead worker stay behind: %s", error)
 
 
 def _lose_safely(cycle: SqlCycle, claim: Any, death: _Death) -> Lost | None:
