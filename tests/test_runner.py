@@ -33,7 +33,7 @@ def lock_files(app: App) -> list[Path]:
 
 
 def traces(app: App) -> tuple[int, int, int]:
-    """Lock files, worker rows, and jobs that some worker has."""
+    """The files of workers (a lock, an ear for hints), their rows, and jobs that some worker has."""
     ((workers,),) = query(app, "SELECT count(*) FROM yaotask_workers")
     ((claimed,),) = query(app, "SELECT count(*) FROM yaotask_jobs WHERE worker IS NOT NULL OR state = 1")
     return len(lock_files(app)), workers, claimed
@@ -45,7 +45,7 @@ async def test_nothing_is_left_behind(stage: StageApp) -> None:
         await ended(app, await app.acall("tasks.mail.add"))
         during = traces(app)
 
-    assert during == (1, 2, 0)  # the second file is where it hears hints
+    assert during == (2, 1, 0)
     assert traces(app) == (0, 0, 0)
 
 
