@@ -203,6 +203,24 @@ def test_a_job_goes_on_once_its_event_was_tried(bench: Bench) -> None:
     assert bench.claim_one().id == 1
 
 
+def test_a_job_does_not_wait_for_an_event_that_is_stuck_behind_a_failing_one(bench: Bench) -> None:
+    bench.add(events=ADD_BIT | RETRY_BIT)
+    settle(bench, [], [(event, "no answer", bench.clock.now() + 60 * SECOND) for event in deliveries(bench)])
+    bench.finish(bench.claim_one(), retry_after(0))
+
+    assert kinds(bench) == [EventKind.ADD, EventKind.RETRY]
+    assert bench.claim_one().attempt == 2
+
+
+def test_a_manual_retry_does_not_wait_for_an_event_that_is_stuck_either(bench: Bench) -> None:
+    bench.add(events=ADD_BIT | ERROR_BIT)
+    settle(bench, [], [(event, "no answer", bench.clock.now() + 60 * SECOND) for event in deliveries(bench)])
+    bench.finish(bench.claim_one(), FAILED)
+    bench.errand(lambda cycle: cycle.retry("mail", 1))
+
+    assert bench.claim_one().generation == 1
+
+
 def test_an_event_that_failed_for_good_is_kept_to_be_seen_and_holds_back_nothing(bench: Bench) -> None:
     bench.add(events=ADD_BIT | SUCCESS_BIT)
     (first,) = deliveries(bench)

@@ -86,6 +86,8 @@ class SqlCycle(Work):
             elif ending.ready_at is not None:
                 self.harvest.woken.add(claim.task)
         self.insert_events(events)
+        # Their event may be stuck behind one whose hook fails.
+        self.release_held([ending.claim.key for ending in endings if ending.is_held])
         self.insert_attempts([ending.attempt_row() for ending in endings if not ending.given_back])
 
     def already_finished(self, finish: Finish) -> bool:

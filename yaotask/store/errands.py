@@ -73,8 +73,7 @@ def settle(
         _fail_event(work, worker, delivery, error, next_at)
     settled = [*delivered, *(delivery for delivery, _, _ in failed)]
     if settled:
-        keys = dumps([delivery.job for delivery in settled])
-        work.execute(work.dialect.release_held, keys=keys, now=work.now)
+        work.release_held([delivery.job for delivery in settled])
         work.harvest.woken.update(delivery.task for delivery in settled)
     work.harvest.wrote_events = True
 

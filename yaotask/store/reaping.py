@@ -147,3 +147,4 @@ def _record(cycle: SqlCycle, claim: Any, failure: Failure, worker: int, poisoned
     elif claim.events & RETRY_BIT:
         data = dumps([told, claim.attempt, 0])
         cycle.insert_events([rows.event(claim.key, claim.task, claim.id, EventKind.RETRY, data)])
+        cycle.release_held([claim.key])

@@ -82,6 +82,11 @@ class Ending:
     def given_back(self) -> bool:
         return isinstance(self.outcome, Interrupted)
 
+    @property
+    def is_held(self) -> bool:
+        """Whether the job goes on only once its event was tried."""
+        return self.state is JobState.RETRYING and self.ready_at is None and self.due_at is None
+
     def row(self) -> list[Any]:
         """For finish_other."""
         failure = self.failure

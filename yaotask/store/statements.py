@@ -88,7 +88,14 @@ SET state = 0, generation = generation + 1, attempt = 0, losses = 0, deaths = 0,
 WHERE key = :key AND state IN (3, 6) AND generation = :generation
 """
 
-HAS_UNTRIED_EVENTS = "SELECT 1 FROM yaotask_events WHERE job = :key AND state = 0 AND tries = 0 LIMIT 1"
+# What a job waits for: an event that was not tried, and is not behind one whose hook fails.
+HAS_UNTRIED_EVENTS = """
+SELECT 1 FROM yaotask_events AS event
+WHERE event.job = :key AND event.state = 0 AND event.tries = 0 AND NOT EXISTS (
+    SELECT 1 FROM yaotask_events AS earlier
+    WHERE earlier.job = event.job AND earlier.seq < event.seq AND earlier.state = 0 AND earlier.tries > 0)
+LIMIT 1
+"""
 
 FAIL_EVENT = """
 UPDATE yaotask_events

@@ -68,6 +68,11 @@ class Work:
             self.execute(self.dialect.insert_events, rows=dumps(events), now=self.now)
             self.harvest.wrote_events = True
 
+    def release_held(self, keys: Sequence[int]) -> None:
+        """Let jobs go on that were held for an event of theirs, and have nothing to wait for any more."""
+        if keys:
+            self.execute(self.dialect.release_held, keys=dumps(keys), now=self.now)
+
     def insert_attempts(self, attempts: Sequence[list[Any]], worker: int | None = None) -> None:
         """Record tries of this cycle's worker, or of another one."""
         if attempts:

@@ -151,5 +151,9 @@ WHERE key IN (SELECT value FROM json_each(:keys))
     AND state IN (0, 5) AND ready_at IS NULL AND due_at IS NULL
     AND NOT EXISTS (
         SELECT 1 FROM yaotask_events AS event
-        WHERE event.job = yaotask_jobs.key AND event.state = 0 AND event.tries = 0)
+        WHERE event.job = yaotask_jobs.key AND event.state = 0 AND event.tries = 0
+            -- nobody waits for one that itself waits behind an event whose hook fails
+            AND NOT EXISTS (
+                SELECT 1 FROM yaotask_events AS earlier
+                WHERE earlier.job = event.job AND earlier.seq < event.seq AND earlier.state = 0 AND earlier.tries > 0))
 """
