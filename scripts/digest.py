@@ -2,7 +2,7 @@
 
 Try it:
 
-    yaotask call scripts.digest.AddFolder /usr/lib/python3
+    yaotask call scripts.digest.AddFolder /usr/lib/python3 __pycache__
     yaotask run --drain
     yaotask list digest
     yaotask call scripts.digest.Report
@@ -30,17 +30,21 @@ def Digest(task_id, path):
     return {"path": path, "sha256": digest.hexdigest(), "bytes": size, "lines": lines}
 
 
-def AddFolder(folder):
-    """Add a job for every regular file below `folder`; returns how many were added."""
+def AddFolder(folder, *without):
+    """Add a job for every regular file below `folder`; returns how many were added.
+
+    Folders whose names are in `without` are left out.
+    """
     if not os.path.isdir(folder):
         raise NotADirectoryError(f"{folder} is not a folder")
-    jobs = ({"path": path} for path in sorted(files(os.path.abspath(folder))))
+    jobs = ({"path": path} for path in sorted(files(os.path.abspath(folder), without)))
     return len(current_app().tasks["digest"].add_many(jobs))
 
 
-def files(folder):
-    """The regular files below a folder; links are left out."""
-    for parent, _, names in os.walk(folder):
+def files(folder, without=()):
+    """The regular files below a folder; links are left out, and folders of these names."""
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name not in without]
         for path in (os.path.join(parent, name) for name in names):
             if os.path.isfile(path) and not os.path.islink(path) and is_text(path):
                 yield path

@@ -165,6 +165,14 @@ def add_library(root: Path, enough: int) -> int:
     return added
 
 
+def test_folders_of_a_name_can_be_left_out(root: Path, tmp_path: Path) -> None:
+    for name in ("kept", "left", "kept/left"):
+        (tmp_path / "files" / name).mkdir(parents=True)
+        (tmp_path / "files" / name / "file").write_text("one")
+
+    assert called(root, "scripts.digest.AddFolder", str(tmp_path / "files"), "left") == 1
+
+
 def test_the_report_sums_up_each_file_once(root: Path, tmp_path: Path) -> None:
     folder = tmp_path / "files"
     (folder / "below").mkdir(parents=True)

@@ -14,6 +14,7 @@ from sqlalchemy import text
 from yaotask import App, current_job, process
 from yaotask.context import Job
 from yaotask.errors import ClaimLost, TransactionError
+from yaotask.jobs import Succeeded
 from yaotask.runtime import desk
 from yaotask.store.sql import SqlStore
 
@@ -58,6 +59,15 @@ async def test_effects_commit_with_the_success(stage: StageApp) -> None:
     job = await run(app)
 
     assert (job["status"], job["response"], effects(app)) == ("SUCCESS", "done", 1)
+
+
+async def test_a_success_in_a_transaction_is_counted_as_any_other(stage: StageApp) -> None:
+    app = prepare(stage(write()))
+    runner = app.runner()
+    async with runner.running(0):
+        await ended(app, await app.acall("tasks.mail.add"))
+
+    assert runner.ended == {Succeeded: 1}
 
 
 @pytest.mark.parametrize("then", [_raise, lambda: {1, 2}], ids=["raises", "not JSON"])

@@ -19,6 +19,7 @@ from yaotask.errors import (
 from yaotask.events import Delivery
 from yaotask.jobs import Claim, JobState, Outcome, Succeeded
 from yaotask.store import ledger as ledgers
+from yaotask.store import presence
 from yaotask.store.consumers import FailedDelivery
 from yaotask.store.ledger import FIRST_PAUSE, LONGEST_PAUSE, Ledger
 from yaotask.store.ledger_thread import LedgerThread
@@ -301,6 +302,20 @@ def test_pauses_grow_while_the_store_fails_and_end_with_the_trouble(ledger: Ledg
     assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, LONGEST_PAUSE, LONGEST_PAUSE, LONGEST_PAUSE]
     assert not hopeless
     assert ledger.turn() == FIRST_PAUSE
+
+
+def test_what_was_delivered_is_settled_before_the_worker_leaves(bench: Bench, ledger: Ledger) -> None:
+    postman = Postman()
+    ledger.employ(1, {"mail": Taker()}, postman)
+    ledger.add(an_add(events=EVERY_EVENT))
+    while not postman.taken:
+        ledger.turn()
+
+    postman.delivered = list(postman.taken)
+    ledger.errand(lambda cycle: presence.leave(cycle, 1), Ticket())
+    ledger.turn()
+
+    assert bench.value("SELECT count(*) FROM yaotask_events") == 0
 
 
 def test_what_became_of_events_is_kept_until_it_is_written(

@@ -160,7 +160,9 @@ class JobDesk:
         opened.closed = True
         finish = Finish(job.claim, outcome, job.started, self._clock.now())
         try:
-            if not opened.transaction.finish(finish, opened.changes):
+            if opened.transaction.finish(finish, opened.changes):
+                self._ledger.committed(outcome)
+            else:
                 log.warning("%s was given to another worker: its transaction was rolled back", job.name)
         except (TransactionError, StorageError) as error:
             failed = retry_or_fail(failure(error, self._policy.limits), job.claim, self._policy)

@@ -39,8 +39,9 @@ class Ledger:
         self.tell: Callable[[Claim, Outcome], None] = lambda claim, outcome: None
         # Tells the workers of this machine that there is something to claim; must not raise, nor wait.
         self.hint: Callable[[], None] = lambda: None
-        # How the attempts of this process ended.
-        self.ended: Counter[type] = Counter()
+        # How the attempts of this process ended: those that were written here, and those in their own transactions.
+        self._ended: Counter[type] = Counter()
+        self._committed: deque[type] = deque()
         self._adds: deque[Add] = deque()
         self._errands: deque[Errand] = deque()
         self._finishes: deque[Finish] = deque()
@@ -77,6 +78,15 @@ class Ledger:
     def started(self, note: Started) -> None:
         self._started.append(note)
         self.poke()
+
+    def committed(self, outcome: Outcome) -> None:
+        """An attempt has ended in a transaction of its own."""
+        self._committed.append(type(outcome))
+
+    @property
+    def ended(self) -> Counter[type]:
+        """How the attempts of this process ended, by kind of outcome."""
+        return self._ended + Counter(self._committed)
 
     def employ(self, worker: int, consumers: Mapping[str, Consumer], courier: Courier) -> None:
         """From now on claim for these, in the name of `worker`. Raises RuntimeError where another is at work."""
@@ -156,7 +166,7 @@ class Ledger:
         lost = set(harvest.lost)
         for claim, outcome, _, _ in mailbox.finishes:
             kind = type(outcome)
-            self.ended[kind] += 1
+            self._ended[kind] += 1
             if kind is not Succeeded and (claim.key, claim.fence) not in lost:
                 self.tell(claim, outcome)
 
@@ -201,7 +211,8 @@ class Ledger:
         self._failed += failed
         if self._delivered or self._failed:
             told = self._delivered, self._failed
-            mailbox.errands.append(Errand(lambda cycle: cycle.settle(worker, *told), Ticket()))
+            # First: an errand may take our worker out, and with it its right to settle anything.
+            mailbox.errands.insert(0, Errand(lambda cycle: cycle.settle(worker, *told), Ticket()))
 
     def _put_off(self, mailbox: Mailbox, error: StorageError) -> float:
         """The store failed: tell the askers, keep what must not be lost, and wait a little."""
