@@ -303,9 +303,12 @@ def test_a_child_that_outlives_its_worker_does_not_hold_the_lock_that_proves_it_
         from yaotask.store.locks import Lock
 
         lock = Lock.take(Path(sys.argv[1]), "worker")
+        heard, said = os.pipe()
         child = os.fork()
         if child == 0:
+            os.write(said, b".")
             signal.pause()
+        os.read(heard, 1)
         print(child, flush=True)
         signal.pause()
     """
