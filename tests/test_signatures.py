@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from yaotask.signatures import Parameters, accepts
+from yaotask.signatures import Parameters
 
 
 def id_only(task_id: int) -> None: ...
@@ -37,7 +37,7 @@ def rest(task_id: int, *payload: Any) -> None: ...
     ],
 )
 def test_a_call_that_fits(function: Callable[..., Any], positional: int, names: list[str]) -> None:
-    assert accepts(function, positional, names) is None
+    assert Parameters.of(function).misfit(positional, names) is None
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_a_call_that_fits(function: Callable[..., Any], positional: int, names: 
 def test_a_call_that_does_not_fit_says_why(
     function: Callable[..., Any], positional: int, names: list[str], why: str
 ) -> None:
-    assert why in str(accepts(function, positional, names))
+    assert why in str(Parameters.of(function).misfit(positional, names))
 
 
 def test_a_parameter_called_payload_gets_the_whole() -> None:
@@ -78,4 +78,4 @@ def test_a_signature_that_cannot_be_read_is_taken_to_fit() -> None:
 
         def __call__(self, *args: Any) -> None: ...
 
-    assert accepts(Opaque(), 9, ["anything"]) is None
+    assert Parameters.of(Opaque()).misfit(9, ["anything"]) is None

@@ -54,8 +54,3 @@ class Parameters:
         except TypeError as error:
             return f"{error}; the handler takes {self.signature}"
         return None
-
-
-def accepts(function: Callable[..., Any], positional: int, names: Collection[str]) -> str | None:
-    """Why `function` cannot be called so, or None where it can, or where that cannot be told."""
-    return Parameters.of(function).misfit(positional, names)
