@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from yaotask import durations
 from yaotask.clock import MILLISECOND, Clock, microseconds
@@ -91,17 +91,17 @@ def _priority(value: Any) -> int | None:
         except ValueError:
             value = "?"
     if value is None or _is_integer(value, -LARGEST):
-        return value  # type: ignore[no-any-return]
+        return value
     raise InvalidPayload("must be an integer, or low, normal or high", "$.priority")
 
 
 def _attempts(value: Any) -> int | None:
     if value is None or _is_integer(value, 0):
-        return value  # type: ignore[no-any-return]
+        return value
     raise InvalidPayload("must be an integer, at least 0: how many retries the job may have", "$.attempts")
 
 
-def _is_integer(value: Any, least: int) -> bool:
+def _is_integer(value: Any, least: int) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= LARGEST
 
 
