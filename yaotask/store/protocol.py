@@ -255,7 +255,3 @@ class Store(Protocol):
         OutcomeUnknown when the commit itself failed; then no ticket was settled.
         """
         ...
-
-    def get(self, task: str, id: int) -> Mapping[str, Any] | None:
-        """The job's row, or None."""
-        ...

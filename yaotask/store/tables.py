@@ -144,9 +144,9 @@ events = Table(
     Column("error", Text),
     sqlite_autoincrement=True,
 )
-# claim_events: what can be delivered, oldest first.
+# claim_deliveries, next_event: what can be delivered, oldest first.
 Index("yaotask_events_pending", events.c.task, events.c.next_at, sqlite_where=text("state = 0 AND worker IS NULL"))
-# claim_events, release: earlier events of the same job.
+# claim_deliveries, next_event, release_held: earlier events of the same job.
 Index("yaotask_events_job", events.c.job, events.c.seq)
 # reap: deliveries of a worker that is gone.
 Index("yaotask_events_worker", events.c.worker, sqlite_where=text("worker IS NOT NULL"))
