@@ -55,14 +55,6 @@ def definition(process: str = "scripts.mail.Send", event: str = "", **keys: obje
     return "\n".join([*lines, *(["event:", *hooks] if hooks else [])]) + "\n"
 
 
-async def ended(app: App, id: int) -> dict[str, Any]:
-    """The job once it has ended."""
-    with anyio.fail_after(PATIENCE):
-        async for job in app.afollow(f"mail.{id}"):
-            last = job
-    return last
-
-
 async def reaches(app: App, id: int, status: str) -> dict[str, Any]:
     """The job once it has this status."""
     return await _soon(partial(app.aget, f"mail.{id}"), lambda job: bool(job["status"] == status))

@@ -65,10 +65,8 @@ def test_two_runs_of_one_project_share_its_jobs_and_run_none_twice(hold: Callabl
         def Hold(task_id):
             note("start", task_id)
             note("pid", os.getpid())
-            lines = Path("witness").read_text().splitlines
             # Each waits until the other run has taken a job too.
-            while len({line for line in lines() if line.startswith("pid")}) < 2:
-                lines = Path("witness").read_text().splitlines
+            while len({line for line in Path("witness").read_text().splitlines() if line.startswith("pid")}) < 2:
                 time.sleep(0.02)
     """
     root = hold(script)

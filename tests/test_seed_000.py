@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from seed_support import OpenApp, ended, reaches
+from runtime_support import ended
+from seed_support import OpenApp, reaches
 
 pytest_plugins = ["seed_fixtures"]
 

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 import anyio
-from seed_support import ECHO, OpenApp, ended, reaches, told
+from runtime_support import ended
+from seed_support import ECHO, OpenApp, reaches, told
 
 from yaotask import App
 

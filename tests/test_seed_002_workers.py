@@ -5,7 +5,8 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from seed_support import ECHO, OpenApp, ShiftedClock, ended, told
+from runtime_support import ended
+from seed_support import ECHO, OpenApp, ShiftedClock, told
 
 pytest_plugins = ["seed_fixtures"]
 

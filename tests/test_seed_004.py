@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from seed_support import OpenApp, ShiftedClock, ended, reaches, told
+from runtime_support import ended
+from seed_support import OpenApp, ShiftedClock, reaches, told
 
 from yaotask import App
 from yaotask.errors import WrongState
