@@ -18,7 +18,7 @@ from yaotask.client import Client, must_not_block
 from yaotask.errors import AddRefused, InvalidPayload, UnknownName
 from yaotask.listing import Listing
 from yaotask.names import integer
-from yaotask.options import Options
+from yaotask.options import NAMES, Options
 from yaotask.resolve import Resolver
 from yaotask.suggest import did_you_mean
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 GROUPS = ("tasks", "scripts")
 METHODS = ("add", "submit", "get", "progress", "status", "list", "cancel", "retry", "attempts")
-SUBMIT = ("args", "payload", "key", "priority", "attempts", "timeout", "delay", "run_at", "created_by")
+SUBMIT = ("args", "payload", *(name for name in NAMES if name != "connection"))
 NO_OPTIONS = Options()
 
 Call = Callable[..., Any]

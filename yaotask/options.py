@@ -17,7 +17,6 @@ from yaotask.suggest import did_you_mean
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-NAMES = ("key", "priority", "attempts", "timeout", "delay", "run_at", "created_by", "connection")
 LARGEST = 2**31 - 1
 LONGEST_TEXT = 255
 
@@ -73,6 +72,9 @@ class Options:
     def ready_at(self, clock: Clock) -> int | None:
         """When a job that is added now may run, in microseconds; None means at once."""
         return self.run_at if self.delay is None else clock.now() + self.delay
+
+
+NAMES = tuple(field.name for field in fields(Options))
 
 
 def _text(given: Mapping[str, Any], name: str) -> str | None:

@@ -109,7 +109,7 @@ class Resolver:
             return importlib.import_module(name)
         except (Exception, SystemExit) as error:
             if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
-                raise HandlerNotFound(_no_such_module(name, str(error.name))) from None
+                raise HandlerNotFound(_no_such_module(str(error.name))) from None
             # Where two threads were at it, the loader has noted the reason of the first.
             raise _broken(label, self._failures.setdefault(name, Failure.of(error))) from error
 
@@ -152,7 +152,7 @@ def _broken(label: str, failure: Failure) -> HandlerNotFound:
     return HandlerNotFound(f"{label} cannot be imported: {failure.summary}", failure.trace)
 
 
-def _no_such_module(name: str, missing: str) -> str:
+def _no_such_module(missing: str) -> str:
     above = missing.rpartition(".")[0]
     if above:
         return f'there is no module "{missing}": a path names a module and one thing in it, as in {above}.name'
