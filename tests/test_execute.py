@@ -159,6 +159,18 @@ class Untellable(Exception):
         raise RuntimeError("no words")
 
 
+class Leaving(Exception):
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+
+class Exiting(dict[str, int]):
+    def __len__(self) -> int:
+        raise SystemExit(3)
+
+    __iter__ = items = __len__  # type: ignore[assignment]
+
+
 @pytest.mark.parametrize("error", [ValueError("bad"), SystemExit(3), KeyboardInterrupt(), GeneratorExit(), Bounce()])
 def test_whatever_is_raised_in_a_thread_is_a_failed_try(error: BaseException) -> None:
     assert isinstance(run_raising(error), RetryAfter)
@@ -391,6 +403,19 @@ def test_an_exception_that_cannot_be_told_still_ends_the_try() -> None:
     failure = failure_of(run_raising(Untellable()))
 
     assert failure.message == "(its message cannot be told: RuntimeError)"
+
+
+def test_a_message_that_exits_when_it_is_read_ends_only_the_try() -> None:
+    failure = failure_of(run_raising(Leaving()))
+
+    assert failure.message == "(its message cannot be told: SystemExit)"
+
+
+def test_a_result_that_exits_when_it_is_read_ends_only_the_job() -> None:
+    failure = failure_of(run(lambda task_id: Exiting(a=1)))
+
+    assert failure.type == "ResultNotJson"
+    assert failure.message.endswith("cannot be read: SystemExit")
 
 
 def test_text_that_no_database_takes_is_mended_in_failures_too() -> None:

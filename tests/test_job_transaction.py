@@ -16,6 +16,7 @@ from yaotask.context import Job
 from yaotask.errors import ClaimLost, TransactionError
 from yaotask.jobs import Succeeded
 from yaotask.runtime import desk
+from yaotask.store import statements
 from yaotask.store.sql import SqlStore
 
 pytest_plugins = ["runtime_fixtures"]
@@ -191,7 +192,9 @@ async def test_a_claim_that_was_lost_meanwhile_stores_nothing(stage: StageApp) -
         with current_job().transaction() as connection:
             connection.execute(INSERT)
             # What a reaper would have done before, had it taken this worker for dead.
-            connection.execute(text("UPDATE yaotask_jobs SET fence = fence + 1"))
+            claim = current_job().claim
+            taken = {"key": claim.key, "fence": claim.fence, "losses": 1, "error": "", "now": 1, "ready_at": None}
+            connection.exec_driver_sql(statements.LOSE, taken)
         over.set()
         return "late"
 

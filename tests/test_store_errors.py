@@ -32,6 +32,33 @@ def held_by_another(bench: Bench, tmp_path: Path) -> Iterator[None]:
         other.execute("ROLLBACK")
 
 
+def test_nothing_is_stored_in_a_database_that_was_removed(bench: Bench, tmp_path: Path) -> None:
+    database = tmp_path / ".yaotask" / "yaotask.db"
+    bench.add()
+    aside = database.rename(tmp_path / "aside")
+    with pytest.raises(StorageUnavailable, match="gone while it is in use"):
+        bench.cycle(adds=[an_add()])
+    with pytest.raises(StorageUnavailable, match="cannot be opened"):
+        bench.store.transaction()
+    made_anew = database.exists()
+    aside.rename(database)
+
+    assert not made_anew
+    assert bench.add() == [2]
+
+
+def test_nothing_is_stored_in_a_database_that_was_replaced(bench: Bench, tmp_path: Path) -> None:
+    database = tmp_path / ".yaotask" / "yaotask.db"
+    bench.add()
+    database.rename(tmp_path / "aside")
+    database.touch()
+
+    with pytest.raises(StorageUnavailable, match="was replaced"):
+        bench.cycle(adds=[an_add()])
+    with pytest.raises(StorageUnavailable, match="was replaced"):
+        bench.store.changed()
+
+
 def test_a_busy_store_is_waited_for_and_then_said_to_be_busy(bench: Bench, tmp_path: Path) -> None:
     bench.add()
     bench.store.writer.patience = 0.05

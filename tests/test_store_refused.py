@@ -93,6 +93,20 @@ def test_a_store_that_was_here_is_never_replaced_by_an_empty_one(
     assert used.database.exists() is (left is not None)
 
 
+@pytest.mark.parametrize(("text", "said"), [(b"\xff\xfe", "is the store of another project"), (None, "cannot be read")])
+def test_a_marker_that_says_nothing_is_refused(
+    used: Place, open_here: Callable[..., SqlStore], text: bytes | None, said: str
+) -> None:
+    used.marker.unlink()
+    if text is None:
+        used.marker.mkdir()
+    else:
+        used.marker.write_bytes(text)
+
+    with pytest.raises(StorageUnavailable, match=said):
+        open_here()
+
+
 def test_an_empty_file_at_the_first_use_becomes_the_store(here: Place, open_here: Callable[..., SqlStore]) -> None:
     here.state.mkdir()
     here.database.touch()

@@ -197,7 +197,8 @@ def encoded(value: Any, limits: Limits) -> tuple[str, bool]:
     """A user's value as JSON text, and whether its text had to be mended. Raises ResultNotJson, whatever it is."""
     try:
         return encode_result(value, limit=limits.result_bytes, depth=limits.depth, nodes=limits.nodes)
-    except ResultNotJson:
+    except (ResultNotJson, KeyboardInterrupt):
         raise
-    except Exception as fault:
+    except BaseException as fault:
+        # SystemExit too, which would end the slot's thread, or with the loop the whole worker.
         raise ResultNotJson(f"cannot be read: {type(fault).__name__}") from fault

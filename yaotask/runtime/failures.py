@@ -37,7 +37,9 @@ def message(error: BaseException, limits: Limits, hide: Callable[[str], str] = s
     """What an exception says, as text that any store can hold."""
     try:
         text = str(error)
-    except Exception as fault:  # noqa: BLE001 - the exception is the user's, and may be broken itself
+    except KeyboardInterrupt:
+        raise
+    except BaseException as fault:  # noqa: BLE001 - the exception is the user's, and may be broken itself
         text = f"(its message cannot be told: {type(fault).__name__})"
     # Before it is cut, which could leave half of a secret.
     return clean_text(hide(text), limits.error_bytes)

@@ -85,7 +85,7 @@ class Ledger:
 
     @property
     def ended(self) -> Counter[type]:
-        """How the attempts of this process ended, by kind of outcome."""
+        """How the attempts of this process ended, by kind of outcome; one whose claim was lost counts nowhere."""
         return self._ended + Counter(self._committed)
 
     def employ(self, worker: int, consumers: Mapping[str, Consumer], courier: Courier) -> None:
@@ -165,10 +165,13 @@ class Ledger:
     def _tally(self, mailbox: Mailbox, harvest: Harvest) -> None:
         lost = set(harvest.lost)
         for claim, outcome, _, _ in mailbox.finishes:
+            if lost and (claim.key, claim.fence) in lost:
+                continue
             kind = type(outcome)
             self._ended[kind] += 1
-            if kind is not Succeeded and (claim.key, claim.fence) not in lost:
+            if kind is not Succeeded:
                 self.tell(claim, outcome)
+        self._ended.update(_take(self._committed, len(self._committed)))
 
     def refuse(self, error: BaseException) -> None:
         """Answer everything that waits with an error: nothing will be written any more."""

@@ -76,6 +76,7 @@ def open_store(place: Place, clock: Clock, chance: Chance, *, upgrade: bool = Fa
     try:
         with forks.held_off(), _locked(place.state):
             _check_or_create(place, store, chance, upgrade)
+            store.dialect.must_be_in_place()
     except DBAPIError as error:
         store.close()
         raise explain(error.orig, place.database) from error
@@ -121,7 +122,7 @@ def _locked(state: Path) -> Iterator[None]:
 
 
 def _check_or_create(place: Place, store: SqlStore, chance: Chance, upgrade: bool) -> None:
-    known = place.marker.read_text().strip() if place.marker.exists() else None
+    known = _known(place)
     missing = not place.database.exists() or place.database.stat().st_size == 0
     if missing and known:
         raise StorageUnavailable(
@@ -134,6 +135,18 @@ def _check_or_create(place: Place, store: SqlStore, chance: Chance, upgrade: boo
         if not inspect(connection).has_table("yaotask_meta"):
             _create(place, connection, known, chance)
         _check(place, connection, known, upgrade)
+
+
+def _known(place: Place) -> str | None:
+    """The id of the store that belongs here, where there was one already."""
+    try:
+        return place.marker.read_text(encoding="ascii", errors="backslashreplace").strip()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StorageUnavailable(
+            f"{place.marker} cannot be read: {error.strerror}; it holds the id of the store that belongs here"
+        ) from error
 
 
 def _touch_private(path: Path) -> None:

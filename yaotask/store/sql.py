@@ -162,6 +162,7 @@ class SqlStore:
             transaction = Transaction(self._guarded, self.dialect, self.clock)
             try:
                 wait_for_lock(transaction.begin, patience, self.dialect, self.clock, self.chance)
+                self.dialect.must_be_in_place()
             except BaseException:
                 transaction.rollback()
                 raise

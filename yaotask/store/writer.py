@@ -40,6 +40,7 @@ class Writer:
         """See SqlStore."""
         connection = self._begin()
         try:
+            self._dialect.must_be_in_place()
             result = work(connection)
         except BaseException as error:
             self._rollback(connection)
@@ -51,6 +52,7 @@ class Writer:
 
     def changed(self) -> bool:
         """Whether another connection has committed since the last time this was asked."""
+        self._dialect.must_be_in_place()
         with self.translated():
             mark = self._dialect.change_mark(self.connected())
         known, self._mark = self._mark, mark

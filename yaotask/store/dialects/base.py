@@ -65,6 +65,10 @@ class Dialect(Protocol):
     delete_events: str
     release_held: str
 
+    def must_be_in_place(self) -> None:
+        """Raise StorageUnavailable where the database is not the one any more that it was at the first call."""
+        ...
+
     def engine(self, *, writer: bool) -> Engine:
         """An engine on this store: for the ledger (`writer`) or for readers."""
         ...

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.engine import Connection
@@ -16,6 +18,8 @@ from yaotask.store.dialects import sqlite_statements as sql
 from yaotask.store.dialects.sqlite_guard import GuardedConnection, unwrap
 from yaotask.store.dialects.sqlite_joining import join
 from yaotask.store.direct import execute
+
+_ADVICE = "nothing is stored any more; stop whoever uses it, put the right file back and start again"
 
 
 class SqliteDialect:
@@ -44,8 +48,23 @@ class SqliteDialect:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.place = str(path.resolve())
-        # Not as text, in which a question mark of a folder's name would begin the options.
-        self._url = URL.create("sqlite", database=str(path))
+        # Device and inode, once they are known.
+        self._file: tuple[int, int] | None = None
+        # Quoted, because a question mark of a folder's name would begin the options; and never made anew where
+        # it is missing, because an empty file in its place looks like a store that was lost.
+        name = "file:" + quote(os.fsencode(path.absolute()))
+        self._url = URL.create("sqlite", database=name, query={"mode": "rw", "uri": "true"})
+
+    def must_be_in_place(self) -> None:
+        # SQLite goes on with a file that was removed, and whatever is written there is lost with it.
+        try:
+            status = os.stat(self.path)
+        except OSError as error:
+            raise StorageUnavailable(f"{self.path} is gone while it is in use ({error.strerror}): {_ADVICE}") from error
+        found = (status.st_dev, status.st_ino)
+        self._file = self._file or found
+        if found != self._file:
+            raise StorageUnavailable(f"{self.path} was replaced while it is in use: {_ADVICE}")
 
     def engine(self, *, writer: bool) -> Engine:
         """The writer has one connection and waits for the file itself, fairly; readers let SQLite wait."""
