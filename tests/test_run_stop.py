@@ -138,3 +138,25 @@ def test_a_second_signal_ends_a_run_whose_loop_is_blocked(hold: Callable[..., Pa
 
     assert "a handler blocks its loop" in run.errors
     assert [(job(root, id)["status"], job(root, id)["attempt"]) for id in (1, 2)] == [("WAITING", 0)] * 2
+
+
+def test_a_sync_hook_that_hangs_does_not_keep_the_process(hold: Callable[..., Path]) -> None:
+    script = """
+        import time
+        from scripts.witness import note
+
+        def Hold(task_id):
+            pass
+
+        def Hang(task_id, response):
+            note("hook", task_id)
+            time.sleep(600)
+    """
+    task = f"{TASK}event: {{success: scripts.hold.Hang}}\n"
+    root = hold(script, task=task, settings="{grace: 100ms, hook_timeout: 100ms, hook_attempts: 1}")
+    add(root)
+    with running(root, "--drain") as run:
+        run.says("did not let go of its thread")
+        assert run.status() == 0
+
+    assert (job(root)["status"], notes(root, "hook")) == ("SUCCESS", ["1"])

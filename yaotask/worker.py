@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -50,10 +50,12 @@ def run(app: App, *, drain: bool = False) -> int:
     # The ledger has to win the interpreter from busy handlers several times a cycle; 5 ms each time is too long.
     sys.setswitchinterval(SWITCH_INTERVAL)
     worker = Worker(app)
+    before = set(threading.enumerate())
     try:
         anyio.run(worker.run, drain)
     except BaseExceptionGroup as group:
         raise _innermost(group) from group
+    worker.join_threads(before)
     return worker.status
 
 
@@ -144,6 +146,17 @@ class Worker:
         except YaotaskError as error:
             log.error("nothing could be handed back: %s", error)
         self._end()
+
+    def join_threads(self, before: Collection[threading.Thread]) -> None:
+        """Wait a little for threads that Python would wait for without end: those of hooks that hang, for example."""
+        deadline = self._app.clock.monotonic() + PATIENCE
+        for thread in threading.enumerate():
+            if not thread.daemon and thread not in before:
+                thread.join(max(0.0, deadline - self._app.clock.monotonic()))
+                if thread.is_alive():
+                    log.error("a hook or handler did not let go of its thread; ending without it")
+                    self._app.close()
+                    self._end()
 
     def _see_to_the_end(self, runner: Runner) -> None:
         """End the process where a handler would hold it although all its jobs were handed back."""
