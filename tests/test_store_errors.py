@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -249,6 +250,16 @@ def test_each_error_of_sqlite_has_its_advice(name: str, kind: type[StorageError]
     assert type(explained) is kind
     assert advice in str(explained)
     assert "jobs.db" in str(explained)
+
+
+def test_a_limit_of_file_sizes_is_said_to_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (4_096, 4_096))
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorname = "SQLITE_IOERR_WRITE"
+
+    explained = explain(error, Path("jobs.db"))
+    assert isinstance(explained, StorageFull)
+    assert "4,096 bytes (ulimit -f)" in str(explained)
 
 
 def test_an_empty_mailbox_changes_nothing(bench: Bench) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,10 @@ def explain(error: BaseException | None, path: Path) -> StorageError:
         return StorageBusy(f"{path} is locked by another process; nothing was stored, try again")
     if name.startswith("SQLITE_FULL"):
         return StorageFull(f"the disk of {path} is full; nothing was stored: make room and try again")
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    if name == "SQLITE_IOERR_WRITE" and most != resource.RLIM_INFINITY:
+        # Not in doubt: what could not be written is the last of its transaction.
+        return StorageFull(f"{path} may not grow: this process writes no file beyond {most:,} bytes (ulimit -f)")
     if name.startswith("SQLITE_NOTADB") or name.startswith("SQLITE_CORRUPT"):
         return StorageUnavailable(f"{path} is not a sound SQLite database ({error}): restore it from a backup")
     if name.startswith("SQLITE_READONLY"):
