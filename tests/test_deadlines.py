@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -202,3 +203,20 @@ async def test_a_timeout_of_one_job_is_its_own(stage: StageApp) -> None:
         job = await ended(app, first)
 
     assert job["error_type"] == "TimeoutError"
+
+
+async def test_a_handler_that_blocks_its_loop_past_its_timeout_has_failed_all_the_same(
+    stage: StageApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def handler(task_id: int) -> str:
+        late = current_job().deadline + timedelta(milliseconds=5)
+        while datetime.now(UTC) < late:
+            pass
+        return "late"
+
+    app = stage(handler, timeout="30ms")
+    async with app.running():
+        job = await ended(app, await app.acall("tasks.mail.add"))
+
+    assert (job["status"], job["error_type"], job["response"]) == ("FAILURE", "TimeoutError", None)
+    assert "mail.1 ended after its timeout unseen" in caplog.text

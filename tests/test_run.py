@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -130,3 +131,23 @@ def test_a_log_in_json_is_one_object_a_line(hold: Callable[..., Path]) -> None:
     assert lines[0]["tasks"] == ["hold"]
     assert lines[-1]["message"] == "stopped; 1 succeeded"
     assert all({"time", "level", "logger", "message"} <= line.keys() for line in lines)
+
+
+@pytest.mark.parametrize("word", ["def", "async def"])
+def test_a_child_that_a_handler_forks_ends_with_the_handler(hold: Callable[..., Path], word: str) -> None:
+    root = hold(f"""
+        import os
+
+        {word} Hold(task_id):
+            child = os.fork()
+            if child:
+                os.waitpid(child, 0)
+            return child
+    """)
+    add(root)
+    drained(root)
+    ended = job(root)
+
+    assert ended["status"] == "SUCCESS"
+    with pytest.raises(ProcessLookupError):
+        os.kill(ended["response"], 0)

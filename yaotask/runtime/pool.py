@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import Context
@@ -14,7 +15,7 @@ from yaotask.bell import Bell
 from yaotask.clock import Clock
 from yaotask.context import Job
 from yaotask.invoke import Handler
-from yaotask.jobs import Claim, Interrupted, Outcome
+from yaotask.jobs import Claim, Interrupted, Outcome, Succeeded
 from yaotask.runtime.attempt import Attempt
 from yaotask.runtime.execute import INTERRUPTED, Policy, timed_out
 from yaotask.runtime.pace import Pace
@@ -70,6 +71,7 @@ class Pool:
         self._delivered = 0
         self._handed_back = 0
         self._stopping = False
+        self._pid = os.getpid()
 
     def open(self, spawner: Spawner, context: Context) -> None:
         """Begin to work on the running loop."""
@@ -167,6 +169,16 @@ class Pool:
         policy = self.work.policy
         job = Job(claim, self.desk, self.clock.now(), policy.attempts_of(claim), policy.timeout_of(claim))
         return Attempt(job, self.clock.monotonic(), stop)
+
+    def judge(self, attempt: Attempt, outcome: Outcome) -> Outcome:
+        """What counts of how a handler ended: the timeout, where it came back late and nobody could tell the time."""
+        if os.getpid() != self._pid:
+            # A child that the handler forked must not go on as a second worker.
+            os._exit(0 if type(outcome) is Succeeded else 1)
+        if attempt.job.over or self.clock.monotonic() <= attempt.deadline:
+            return outcome
+        log.warning("%s ended after its timeout unseen: does a handler block the event loop?", attempt.job.name)
+        return timed_out(attempt.job.claim, self.work.policy)
 
     def end(self, attempt: Attempt, outcome: Outcome) -> int:
         """Have the end of an attempt stored, unless it was ended before; how many microseconds it took."""

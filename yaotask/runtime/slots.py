@@ -80,6 +80,8 @@ class LoopSlot:
         except BaseException:
             pool.end(attempt, INTERRUPTED)
             raise
+        else:
+            outcome = pool.judge(attempt, outcome)
         if pool.waits_for_hooks:
             await pool.desk.announced(attempt, outcome)
         self.attempt = None
@@ -125,6 +127,7 @@ class ThreadSlot:
         attempt = self.attempt = pool.begin(claim, _cannot_stop)
         pool.deadlines.notice(attempt)
         outcome = execute_here(attempt.job, pool.work.handler, pool.work.policy, self._context)
+        outcome = pool.judge(attempt, outcome)
         if attempt.job.open_transaction is not None:
             outcome = pool.desk.conclude(attempt, outcome)
         self.attempt = None
