@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from yaotask.errors import StorageUnavailable
 from yaotask.store import locks
 from yaotask.store.presence import Lock
 
@@ -136,3 +137,10 @@ def test_a_lock_is_for_its_owner_alone(tmp_path: Path) -> None:
 
     assert modes == [0o700, 0o600]
     assert not lock.path.exists()
+
+
+def test_a_lock_that_cannot_be_made_says_where_and_why(tmp_path: Path) -> None:
+    (tmp_path / "workers").write_text("a file in the place of the folder")
+
+    with pytest.raises(StorageUnavailable, match="workers.* cannot be made: .*a worker shows there that it lives"):
+        Lock.take(tmp_path / "workers", "ours")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from yaotask.errors import StorageUnavailable
 from yaotask.store.forks import forks
 
 
@@ -25,10 +26,15 @@ class Lock:
 
     @classmethod
     def take(cls, folder: Path, incarnation: str) -> Lock:
-        """Make and hold the lock of a new incarnation."""
-        folder.mkdir(mode=0o700, exist_ok=True)
+        """Make and hold the lock of a new incarnation. Raises StorageUnavailable where its file cannot be made."""
         path = folder / f"{incarnation}.lock"
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StorageUnavailable(
+                f"{error.filename} cannot be made: {error.strerror}; a worker shows there that it lives"
+            ) from error
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         lock = cls(path, handle)
         forks.tell(lock)
