@@ -142,5 +142,5 @@ def test_a_lock_is_for_its_owner_alone(tmp_path: Path) -> None:
 def test_a_lock_that_cannot_be_made_says_where_and_why(tmp_path: Path) -> None:
     (tmp_path / "workers").write_text("a file in the place of the folder")
 
-    with pytest.raises(StorageUnavailable, match="workers.* cannot be made: .*a worker shows there that it lives"):
+    with pytest.raises(StorageUnavailable, match=r"workers.* cannot be made: .*a worker shows there that it lives"):
         Lock.take(tmp_path / "workers", "ours")
