@@ -126,8 +126,9 @@ class Ending:
     def event(self) -> tuple[EventKind, str] | None:
         """What hooks are told, where the job listens to it: the kind, and its data as JSON text."""
         match self.outcome:
-            case RetryAfter(failure) if self.claim.events & RETRY_BIT:
-                wait = max(0, (self.run_at or 0) - self.ended) // 1_000
+            case RetryAfter(failure, after, at) if self.claim.events & RETRY_BIT:
+                # As it was decided, not counted from when it happens to be written.
+                wait = (after if at is None else max(0, at - self.ended)) // 1_000
                 return EventKind.RETRY, dumps([told(failure), self.claim.attempt, wait])
             case Failed(failure) if self.claim.events & ERROR_BIT:
                 return EventKind.ERROR, dumps([told(failure)])
