@@ -76,6 +76,22 @@ def test_a_function_that_is_not_there_is_told_at_its_key(project: Project, check
     )
 
 
+def test_a_file_with_other_faults_is_looked_through_all_the_same(
+    project: Project, resolver: Callable[[Path], Resolver]
+) -> None:
+    text = "name: Mail\nprocess: scripts.mail.Sned\nworker_nums: 0\nsize: 1\n"
+    root = project(tasks={"mail": text}, scripts={"mail": SEND})
+    found = catalog(root)
+
+    assert lines(found.problems) == ["tasks/mail.yml:3:14: worker_nums: must be at least 1, got 0"]
+    assert lines(check(found, resolver(root))) == [
+        'tasks/mail.yml:2:10: process: scripts/mail.py has no function "Sned"; did you mean "Send"?'
+    ]
+    strict = lines(check(found, resolver(root), strict=True))
+    assert [line.split(": ")[1] for line in strict] == ["attempt_after", "attempts", "timeout", "process"]
+    assert (dict(found.tasks), broken(found, resolver(root))) == ({}, {})
+
+
 @pytest.mark.parametrize(
     ("line", "place"),
     [

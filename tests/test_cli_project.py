@@ -101,7 +101,7 @@ def test_check_as_json_of_a_good_project_is_an_empty_list(project: Project, run:
 
 
 def test_check_annotates_on_github(project: Project, run: Run) -> None:
-    root = project(tasks={"mail": f"{TASK}size: 5%\n"})
+    root = project(tasks={"mail": f"{TASK}size: 5%\n"}, scripts={"mail": SEND})
 
     assert run("check", "-a", root, "--format", "github") == (
         3,

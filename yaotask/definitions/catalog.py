@@ -22,12 +22,14 @@ class Catalog:
 
     `tasks` are the good ones by id; `problems` are the faults of YAML and schema of all of them and
     of the defaults, sorted. `marks` has the places in each task's file, `origins` those of settings.
+    `faulty` is what is left of the others without their faults, for who looks for more; never to be run.
     """
 
     tasks: Mapping[str, Definition]
     problems: list[Problem]
     marks: Mapping[str, Marks] = field(default_factory=dict, repr=False)
     origins: Origins = field(default_factory=lambda: Origins(Marks("")), repr=False)
+    faulty: Mapping[str, Definition] = field(default_factory=dict, repr=False)
 
     def get(self, task: str) -> Definition:
         """The definition of a task; UnknownTask says what was meant, or that its file has problems."""

@@ -27,7 +27,7 @@ def check(catalog: Catalog, resolver: Resolver, *, strict: bool = False) -> list
     Imports the modules that the definitions name.
     """
     problems: list[Problem] = []
-    for definition in catalog.tasks.values():
+    for definition in (*catalog.tasks.values(), *catalog.faulty.values()):
         looker = _Looker(catalog, resolver, definition)
         looker.own()
         looker.hooks()

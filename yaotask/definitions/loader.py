@@ -37,19 +37,22 @@ def load(root: Path, settings: Settings, environ: Mapping[str, str]) -> Catalog:
     """
     sources, problems = files.find(root)
     defaults = _defaults(settings, problems)
-    tasks, marks = {}, {}
+    tasks, faulty, marks = {}, {}, {}
     for source in sources:
-        keys, marks[source.id] = _read(source, environ, problems)
-        if keys is not None:
+        keys, good, marks[source.id] = _read(source, environ, problems)
+        if good:
             tasks[source.id] = _definition(source, keys, marks[source.id], defaults)
-    return Catalog(tasks, sort(problems), marks, settings.origins)
+        elif "process" in keys:
+            faulty[source.id] = _definition(source, {"name": source.id, **keys}, marks[source.id], defaults)
+    return Catalog(tasks, sort(problems), marks, settings.origins, faulty)
 
 
 # --- one file ----------------------------------------------------------------------------------------
 
 
-def _read(source: Source, environ: Mapping[str, str], problems: list[Problem]) -> tuple[dict[str, Any] | None, Marks]:
-    """The typed keys of one file, None where anything in it is at fault, and the places in it."""
+def _read(source: Source, environ: Mapping[str, str], problems: list[Problem]) -> tuple[dict[str, Any], bool, Marks]:
+    """The typed keys of one file that have no fault, whether nothing in it has one, and the places in it."""
+    keys: dict[str, Any] = {}
     tree, marks, found = read_file(source.path, source.name, source.json, environ=environ)
     if isinstance(tree, dict):
         unread = {(problem.line, problem.column) for problem in found}
@@ -62,7 +65,7 @@ def _read(source: Source, environ: Mapping[str, str], problems: list[Problem]) -
     elif not found:
         found = [marks.problem((), _EMPTY if tree is None else _NO_MAPPING)]
     problems += found
-    return (None if found else keys), marks
+    return keys, not found, marks
 
 
 def _checked(schema: Mapping[str, Any], tree: Mapping[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
@@ -103,7 +106,7 @@ def _definition(source: Source, keys: Mapping[str, Any], marks: Marks, defaults:
             "event": Hooks(**whole.get("event", {})),
             "backoff": Backoff(**whole.get("backoff", {})),
             "source": Path(source.name),
-            "missing": tuple(key for key in SEVEN if key not in keys),
+            "missing": tuple(key for key in SEVEN if key not in keys and (key,) not in marks.places),
             "secrets": frozenset(marks.secrets | {path for path in defaults.secrets if path not in marks.places}),
         }
     )
