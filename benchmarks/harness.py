@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import project
+from databases import Databases
 
 T = TypeVar("T")
 
@@ -34,19 +36,41 @@ class Row:
 class Bench:
     """How much to measure, and where."""
 
-    def __init__(self, folder: Path, *, quick: bool = False) -> None:
+    def __init__(self, folder: Path, databases: Databases, *, quick: bool = False) -> None:
         self.folder = folder
+        self.databases = databases
         self.quick = quick
         self.runs = 1 if quick else 5
+
+    @property
+    def kind(self) -> str:
+        """The database: `sqlite`, `postgresql` or `mysql`."""
+        return self.databases.kind
+
+    @property
+    def on_server(self) -> bool:
+        return self.kind != "sqlite"
 
     def pick(self, full: T, quick: T) -> T:
         """The amount for a real run, or the one that only shows that all works."""
         return quick if self.quick else full
 
+    def aim(self, sqlite: str, postgresql: str = "", mysql: str = "") -> str:
+        """What we aim for on this database."""
+        return {"sqlite": sqlite, "postgresql": postgresql, "mysql": mysql}[self.kind]
+
     def project(self) -> Path:
         """The root of a new project with an empty store."""
+        store = self.databases.new()
+        return self._project({"store": store} if store else {})
+
+    def node(self, root: Path, **settings: object) -> Path:
+        """The same project as another machine has it: it shares the store, which is on a server, and nothing else."""
+        return self._project({"store": project.address(root), **settings})
+
+    def _project(self, settings: dict[str, object]) -> Path:
         root = Path(tempfile.mkdtemp(dir=self.folder))
-        project.write(root)
+        project.write(root, settings)
         return root
 
     def repeat(self, measure: Callable[[], T]) -> list[T]:
@@ -56,10 +80,30 @@ class Bench:
 
 def measure(function: Callable[..., T], root: Path, **arguments: Any) -> T:
     """Call a function of a benchmark in a process of its own; what it returns goes through JSON."""
+    return measure_together(function, root, [arguments])[0]
+
+
+def measure_together(function: Callable[..., T], root: Path, calls: Sequence[dict[str, Any]]) -> list[T]:
+    """Make several calls at once, each in a process of its own."""
+    processes = [launch(function, root, **arguments) for arguments in calls]
+    return [answer(function, process) for process in processes]
+
+
+def launch(function: Callable[..., Any], root: Path, **arguments: Any) -> subprocess.Popen[str]:
+    """Begin such a call."""
     given = json.dumps({"root": str(root), **arguments})
     command = [sys.executable, str(CHILD), function.__module__, function.__name__, given]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=PATIENCE, check=True)
-    result: T = json.loads(done.stdout)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def answer(_function: Callable[..., T], process: subprocess.Popen[str]) -> T:
+    """What a call returns that was begun."""
+    try:
+        written, _ = process.communicate(timeout=PATIENCE)
+    finally:
+        process.kill()  # which does nothing once it has ended
+    assert process.returncode == 0, f"{_function.__name__} failed"
+    result: T = json.loads(written)
     return result
 
 
@@ -81,3 +125,26 @@ def worker(root: Path) -> Iterator[int]:
     finally:
         process.kill()  # which does nothing once it has ended
     assert status == 0, log.read_text()
+
+
+def members(node: int) -> dict[str, int]:
+    """The processes of a node, itself included: their numbers by the last part of their module, or `supervisor`."""
+    listed = subprocess.run(["/bin/ps", "-A", "-o", "pid=,ppid=,args="], stdout=subprocess.PIPE, text=True, check=True)
+    found = {"supervisor": node}
+    for line in listed.stdout.splitlines():
+        pid, parent, command = line.split(maxsplit=2)
+        if int(parent) == node and " -m yaotask." in command:
+            found[command.partition(" -m yaotask.")[2].split()[0]] = int(pid)
+    return found
+
+
+def memory(pid: int) -> float:
+    """Real memory that a process holds, in MB."""
+    command = ["/bin/ps", "-o", "rss=", "-p", str(pid)]
+    return int(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout) / 1_024
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time that a process has used, as Linux tells it."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -8,17 +8,17 @@ import platform
 import sqlite3
 from pathlib import Path
 
-from yaotask.store.opening import file_system
+from yaotask.store.mounts import file_system
 
 
-def describe(folder: Path) -> str:
-    """One sentence."""
+def describe(folder: Path, server: str | None) -> str:
+    """One sentence; `server` is what is to be said of a database that is none of ours to ask."""
     parts = [
         f"{os.cpu_count()} cores",
         _processor(),
         f"{platform.system()} on {file_system(folder.resolve()) or 'an unknown file system'}",
         f"{platform.python_implementation()} {platform.python_version()}",
-        f"SQLite {sqlite3.sqlite_version}",
+        server or f"SQLite {sqlite3.sqlite_version}",
         f"yaotask {importlib.metadata.version('yaotask')}",
     ]
     return ", ".join(parts) + "."

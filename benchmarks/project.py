@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import time
-from contextlib import closing
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from sqlalchemy import text
+
+from databases import asking
 from yaotask.jobs import JobState
+from yaotask.settings import load_settings
 
 # Jobs a second; a worker that is slower hangs.
 SLOWEST = 1_000
@@ -19,11 +23,10 @@ WORKER_NUMS = 100
 THREADS = 8
 
 SCRIPT = '''\
-import sqlite3
 import time
-from contextlib import closing
 
 import anyio
+from sqlalchemy import create_engine, text
 
 from yaotask import current_job
 
@@ -59,12 +62,13 @@ def Report(task_id, count):
 def Stored(task_id, count, database):
     """How many nanoseconds after each report of progress another connection could read it."""
     job, taken = current_job(), []
-    query = "SELECT current FROM yaotask_jobs WHERE task = ? AND id = ?"
-    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+    query = text("SELECT current FROM yaotask_jobs WHERE task = :task AND id = :id")
+    mine = {"task": job.task, "id": job.id}
+    with create_engine(database, isolation_level="AUTOCOMMIT").connect() as connection:
         for number in range(1, count + 1):
             before = time.perf_counter_ns()
             job.progress(number, count)
-            while connection.execute(query, (job.task, job.id)).fetchone()[0] != number:
+            while connection.execute(query, mine).scalar_one() != number:
                 time.sleep(0.000_1)
             taken.append(time.perf_counter_ns() - before)
             time.sleep(0.005)
@@ -81,8 +85,9 @@ TASKS = {
 }
 
 
-def write(root: Path) -> None:
+def write(root: Path, settings: Mapping[str, Any]) -> None:
     """Write the project into a folder."""
+    (root / "yaotask.yml").write_text(json.dumps(settings), encoding="utf-8")
     (root / "scripts").mkdir()
     (root / "scripts" / "handlers.py").write_text(SCRIPT, encoding="utf-8")
     (root / "tasks").mkdir()
@@ -96,22 +101,23 @@ def define(root: Path, id: str, keys: dict[str, object]) -> None:
     (root / "tasks" / f"{id}.json").write_text(text, encoding="utf-8")
 
 
-def database(root: Path) -> Path:
-    return root / ".yaotask" / "yaotask.db"
+def address(root: Path) -> str:
+    """Where its store is."""
+    return load_settings(root, {})[0].store
 
 
 def wait_until_done(root: Path, jobs: int) -> None:
     """Wait until so many jobs have ended; it is cheap to ask, so that it disturbs nobody."""
     query, deadline = "SELECT coalesce(sum(jobs), 0) FROM yaotask_rollups", time.monotonic() + 60 + jobs / SLOWEST
-    with closing(sqlite3.connect(database(root), isolation_level=None)) as connection:
-        while (ended := connection.execute(query).fetchone()[0]) < jobs:
+    with asking(root) as connection:
+        while (ended := int(connection.execute(text(query)).scalar_one())) < jobs:
             assert time.monotonic() < deadline, f"only {ended} of {jobs} jobs have ended"
             time.sleep(0.1)
 
 
 def check_succeeded(root: Path, task: str, jobs: int) -> None:
     """See that exactly so many jobs of a task have succeeded, by their rows."""
-    query = "SELECT count(*) FROM yaotask_jobs WHERE task = ? AND state = ?"
-    with closing(sqlite3.connect(database(root))) as connection:
-        succeeded = connection.execute(query, (task, JobState.SUCCESS)).fetchone()[0]
+    query = text("SELECT count(*) FROM yaotask_jobs WHERE task = :task AND state = :state")
+    with asking(root) as connection:
+        succeeded = connection.execute(query, {"task": task, "state": int(JobState.SUCCESS)}).scalar_one()
     assert succeeded == jobs, f"{succeeded} of {jobs} jobs of {task} succeeded"

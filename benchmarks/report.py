@@ -1,15 +1,14 @@
-"""The table, on the screen and in README.md."""
+"""The table, on the screen, in a page of the documents, and as JSON."""
 
 from __future__ import annotations
 
+import json
 import re
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
 from harness import Row
-
-BEGIN, END = "<!-- benchmark -->", "<!-- /benchmark -->"
 
 
 def table(rows: Sequence[Row], *, aims: bool) -> str:
@@ -35,10 +34,20 @@ def figure(value: float) -> str:
     return f"{value:.3g}"
 
 
-def replace(readme: Path, text: str) -> None:
-    """Put a text between the marks of README.md."""
-    before = readme.read_text(encoding="utf-8")
-    place = re.compile(f"({re.escape(BEGIN)}\n).*?({re.escape(END)})", re.DOTALL)
+def as_json(rows: Sequence[Row], about: str) -> str:
+    """All figures, for programs."""
+    listed = [
+        {"what": row.what, "unit": row.unit, "median": statistics.median(row.samples), "samples": list(row.samples)}
+        for row in rows
+    ]
+    return json.dumps({"about": about, "rows": listed}, indent=2, ensure_ascii=False)
+
+
+def replace(page: Path, mark: str, text: str) -> None:
+    """Put a text between the marks of a page, which stand there once: `<!-- MARK -->` and `<!-- /MARK -->`."""
+    before = page.read_text(encoding="utf-8")
+    begin, end = f"<!-- {mark} -->", f"<!-- /{mark} -->"
+    place = re.compile(f"({re.escape(begin)}\n).*?({re.escape(end)})", re.DOTALL)
     after, places = place.subn(lambda found: f"{found[1]}{text}\n{found[2]}", before)
-    assert places == 1, f"{readme.name} needs {BEGIN} and {END}, once"
-    readme.write_text(after, encoding="utf-8")
+    assert places == 1, f"{page.name} needs {begin} and {end}, once"
+    page.write_text(after, encoding="utf-8")

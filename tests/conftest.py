@@ -11,6 +11,8 @@ from textwrap import dedent
 import hypothesis
 import pytest
 
+pytest_plugins = ["scale_fixtures", "server_fixtures"]
+
 # In CI a failure must come back when somebody runs it again; elsewhere each run may try new examples.
 hypothesis.settings.register_profile("tests", deadline=None, derandomize=os.environ.get("CI") == "true")
 hypothesis.settings.load_profile("tests")

@@ -17,7 +17,7 @@ from yaotask import App
 T = TypeVar("T")
 
 # How long a test waits for what must happen, on a machine that is busy with others.
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 # A script of the projects: `note` adds a line to the witness file, whole, whoever else writes.
 WITNESS = """
@@ -56,11 +56,11 @@ def notes(root: Path, word: str) -> list[str]:
     return [line.removeprefix(f"{word} ") for line in lines if line.startswith(f"{word} ")]
 
 
-def until(look: Callable[[], T]) -> T:
+def until(look: Callable[[], T], patience: float = PATIENCE) -> T:
     """What a look saw, once that is true."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience
     while not (seen := look()):
-        assert time.monotonic() < deadline, f"not so after {PATIENCE:g} s, but {seen}"
+        assert time.monotonic() < deadline, f"not so after {patience:g} s, but {seen}"
         time.sleep(0.01)
     return seen
 
@@ -83,7 +83,10 @@ class Program:
 
     def says(self, text: str) -> None:
         """Wait until this is on standard error."""
-        until(lambda: text in self.errors)
+        try:
+            until(lambda: text in self.errors)
+        except AssertionError:
+            raise AssertionError(f"it did not say: {text}\n{self.errors}") from None
 
     def signal(self, number: signal.Signals = signal.SIGTERM) -> None:
         self.process.send_signal(number)

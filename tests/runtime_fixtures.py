@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 import runtime_support
 from runtime_support import SETTINGS, StageApp
+from server_fixtures import Database
 
 from yaotask import App
 
 
 @pytest.fixture
-def stage(project: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[StageApp]:
+def stage(project: Callable[..., Path], database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[StageApp]:
     """Opens a project of one task, `mail`, whose handler and hooks are functions of the test; closed after it.
 
     Keys of the definition are given by name.
@@ -38,7 +39,7 @@ def stage(project: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Iter
             keys["event"] = {
                 name: hook if isinstance(hook, str) else place(f"on_{name}", hook) for name, hook in hooks.items()
             }
-        app = App(project(tasks={"mail": json.dumps(keys)}, settings=settings))
+        app = App(project(tasks={"mail": json.dumps(keys)}, settings=settings + database.setting))
         apps.append(app)
         assert not app.problems
         return app

@@ -6,7 +6,6 @@ them into this module, where the definition of the task `mail` finds them.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass, replace
@@ -14,16 +13,21 @@ from datetime import timedelta
 from typing import Any, NoReturn, cast
 
 import anyio
+import transitions
+from store_support import behind, connected
 
 from yaotask import App
 from yaotask.backoff import Backoff
+from yaotask.callbacks import Callbacks
 from yaotask.chance import SystemChance
 from yaotask.context import Job
-from yaotask.invoke import Handler, is_async
+from yaotask.invoke import Handler, suited
 from yaotask.jobs import Claim
+from yaotask.runtime.alarm import ring
 from yaotask.runtime.execute import Policy
 from yaotask.settings import Limits
 from yaotask.signatures import Parameters
+from yaotask.store.opening import place
 
 PATIENCE = 10
 # Polling alone would come too late for every test: what has to happen must happen by itself.
@@ -87,6 +91,9 @@ class Notes:
     def text(self, message: str) -> str:
         return message
 
+    def alarm(self, job: Job, callbacks: Callbacks) -> None:
+        ring(job, callbacks, Limits())
+
     def transaction(self, job: Job) -> AbstractContextManager[NoReturn]:
         raise NotImplementedError
 
@@ -97,11 +104,16 @@ def a_job(desk: Notes | None = None, *, policy: Policy = POLICY, **claim: Any) -
 
 
 def a_handler(function: Callable[..., Any]) -> Handler:
-    return Handler(function, Parameters.of(function), is_async(function))
+    return Handler(function, Parameters.of(function), suited(function))
 
 
 def a_policy(**changes: Any) -> Policy:
     return replace(POLICY, **changes)
+
+
+def handler(task_id: int) -> str:
+    """What child processes find where `stage` has put a function of the test."""
+    return "done"
 
 
 async def ended(app: App, id: int) -> dict[str, Any]:
@@ -124,18 +136,12 @@ async def reaches(app: App, id: int, status: str) -> dict[str, Any]:
 
 def query(app: App, statement: str) -> list[tuple[Any, ...]]:
     """Rows of the store, read behind its back."""
-    return _execute(app, statement)
+    return behind(place(app.root, app.settings.store), statement)
 
 
 def change(app: App, statement: str) -> None:
-    """Change something behind the store's back."""
-    _execute(app, statement)
-
-
-def _execute(app: App, statement: str) -> list[tuple[Any, ...]]:
-    connection = sqlite3.connect(app.root / ".yaotask" / "yaotask.db", timeout=PATIENCE)
-    try:
-        with connection:
-            return connection.execute(statement).fetchall()
-    finally:
-        connection.close()
+    """Change something behind the store's back, whether or not a job may change so."""
+    there = place(app.root, app.settings.store)
+    with connected(there) as connection:
+        transitions.release(connection)
+    behind(there, statement)

@@ -43,9 +43,12 @@ class ShiftedClock(SystemClock):
     """The machine's clock, set forward by as many seconds as a test wants."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.ahead = 0.0
-        self.now = lambda: SystemClock.now() + round(self.ahead * SECOND)
         self.monotonic = lambda: SystemClock.monotonic() + self.ahead
+
+    def now(self) -> int:
+        return super().now() + round(self.ahead * SECOND)
 
 
 def definition(process: str = "scripts.mail.Send", event: str = "", **keys: object) -> str:

@@ -10,11 +10,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import transitions
+from server_fixtures import Database
+from sqlalchemy import URL
 from sqlalchemy.engine import Connection
-from store_support import TRIGGERS, URL, Bench, EvenChance, ManualClock, an_add
+from store_support import Bench, EvenChance, ManualClock, an_add
 
 from yaotask.jobs import Claim
-from yaotask.store import migrations
+from yaotask.store import migrations, opening
+from yaotask.store.dialects import choice
+from yaotask.store.dialects.base import Dialect
 from yaotask.store.opening import Place, open_store, place
 from yaotask.store.protocol import Mailbox
 from yaotask.store.sql import SqlStore
@@ -26,12 +31,23 @@ def no_other_transition(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every new store raises on a change that is not in the table."""
     plain = migrations.create
 
-    def create(connection: Connection, store_id: str) -> None:
-        plain(connection, store_id)
-        for trigger in TRIGGERS:
-            connection.exec_driver_sql(trigger)
+    def create(connection: Connection, store_id: str, furnish: Callable[[Connection], None]) -> None:
+        plain(connection, store_id, furnish)
+        transitions.hold(connection)
 
     monkeypatch.setattr(migrations, "create", create)
+
+
+@pytest.fixture(autouse=True)
+def our_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server tells the time that the clock of its store shows, so that tests can move it."""
+
+    def dialect_of(url: URL) -> Dialect:
+        dialect = choice.dialect_of(url)
+        monkeypatch.setattr(dialect, "now", lambda connection, clock: clock.now())
+        return dialect
+
+    monkeypatch.setattr(opening, "dialect_of", dialect_of)
 
 
 @pytest.fixture
@@ -40,12 +56,17 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def open_bench(tmp_path: Path, clock: ManualClock) -> Iterator[Callable[[], Bench]]:
-    """Opens the store of `tmp_path`, as each process does for itself; all are closed at the end."""
+def here(tmp_path: Path, database: Database) -> Place:
+    return place(tmp_path, database.url)
+
+
+@pytest.fixture
+def open_bench(here: Place, clock: ManualClock) -> Iterator[Callable[[], Bench]]:
+    """Opens the store of the place `here`, as each process does for itself; all are closed at the end."""
     opened: list[SqlStore] = []
 
     def open_() -> Bench:
-        opened.append(open_store(place(tmp_path, URL), clock, EvenChance()))
+        opened.append(open_store(here, clock, EvenChance()))
         return Bench(opened[-1], clock)
 
     yield open_
@@ -70,11 +91,6 @@ def transaction(bench: Bench, claim: Claim) -> Iterator[Transaction]:
     transaction = bench.store.transaction()
     yield transaction
     transaction.rollback()
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Place:
-    return place(tmp_path, URL)
 
 
 @pytest.fixture

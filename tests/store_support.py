@@ -1,26 +1,32 @@
-"""Short words to move the jobs of a real store, a clock that only tests move, and the table of
-transitions as a trigger. The fixtures are in store_fixtures.py.
+"""Short words to move the jobs of a real store, and a clock that only tests move.
+
+The fixtures are in store_fixtures.py.
 """
 
 from __future__ import annotations
 
-import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import transitions
+from server_fixtures import SQLITE_URL
 from sqlalchemy import text
+from sqlalchemy.engine import Connection
 
 from yaotask.clock import SECOND
 from yaotask.jobs import Claim, Failed, Failure, JobState, Outcome, RetryAfter, Succeeded
 from yaotask.store.cycle import SqlCycle
+from yaotask.store.direct import ask, execute
+from yaotask.store.opening import Place
 from yaotask.store.protocol import Add, Errand, Finish, Harvest, Mailbox, NewJob, Terms, Ticket
 from yaotask.store.sql import SqlStore
 
+URL = SQLITE_URL
 START = 1_800_000_000 * SECOND
-URL = "sqlite:///.yaotask/yaotask.db"
 EVERY_EVENT = 0b1111110
 
 FAILED = Failed(Failure("ValueError", "bad"))
@@ -48,6 +54,9 @@ class ManualClock:
     def now(self) -> int:
         return self.wall
 
+    def follow(self, moment: int, asked: int) -> None:
+        """Nobody but the test moves it."""
+
     def monotonic(self) -> float:
         return self.elapsed
 
@@ -74,62 +83,6 @@ class EvenChance:
 
 # Something that a handler does in a table of its own.
 INSERT = text("INSERT INTO ledger VALUES (1)")
-
-
-# Every change of a job that the table of transitions allows, by its row of the table.
-_ALLOWED = """
-    NEW.key = OLD.key AND NEW.task = OLD.task AND NEW.id = OLD.id AND CASE
-    -- T2
-    WHEN OLD.state IN (0, 5) AND NEW.state = 1 THEN NEW.fence = OLD.fence + 1 AND NEW.attempt = OLD.attempt + 1
-        AND NEW.generation = OLD.generation AND NEW.worker IS NOT NULL AND NEW.started_at IS NULL
-    -- T8
-    WHEN OLD.state IN (0, 5) AND NEW.state = 6 THEN NEW.fence = OLD.fence + 1 AND NEW.attempt = OLD.attempt
-        AND NEW.generation = OLD.generation
-    -- T8 of a claim that was not started
-    WHEN OLD.state = 1 AND NEW.state = 6 AND NEW.fence = OLD.fence + 1 THEN NEW.attempt = OLD.attempt - 1
-        AND NEW.generation = OLD.generation AND OLD.started_at IS NULL
-    -- T7
-    WHEN OLD.state = 1 AND NEW.fence = OLD.fence + 1 THEN NEW.state IN (3, 5) AND NEW.attempt = OLD.attempt - 1
-        AND NEW.generation = OLD.generation AND NEW.deaths = OLD.deaths + 1 AND NEW.losses >= max(OLD.losses, 1)
-        AND NEW.worker IS NULL
-    -- T10
-    WHEN OLD.state = 1 AND NEW.state IN (0, 5) AND NEW.attempt = OLD.attempt - 1 THEN NEW.fence = OLD.fence
-        AND NEW.generation = OLD.generation AND NEW.worker IS NULL
-        AND (NEW.state = 5) = (NEW.attempt > 0 OR OLD.losses > 0)
-    -- T4, T5, T6, and the end of T9
-    WHEN OLD.state = 1 AND NEW.state IN (2, 3, 5, 6, 7) THEN NEW.fence = OLD.fence AND NEW.attempt = OLD.attempt
-        AND NEW.generation = OLD.generation AND NEW.worker IS NULL
-    -- T11, round again
-    WHEN OLD.state IN (3, 6) AND NEW.state = 0 THEN NEW.generation = OLD.generation + 1 AND NEW.fence = OLD.fence
-        AND NEW.attempt = 0 AND NEW.losses = 0 AND NEW.deaths = 0 AND NEW.result IS NULL AND NEW.finished_at IS NULL
-    -- T11, given up
-    WHEN OLD.state = 3 AND NEW.state = 6 THEN NEW.generation = OLD.generation + 1 AND NEW.fence = OLD.fence
-        AND NEW.attempt = OLD.attempt
-    -- what has ended stays as it is
-    WHEN OLD.state IN (2, 3, 6, 7) THEN NEW.state = OLD.state AND NEW.fence = OLD.fence
-        AND NEW.attempt = OLD.attempt AND NEW.generation = OLD.generation
-        AND NEW.result IS OLD.result AND NEW.finished_at IS OLD.finished_at
-    -- T3, and becoming ready
-    ELSE NEW.state = OLD.state AND NEW.fence = OLD.fence AND NEW.attempt = OLD.attempt
-        AND NEW.generation = OLD.generation AND NEW.worker IS OLD.worker
-    END
-"""
-
-TRIGGERS = (
-    f"""
-    CREATE TRIGGER only_known_changes BEFORE UPDATE ON yaotask_jobs WHEN NOT ({_ALLOWED})
-    BEGIN SELECT RAISE(ABORT, 'no such transition'); END
-    """,
-    """
-    CREATE TRIGGER only_waiting_jobs BEFORE INSERT ON yaotask_jobs
-    WHEN NOT (NEW.state = 0 AND NEW.fence = 0 AND NEW.attempt = 0 AND NEW.generation = 0 AND NEW.worker IS NULL)
-    BEGIN SELECT RAISE(ABORT, 'a job begins as WAITING'); END
-    """,
-    """
-    CREATE TRIGGER only_ended_jobs BEFORE DELETE ON yaotask_jobs WHEN OLD.state NOT IN (2, 3, 6, 7)
-    BEGIN SELECT RAISE(ABORT, 'only what has ended may go'); END
-    """,
-)
 
 
 @dataclass
@@ -183,7 +136,7 @@ class Bench:
 
     def query(self, statement: str, **values: Any) -> list[dict[str, Any]]:
         with self.store.reading() as connection:
-            return [dict(row) for row in connection.exec_driver_sql(statement, values).mappings()]
+            return [dict(row) for row in ask(connection, statement, values).mappings()]
 
     def value(self, statement: str, **values: Any) -> Any:
         (row,) = self.query(statement, **values)
@@ -192,7 +145,21 @@ class Bench:
 
     def write(self, statement: str, **values: Any) -> None:
         """Change something behind the store's back."""
-        self.store.write(lambda connection: connection.exec_driver_sql(statement, values))
+        self.store.write(lambda connection: execute(connection, statement, values))
+
+    def release(self, trigger: str = "only_known_changes") -> None:
+        """Let a test do what the table of transitions refuses."""
+        self.store.write(lambda connection: transitions.release(connection, trigger))
+
+    def refuse(self, name: str, moment: str, wrong: str, said: str) -> None:
+        """See that the database refuses a change of jobs."""
+        self.store.write(lambda connection: transitions.refuse(connection, name, moment, wrong, said))
+
+    def count_many(self, count: int, minute: int) -> None:
+        """Enter so many rows of statistics of one minute, each of an outcome of its own."""
+        rows = ", ".join(f"('mail', {minute}, {outcome}, 1, 1, 1, 1)" for outcome in range(1, count + 1))
+        columns = "task, minute, outcome, bucket, jobs, run_us, wait_us"
+        self.write(f"INSERT INTO yaotask_rollups ({columns}) VALUES {rows}")  # noqa: S608
 
     def waiting(self, task: str = "mail") -> int:
         return sum(row["waiting"] for row in self.query("SELECT waiting FROM yaotask_sizes WHERE task = :t", t=task))
@@ -224,17 +191,47 @@ def in_thread(run: Callable[[], Any]) -> None:
     thread.join()
 
 
+def until_the_next_look(store: SqlStore) -> None:
+    """Let the time pass after which a ledger looks for what other processes have written: none in SQLite."""
+    if not store.tells_changes:
+        store.clock.pause(2)
+
+
 def ledger(bench: Bench) -> int:
     return int(bench.value("SELECT count(*) FROM ledger"))
 
 
-def change(database: Path, statement: str) -> None:
-    connection = sqlite3.connect(database)
-    with connection:
-        connection.execute(statement)
-    connection.close()
+def behind(place: Place, statement: str, **values: Any) -> list[tuple[Any, ...]]:
+    """Run a statement of ours behind the store's back; what it answers."""
+    with connected(place) as connection:
+        return [tuple(row) for row in execute(connection, statement, values).all()]
+
+
+@contextmanager
+def connected(place: Place) -> Iterator[Connection]:
+    """A connection of its own to a store's database, whether or not there is a store."""
+    dialect = place.dialect()
+    dialect.database.prepare()
+    if dialect.database.is_missing():
+        dialect.database.make()
+    engine = dialect.engine(writer=False)
+    try:
+        with engine.connect() as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def change(place: Place, statement: str) -> None:
+    behind(place, statement)
 
 
 def jobs(store: SqlStore) -> int:
     with store.reading() as connection:
         return int(connection.exec_driver_sql("SELECT count(*) FROM yaotask_jobs").scalar_one())
+
+
+def file_of(place: Place) -> Path:
+    """The file of a store in SQLite."""
+    assert place.file is not None
+    return place.file

@@ -9,11 +9,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from textwrap import dedent
 
 import anyio
 import pytest
+from server_fixtures import Database
 
 from yaotask import App, QueueFull, StorageFull, StorageUnavailable
 from yaotask.store.ledger import Ledger
@@ -22,6 +24,11 @@ from yaotask.store.sql import SqlStore
 
 TASK = {"mail": "name: Mail\nprocess: scripts.mail.Send\nsize: 1000000\n"}
 SCRIPT = {"mail": "def Send(task_id, *args, **payload):\n    return 1\n"}
+
+
+@pytest.fixture
+def project(project: Callable[..., Path], database: Database) -> Callable[..., Path]:
+    return partial(project, settings=database.setting)
 
 
 @pytest.fixture

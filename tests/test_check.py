@@ -171,9 +171,17 @@ CALLABLE = "class Sender:\n    async def __call__(self, id): ...\n\nSend = Sende
         (
             "transaction: true",
             ASYNC_SEND,
-            "3:14: transaction: is not for handlers on the loop; make scripts.mail.Send a plain `def` in a thread",
+            "3:14: transaction: is not for handlers on a loop; make scripts.mail.Send a plain `def`",
         ),
         ("transaction: false", ASYNC_SEND, None),
+        ("executor: process", SEND, None),
+        ("executor: process", ASYNC_SEND, None),
+        ("executor: process\ntransaction: true", SEND, None),
+        (
+            "executor: process\ntransaction: true",
+            ASYNC_SEND,
+            "4:14: transaction: is not for handlers on a loop; make scripts.mail.Send a plain `def`",
+        ),
     ],
 )
 def test_executor_and_transaction_must_suit_the_handler(

@@ -31,6 +31,7 @@ def run(*arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
 
 
 def test_help_lists_the_commands_by_section(capsys: pytest.CaptureFixture[str]) -> None:
+    wide = max(len(name) for commands in SECTIONS.values() for name in commands)
     status = main(["--help"])
 
     shown = capsys.readouterr().out
@@ -39,7 +40,7 @@ def test_help_lists_the_commands_by_section(capsys: pytest.CaptureFixture[str]) 
     for heading, commands in SECTIONS.items():
         assert f"\n{heading}:\n" in shown
         for name, (_, line) in commands.items():
-            assert f"\n  {name:<6}  {line}\n" in shown
+            assert f"\n  {name:<{wide}}  {line}\n" in shown
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["lst"], []])

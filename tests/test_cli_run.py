@@ -46,11 +46,31 @@ def test_a_broken_task_is_told_with_the_reason_and_what_becomes_of_its_jobs(proj
     )
     lines = banner(root)
 
-    assert "tasks: none that can run; each is a file such as tasks/mail.yml" in lines
+    assert "some 1 1 try 5m tasks/some.yml" in lines
     assert [line.partition(" WARN ")[2] for line in lines if " WARN " in line] == [
         "some is broken, its jobs wait: scripts/some.py has no function "
         '"Rum"; did you mean "Run"? (mend it and start again)'
     ]
+
+
+def test_a_project_without_tasks_is_told_where_they_would_be(project: Project) -> None:
+    lines = banner(project(settings="poll: 1s\n"))
+
+    assert "tasks: none that can run; each is a file such as tasks/mail.yml" in lines
+
+
+def test_only_some_tasks_run_where_they_are_named(project: Project) -> None:
+    task = "name: Some\nprocess: scripts.some.Run\n"
+    root = project(tasks={"some": task, "other": task}, scripts={"some": "def Run(task_id): ...\n"})
+    with App(root) as app:
+        ids = [app.tasks[name].add() for name in ("some", "other")]
+        ended = command(root, "run", "--drain", "--only", "some")
+        statuses = [app.get(f"{name}.{id}")["status"] for name, id in zip(("some", "other"), ids, strict=True)]
+    unknown = command(root, "run", "--only", "somme")
+
+    assert (ended.returncode, statuses) == (0, ["SUCCESS", "WAITING"])
+    assert "other" not in ended.stderr
+    assert (unknown.returncode, 'did you mean "some"' in unknown.stderr) == (2, True)
 
 
 def test_what_a_handler_prints_is_in_a_log_file_at_once(project: Project) -> None:

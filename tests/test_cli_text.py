@@ -37,12 +37,14 @@ def job(**changes: Any) -> dict[str, Any]:
         "task_id": "mail.12",
         "name": "Send mail",
         "status": "WAITING",
+        "cancel_requested": False,
         "progress": 0,
         "current": None,
         "total": None,
         "message": None,
         "attempt": 0,
         "attempts": 3,
+        "losses": 0,
         "args": ["a@example.com", 1],
         "payload": {},
         "priority": 0,
@@ -384,3 +386,18 @@ def test_what_is_no_json_is_a_usage_error_that_says_where(read: Any, says: str) 
         read()
 
     assert caught.value.message.startswith(says)
+
+
+def test_a_failure_without_a_message_shows_its_type() -> None:
+    failed = job(status="FAILURE", error="", error_type="AssertionError")
+
+    assert views.about(failed) == "AssertionError"
+    assert ("error", "AssertionError") in list(views.fields(failed))
+
+
+def test_a_job_that_was_asked_to_stop_says_so_in_its_row() -> None:
+    assert views.row(job(status="RUNNING", attempt=1, cancel_requested=True))[-1] == "asked to stop"
+
+
+def test_how_often_a_job_was_lost_is_shown_where_that_is_more_than_chance() -> None:
+    assert ("lost", "3 times with the process that ran it") in list(views.fields(job(status="FAILURE", losses=3)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import anyio
 import anyio.to_thread
 import pytest
 from runtime_support import ended, reaches
+from server_fixtures import Database
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.orm import Session
 
@@ -29,6 +31,7 @@ from yaotask import (
     current_job,
     process,
 )
+from yaotask.store.opening import place
 
 pytest_plugins = ["door_support", "runtime_fixtures"]
 
@@ -37,9 +40,14 @@ pytest_plugins = ["door_support", "runtime_fixtures"]
 
 
 @pytest.fixture
+def project(project: Callable[..., Path], database: Database) -> Callable[..., Path]:
+    return partial(project, settings=database.setting)
+
+
+@pytest.fixture
 def engine(app: App) -> Iterator[Engine]:
     app.tasks["bulk"].add("the store is there")
-    engine = create_engine(f"sqlite:///{app.root}/.yaotask/yaotask.db")
+    engine = create_engine(place(app.root, app.settings.store).url)
     yield engine
     engine.dispose()
 
@@ -132,7 +140,7 @@ def test_what_is_no_connection_is_refused_with_advice(app: App, engine: Engine) 
 
 
 async def test_a_connection_would_block_a_loop_and_is_refused_there(app: App) -> None:
-    engine = create_engine(f"sqlite:///{app.root}/.yaotask/yaotask.db")
+    engine = create_engine(place(app.root, app.settings.store).url)
 
     def order() -> int:
         with engine.begin() as connection:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 import pytest
+from fleet_support import Fleet
 from run_support import command, drained
 
 import yaotask
@@ -139,7 +140,7 @@ def test_common_options_and_exit_statuses_are_told() -> None:
 
 
 def test_every_command_that_reads_takes_json() -> None:
-    reading = ("check", "show", "schema", "list", "get", "db status", "db upgrade")
+    reading = ("check", "show", "schema", "list", "get", "workers", "doctor", "db status", "db upgrade", "db verify")
 
     assert all("--json" in {flag for option in COMMANDS[name].params for flag in option.opts} for name in reading)
 
@@ -258,7 +259,8 @@ def test_what_handlers_use_of_their_job_is_told() -> None:
     table = named(section(text("handlers.md"), "## The current job"))
     told = {name.removeprefix("job.").partition("(")[0] for name in table}
     # The others are how the runtime reads a job.
-    inner = {"claim", "hide", "must_be_open", "open_transaction", "over", "result", "started", "timeout_ms", "unsaved"}
+    inner = {"ask_to_stop", "claim", "hide", "must_be_open", "open_transaction", "over", "result", "started"}
+    inner |= {"recount", "timeout_ms", "unsaved"}
 
     assert told == {name for name in dir(Job) if not name.startswith("_")} - inner
 
@@ -283,6 +285,16 @@ def test_each_field_of_a_job_and_of_a_try_is_told(tmp_path: Path) -> None:
     assert set(job) <= code(section(page, "## A job"))
     assert named(section(page, "## A job")) <= set(job)
     assert named(section(page, "## A try")) == {*ATTEMPT_FIELDS, "started_at", "finished_at"}
+
+
+def test_each_field_of_a_process_is_told(tmp_path: Path) -> None:
+    root = example(tmp_path)
+    with App(root) as app:
+        app.store_status()
+        Fleet(root).enter(1)
+        (process,) = app.workers()
+
+    assert named(section(text("calls.md"), "## A process")) == set(process)
 
 
 def test_each_status_is_told_and_each_word_for_one() -> None:

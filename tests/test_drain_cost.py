@@ -32,7 +32,7 @@ async def test_a_commit_is_shared_by_at_least_fifty_jobs_of_a_drain(
         cursor.execute(statement, values)
 
     monkeypatch.setattr(direct, "run", run)
-    runner = app.runner()
+    runner = app.works.embedded()
     with anyio.fail_after(PATIENCE * 2):
         async with runner.running(grace=1):
             await runner.drained()

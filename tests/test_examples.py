@@ -105,7 +105,7 @@ def test_a_server_that_finds_no_place_is_tried_again_after_longer_and_longer_wai
 
 
 def test_room_that_is_made_meanwhile_lets_the_next_try_succeed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SERVER_RETRY_AFTER", "500ms")
+    monkeypatch.setenv("SERVER_RETRY_AFTER", "2s")
     fill_the_rack(root)
     with App(root) as app, running(root, "--drain") as run:
         until(lambda: app.get("server.5")["status"] == "RETRYING")

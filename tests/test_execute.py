@@ -19,7 +19,7 @@ from yaotask.clock import SECOND, microseconds
 from yaotask.errors import NoCurrentJob
 from yaotask.jobs import Claim, Failed, Failure, Ignored, Outcome, RetryAfter, Succeeded
 from yaotask.resolve import Resolver
-from yaotask.runtime.execute import Cancelled, Policy, execute, execute_here, retry_or_fail, timed_out
+from yaotask.runtime.execute import Policy, ScopeCancelled, execute, execute_here, retry_or_fail, timed_out
 from yaotask.settings import Limits
 
 LAST_TRY: dict[str, Any] = {"attempt": 4}
@@ -365,7 +365,7 @@ async def test_a_cancelled_handler_is_told_apart() -> None:
 
     with anyio.CancelScope() as scope:
         scope.cancel()
-        with pytest.raises(Cancelled):
+        with pytest.raises(ScopeCancelled):
             await arun(handler)
 
 

@@ -16,7 +16,7 @@ from yaotask.context import Job
 from yaotask.errors import ClaimLost, TransactionError
 from yaotask.jobs import Succeeded
 from yaotask.runtime import desk
-from yaotask.store import statements
+from yaotask.store import direct, statements
 from yaotask.store.sql import SqlStore
 
 pytest_plugins = ["runtime_fixtures"]
@@ -64,7 +64,7 @@ async def test_effects_commit_with_the_success(stage: StageApp) -> None:
 
 async def test_a_success_in_a_transaction_is_counted_as_any_other(stage: StageApp) -> None:
     app = prepare(stage(write()))
-    runner = app.runner()
+    runner = app.works.embedded()
     async with runner.running(0):
         await ended(app, await app.acall("tasks.mail.add"))
 
@@ -194,7 +194,7 @@ async def test_a_claim_that_was_lost_meanwhile_stores_nothing(stage: StageApp) -
             # What a reaper would have done before, had it taken this worker for dead.
             claim = current_job().claim
             taken = {"key": claim.key, "fence": claim.fence, "losses": 1, "error": "", "now": 1, "ready_at": None}
-            connection.exec_driver_sql(statements.LOSE, taken)
+            direct.ask(connection, statements.LOSE, taken)
         over.set()
         return "late"
 
@@ -307,6 +307,8 @@ async def test_held_for_too_long_it_is_rolled_back_and_a_failed_try(
         job = current_job()
         with job.transaction() as connection:
             connection.execute(INSERT)
+            # What others write to as well, so that they must wait.
+            connection.execute(text("UPDATE yaotask_ids SET next = next"))
             job.progress(7)
         entered.set()
         assert expired.wait(PATIENCE)
@@ -317,7 +319,7 @@ async def test_held_for_too_long_it_is_rolled_back_and_a_failed_try(
         id = await app.acall("tasks.mail.add")
         assert await anyio.to_thread.run_sync(entered.wait, PATIENCE)
         # Others can write again before this handler ends.
-        await anyio.to_thread.run_sync(change, app, "CREATE TABLE written_meanwhile (amount INTEGER)")
+        await anyio.to_thread.run_sync(change, app, "UPDATE yaotask_ids SET next = next")
         expired.set()
         job = await ended(app, id)
 

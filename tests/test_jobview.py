@@ -17,10 +17,10 @@ from yaotask import App, current_job, process
 pytest_plugins = ["door_support", "runtime_fixtures"]
 
 FIELD_NAMES = """
-    id task status current total message response task_id task_type name queue_name priority args payload created_by
-    attempt attempts retry_count max_retries retry_strategy retry_interval timeout progress step completed_steps
-    total_steps success_count fail_count result extra_data error error_type traceback worker created_at updated_at
-    run_at started_at finished_at duration_ms wait_ms
+    id task status cancel_requested current total message response task_id task_type name queue_name priority args
+    payload created_by attempt attempts retry_count losses max_retries retry_strategy retry_interval timeout progress
+    step completed_steps total_steps success_count fail_count result extra_data error error_type traceback worker
+    created_at updated_at run_at started_at finished_at duration_ms wait_ms
 """
 FIELDS = FIELD_NAMES.split()
 
@@ -42,6 +42,7 @@ def test_a_job_that_was_just_added(app: App) -> None:
         "name": "Send mail",
         "queue_name": "mail",
         "status": "WAITING",
+        "cancel_requested": False,
         "current": 0,
         "total": 0,
         "message": "",
@@ -54,6 +55,7 @@ def test_a_job_that_was_just_added(app: App) -> None:
         "attempt": 0,
         "attempts": 0,
         "retry_count": 0,
+        "losses": 0,
         "max_retries": 0,
         "retry_strategy": "fixed",
         "retry_interval": 0.2,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from store_support import DONE, EVERY_EVENT, FAILED, Bench, EvenChance, ManualClock, an_add, answer
+from store_support import DONE, EVERY_EVENT, FAILED, Bench, EvenChance, ManualClock, an_add, answer, until_the_next_look
 
 from yaotask.errors import (
     OutcomeUnknown,
@@ -18,8 +19,8 @@ from yaotask.errors import (
 )
 from yaotask.events import Delivery
 from yaotask.jobs import Claim, JobState, Outcome, Succeeded
-from yaotask.store import ledger as ledgers
-from yaotask.store import presence
+from yaotask.store import inbox, presence
+from yaotask.store.access import Access
 from yaotask.store.consumers import FailedDelivery
 from yaotask.store.ledger import FIRST_PAUSE, LONGEST_PAUSE, Ledger
 from yaotask.store.ledger_thread import LedgerThread
@@ -33,12 +34,13 @@ TROUBLES = pytest.mark.parametrize("error", [StorageBusy("busy"), StorageFull("f
 
 
 class Taker:
-    """Takes so many claims, and notes them and what is lost."""
+    """Takes so many claims, and notes them, what is lost, and what is to end."""
 
     def __init__(self, most: int = 10) -> None:
         self.most = most
         self.claims: list[Claim] = []
         self.lost_claims: list[tuple[int, int]] = []
+        self.cancelled_claims: list[tuple[int, int]] = []
 
     def demand(self) -> int:
         return self.most - len(self.claims)
@@ -48,6 +50,10 @@ class Taker:
 
     def lost(self, key: int, fence: int) -> None:
         self.lost_claims.append((key, fence))
+
+    def cancelled(self, key: int, fence: int) -> bool:
+        self.cancelled_claims.append((key, fence))
+        return True
 
     @property
     def ids(self) -> list[int]:
@@ -92,7 +98,7 @@ class Store:
         if not self.after:
             return self._run(mailbox)
         # Nobody is answered where the commit is in doubt.
-        self._run(Mailbox(mailbox.worker, mailbox.progress, mailbox.started, mailbox.finishes, [], mailbox.adds))
+        self._run(replace(mailbox, errands=[], demands={}, deliveries=0))
         raise self.after.pop(0)
 
 
@@ -103,6 +109,10 @@ def store(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 @pytest.fixture
 def ledger(bench: Bench, clock: ManualClock) -> Ledger:
+    bench.write(
+        "INSERT INTO yaotask_workers (key, incarnation, host, pid, started_at)"
+        " VALUES (1, 'one', '', 1, 0), (2, 'two', '', 2, 0)"
+    )
     return Ledger(bench.store, clock, EvenChance())
 
 
@@ -172,7 +182,7 @@ def test_ends_beyond_one_turn_come_in_the_next_with_their_progress(
 ) -> None:
     ask(ledger, 5)
     ledger.turn()
-    monkeypatch.setattr(ledgers, "MOST_ROWS", 2)
+    monkeypatch.setattr(inbox, "MOST_ROWS", 2)
     for claim in taker.claims:
         ledger.progress(Progress(claim.key, claim.fence, None, {"current": claim.id}))
         ledger.finish(bench.end(claim))
@@ -364,6 +374,7 @@ def test_an_add_is_claimed_also_when_the_queue_was_found_empty_before(
     ledger.turn()
     mine = list(taker.ids)
     open_bench().add()
+    until_the_next_look(ledger.store)
     ledger.turn()
 
     assert (mine, taker.ids) == ([1], [1, 2])
@@ -385,6 +396,7 @@ def test_an_add_of_another_process_is_claimed_also_when_it_came_with_a_short_cla
     ask(ledger)
     ledger.turn()
     first = list(taker.ids)
+    until_the_next_look(ledger.store)
     ledger.turn()
 
     assert (first, taker.ids) == ([1], [1, 2])
@@ -393,7 +405,7 @@ def test_an_add_of_another_process_is_claimed_also_when_it_came_with_a_short_cla
 def test_an_add_of_many_is_answered_when_all_of_it_is_stored(
     bench: Bench, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledgers, "MOST_ROWS", 10)
+    monkeypatch.setattr(inbox, "MOST_ROWS", 10)
     seen: list[int] = []
     add = an_add(25)
     add.ticket.settle = lambda: seen.append(bench.value("SELECT count(*) FROM yaotask_jobs"))
@@ -407,6 +419,20 @@ def test_an_add_of_many_is_answered_when_all_of_it_is_stored(
 
 
 # --- the thread -----------------------------------------------------------------------------------------------
+
+
+def test_a_worker_that_was_taken_for_dead_is_told_once_and_claims_no_more(
+    bench: Bench, ledger: Ledger, taker: Taker
+) -> None:
+    told: list[str] = []
+    ledger.dismissed = lambda: told.append("dismissed")
+    bench.write("DELETE FROM yaotask_workers WHERE key = 1")
+    ask(ledger)
+    for _ in range(3):
+        ledger.turn()
+
+    assert (taker.claims, told) == ([], ["dismissed"])
+    assert bench.state().name == "WAITING"
 
 
 @pytest.fixture
@@ -472,6 +498,23 @@ def test_the_death_of_the_thread_answers_everything(
     assert [type(ticket.error) for ticket in (waiting, errand, late)] == [StorageUnavailable] * 3
     assert "no room for a page" in str(late.error)
     assert "the ledger has died" in caplog.text
+
+
+def test_who_uses_a_store_hears_of_a_death_as_said_last_even_before_it_was_opened(
+    bench: Bench, ledger: Ledger, store: Store
+) -> None:
+    first, last = threading.Event(), threading.Event()
+    access = Access(lambda: bench.store, lambda _: ledger)
+    access.on_death = first.set
+    assert access.opened.ledger is ledger
+    access.on_death = last.set
+    store.before.append(MemoryError("no room for a page"))
+    with pytest.raises(MemoryError):
+        access.ask(lambda ledger, ticket: ledger.errand(lambda cycle: None, ticket))
+    assert last.wait(PATIENCE)
+    access.close()
+
+    assert not first.is_set()
 
 
 def test_who_reads_while_the_thread_dies_is_let_finish(

@@ -282,8 +282,11 @@ PRIORITY = "must be low, normal, high, or an integer from -2147483647 to 2147483
             "event: {add: OnAdd}",
             '14: event.add: must be a dotted path of ASCII names such as scripts.mail.Send, got "OnAdd"',
         ),
-        ("executor: process", '11: executor: must be "async" or "thread", got "process"'),
-        ("executor: asynch", '11: executor: must be "async" or "thread", got "asynch"; did you mean "async"?'),
+        ("executor: fork", '11: executor: must be "async" or "thread" or "process", got "fork"'),
+        (
+            "executor: asynch",
+            '11: executor: must be "async" or "thread" or "process", got "asynch"; did you mean "async"?',
+        ),
         ("priority: hihg", f'11: priority: {PRIORITY}, got "hihg"; did you mean "high"?'),
         ("priority: 1.5", f"11: priority: {PRIORITY}, got 1.5"),
         ("input: text", '8: input: must be a mapping, got "text"'),

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from plans_support import WORK, Statement, recorded
 from sqlalchemy.engine import Connection
-from store_support import EVERY_EVENT, FAILED, START, Bench, an_add, retry_after
+from store_support import START, Bench
 
-from yaotask.clock import SECOND
 from yaotask.jobs import JobState
-from yaotask.store import direct, presence, reads
-from yaotask.store.protocol import Progress, Started
+from yaotask.store import reads, statements
 
 pytest_plugins = ["store_fixtures"]
+pytestmark = pytest.mark.only_on("sqlite")
 
 # One statement each: so many jobs of every kind, written past the transitions that lead there.
 FILL = """
@@ -63,29 +60,6 @@ def full(bench: Bench, request: pytest.FixtureRequest) -> Bench:
     return bench
 
 
-Statement = tuple[str, Any]
-
-
-@contextmanager
-def recorded(bench: Bench) -> Iterator[list[Statement]]:
-    """What is executed meanwhile, by the ledger and by readers."""
-    seen: list[Statement] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        if statement.split()[0] in ("SELECT", "UPDATE", "INSERT", "DELETE", "WITH"):
-            seen.append((statement, parameters))
-
-    def run(cursor: Any, statement: str, values: Any) -> None:
-        note(None, cursor, statement, values)
-        cursor.execute(statement, values)
-
-    event.listen(bench.store.readers, "before_cursor_execute", note)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(direct, "run", run)
-        yield seen
-    event.remove(bench.store.readers, "before_cursor_execute", note)
-
-
 def plan(bench: Bench, statement: str, parameters: Any) -> list[str]:
     with bench.store.reading() as connection:
         rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
@@ -119,61 +93,6 @@ HARMLESS = (
 )
 
 
-def add_all_kinds(bench: Bench) -> None:
-    bench.adds(an_add(3, size=100_000, events=EVERY_EVENT), an_add(key="k"), an_add(run_at=START + 3600 * SECOND))
-
-
-def run_through(bench: Bench) -> None:
-    claims = bench.cycle(worker=1, demands={"mail": 8}, others=True).claims["mail"]
-    done, failed, retried, *rest = claims
-    bench.cycle(
-        worker=1,
-        progress=[Progress(rest[0].key, rest[0].fence, START, {"current": 1})],
-        started=[Started(claim.key, claim.fence, START) for claim in rest],
-        finishes=[bench.end(done), bench.end(failed, FAILED), bench.end(retried, retry_after(1))],
-    )
-
-
-def deliver(bench: Bench) -> None:
-    bench.clock.advance(3_600)
-    deliveries = bench.cycle(worker=1, deliveries=10, delivery_tasks=("mail", "video")).deliveries
-    first, *rest = deliveries
-    bench.errand(lambda cycle: cycle.settle(1, rest, [(first, "bad", None)]))
-
-
-def reap(bench: Bench) -> None:
-    bench.errand(lambda cycle: presence.reap(cycle, 1, 3))
-    bench.errand(lambda cycle: presence.leave(cycle, 1))
-
-
-def look(bench: Bench) -> None:
-    bench.store.any_ready("mail")
-    bench.store.next_due()
-    bench.store.next_event(("mail", "video"))
-    with bench.store.reading() as connection:
-        presence.any_dead(connection, 1)
-        reads.get(connection, "mail", 7)
-        reads.status(connection, "mail", [1, 2, 3])
-        reads.attempts_of(connection, 7)
-        reads.events_of(connection, 7)
-        reads.unsettled(connection, ["none"])
-
-
-def ask_of_one(bench: Bench) -> None:
-    bench.errand(lambda cycle: cycle.cancel("mail", 1))
-    bench.errand(lambda cycle: cycle.retry("mail", 1))
-
-
-WORK: dict[str, Callable[[Bench], None]] = {
-    "add": add_all_kinds,
-    "claim, progress, finish": run_through,
-    "deliveries": deliver,
-    "reap and hand back": reap,
-    "looks": look,
-    "cancel and retry": ask_of_one,
-}
-
-
 @pytest.mark.parametrize("name", WORK)
 def test_no_statement_walks_through_the_store(full: Bench, name: str) -> None:
     with recorded(full) as seen:
@@ -183,22 +102,28 @@ def test_no_statement_walks_through_the_store(full: Bench, name: str) -> None:
     assert scans(full, seen) == []
 
 
-@pytest.mark.parametrize("name", ["finish_success", "finish_other", "store_started"])
+@pytest.mark.parametrize("name", ["FINISH_SUCCESS", "FINISH_OTHER", "STORE_STARTED"])
 def test_an_end_goes_from_its_rows_to_the_key(full: Bench, name: str) -> None:
-    steps = plan(full, getattr(full.store.dialect, name), {"rows": "[]"})
+    steps = plan(full, getattr(full.store.dialect.statements, name), {"rows": "[]"})
 
     assert steps == ["SCAN json_each VIRTUAL TABLE INDEX 1:", "SEARCH yaotask_jobs USING INTEGER PRIMARY KEY (rowid=?)"]
 
 
 def test_a_claim_reads_the_ready_index_in_its_order(full: Bench) -> None:
-    steps = plan(full, full.store.dialect.select_claims, {"task": "mail", "most": 5, "now": 0})
+    steps = plan(full, full.store.dialect.statements.SELECT_CLAIMS, {"task": "mail", "most": 5, "now": 0})
 
     assert any("SEARCH yaotask_jobs USING INDEX yaotask_jobs_ready (queue=? AND task=?" in step for step in steps)
     assert not any("TEMP B-TREE" in step for step in steps)
 
 
+def test_what_is_to_be_cancelled_is_found_by_its_own_index(full: Bench) -> None:
+    steps = plan(full, statements.CANCELS_OF, {"worker": 1})
+
+    assert steps == ["SEARCH yaotask_jobs USING INDEX yaotask_jobs_cancelling (worker=? AND cancel_at>?)"]
+
+
 def test_promotion_reads_no_more_than_what_is_due(full: Bench) -> None:
-    steps = plan(full, full.store.dialect.promote, {"now": START, "most": 5})
+    steps = plan(full, full.store.dialect.statements.PROMOTE, {"now": START, "most": 5})
 
     assert any("INDEX yaotask_jobs_due (due_at>? AND due_at<?)" in step for step in steps)
     assert not any("TEMP B-TREE" in step for step in steps)
@@ -248,7 +173,7 @@ def test_the_few_that_did_not_succeed_are_found_by_their_own_index(full: Bench) 
 
 
 def test_deliveries_read_the_pending_index_in_its_order(full: Bench) -> None:
-    steps = plan(full, full.store.dialect.select_deliveries, {"task": "mail", "now": START, "most": 5})
+    steps = plan(full, full.store.dialect.statements.SELECT_DELIVERIES, {"task": "mail", "now": START, "most": 5})
 
     assert any("yaotask_events_pending (task=? AND next_at<?)" in step for step in steps)
     assert any("SEARCH earlier USING INDEX yaotask_events_job" in step for step in steps)

@@ -18,6 +18,7 @@ from yaotask import App, current_job
 from yaotask.clock import SystemClock
 from yaotask.errors import ClaimLost
 from yaotask.jobs import Claim, Interrupted, Outcome, Succeeded
+from yaotask.runtime.children import Children
 from yaotask.runtime.deadlines import Deadlines
 from yaotask.runtime.desk import JobDesk
 from yaotask.runtime.pool import Pool, Work
@@ -134,7 +135,7 @@ async def test_a_thousand_jobs_end_through_three_slots(stage: StageApp, executor
     ids = await app.tasks["mail"].aadd_many([[]] * 1_000)
     async with app.running():
         with anyio.fail_after(PATIENCE):
-            await app.runner().drained()
+            await app.works.embedded().drained()
 
     assert query(app, "SELECT state, count(*) FROM yaotask_jobs GROUP BY state") == [(2, 1_000)]
     assert done == set(ids)
@@ -243,9 +244,10 @@ async def test_a_lost_claim_stops_its_handler(stage: StageApp, executor: str) ->
 
     async def ahandler(task_id: int) -> None:
         entered.set()
-        await anyio.to_thread.run_sync(gate.wait, PATIENCE)
-        current_job().progress(1)
         try:
+            await anyio.to_thread.run_sync(gate.wait, PATIENCE)
+            # Already here it may be told, where the loss was seen when its start was to be stored.
+            current_job().progress(1)
             await anyio.sleep_forever()
         finally:
             stopped.set()
@@ -352,6 +354,8 @@ class Book:
             self.finishes.append(finish)
             self._change.notify_all()
 
+    def poke(self) -> None: ...
+
     async def reaches(self, count: int) -> None:
         """Until so many attempts have ended."""
 
@@ -377,7 +381,7 @@ async def bare_pool(handler: Callable[..., Any], **work: Any) -> AsyncIterator[t
     deadlines, spawner = Deadlines(ledger, clock), Spawner()
     desk = JobDesk(POLICY, ledger, cast(SqlStore, None), clock, deadlines)
     worked = Work(**{"task": "mail", "handler": a_handler(handler), "worker_nums": 1, "policy": POLICY, **work})
-    pool = Pool(worked, ledger, clock, desk, deadlines)
+    pool = Pool(worked, ledger, clock, desk, deadlines, cast(Children, None))
     pool.open(spawner, copy_context())
     async with anyio.create_task_group() as group:
         group.start_soon(spawner.run, group, copy_context())
@@ -415,6 +419,20 @@ async def test_claims_that_come_after_the_stop_are_handed_back_too(executor: str
         await book.reaches(1)
 
     assert book.ends == [(1, Interrupted)]
+
+
+async def test_a_hold_at_the_end_takes_no_slot_the_word_that_it_is_over() -> None:
+    gauge = Gauge()
+    async with bare_pool(gauge.handler("thread")) as (pool, _):
+        pool.deliver(claims(1))
+        await gauge.reached(1)
+        pool.stop()
+        held = pool.dissolve()
+        pool.hold()
+        gauge.open()
+
+        assert len(held) == 1
+        assert held[0].join(PATIENCE)
 
 
 async def test_an_interrupted_attempt_ends_once() -> None:

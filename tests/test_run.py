@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from run_support import ON_THE_LOOP, TASK, add, command, drained, job, notes, running, until
+from run_support import ON_THE_LOOP, TASK, WITNESS, add, command, drained, job, notes, running, until
 
 from yaotask import App
 
@@ -65,9 +65,9 @@ def test_two_runs_of_one_project_share_its_jobs_and_run_none_twice(hold: Callabl
 
         def Hold(task_id):
             note("start", task_id)
-            note("pid", os.getpid())
+            note("node", os.getppid())
             # Each waits until the other run has taken a job too.
-            while len({line for line in Path("witness").read_text().splitlines() if line.startswith("pid")}) < 2:
+            while len({line for line in Path("witness").read_text().splitlines() if line.startswith("node")}) < 2:
                 time.sleep(0.02)
     """
     root = hold(script)
@@ -80,7 +80,7 @@ def test_two_runs_of_one_project_share_its_jobs_and_run_none_twice(hold: Callabl
     starts = Counter(notes(root, "start"))
 
     assert starts == {str(id): 1 for id in range(1, 51)}
-    assert set(notes(root, "pid")) == {str(one.process.pid), str(other.process.pid)}
+    assert set(notes(root, "node")) == {str(one.process.pid), str(other.process.pid)}
 
 
 # --- what stands in the way --------------------------------------------------------------------------
@@ -99,6 +99,23 @@ def test_a_broken_handler_stops_its_own_task_and_no_other(project: Project) -> N
         assert (app.get("good.1")["status"], app.get("bad.1")["status"]) == ("SUCCESS", "WAITING")
     assert "bad is broken, its jobs wait:" in run.errors
     assert "No module named 'nothing_of_this_name'" in run.errors
+
+
+def test_the_hooks_of_a_task_whose_handler_is_broken_are_left_to_a_node_that_has_it_whole(project: Project) -> None:
+    hook = "from scripts.witness import note\n\ndef OnAdd(task_id): note('added', task_id)\n"
+    root = project(
+        tasks={"bad": "name: Bad\nprocess: scripts.bad.Run\nevent:\n  add: scripts.bad.OnAdd\n"},
+        scripts={"witness": WITNESS, "bad": hook},
+    )
+    with App(root) as app:
+        app.tasks["bad"].add()
+        drained(root)
+        before = notes(root, "added")
+        project(scripts={"bad": hook + "\ndef Run(task_id): return 'done'\n"})
+        drained(root)
+
+        assert (before, notes(root, "added")) == ([], ["1"])
+        assert app.get("bad.1")["status"] == "SUCCESS"
 
 
 def test_a_fault_in_a_task_file_ends_it_with_three_and_the_place(hold: Callable[..., Path]) -> None:

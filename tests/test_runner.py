@@ -9,8 +9,9 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 import pytest
-from runtime_support import PATIENCE, StageApp, change, ended, query
-from store_support import URL
+import transitions
+from runtime_support import PATIENCE, StageApp, ended, query
+from store_support import connected
 
 from yaotask import App
 from yaotask.chance import SystemChance
@@ -196,12 +197,13 @@ async def test_hooks_are_told_before_the_end(stage: StageApp) -> None:
     assert query(app, "SELECT count(*) FROM yaotask_events") == [(0,)]
 
 
+def break_down(cycle: object) -> None:
+    raise MemoryError("no room for a page")
+
+
 async def test_where_nothing_can_be_written_any_more_the_block_is_cancelled(
     stage: StageApp, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def break_down(cycle: object) -> None:
-        raise MemoryError("no room for a page")
-
     app = stage(succeed)
     with pytest.raises(StorageUnavailable, match="has stopped: no room for a page"):
         async with app.running(grace=PATIENCE * 2):
@@ -211,12 +213,35 @@ async def test_where_nothing_can_be_written_any_more_the_block_is_cancelled(
     assert "the ledger has died" in caplog.text
 
 
+async def test_what_could_not_be_handed_back_is_taken_over_although_its_process_lives_on(stage: StageApp) -> None:
+    entered = anyio.Event()
+
+    async def handler(task_id: int) -> str:
+        if not entered.is_set():
+            entered.set()
+            await anyio.sleep_forever()
+        return "done"
+
+    app = stage(handler)
+    id = await app.acall("tasks.mail.add")
+    with pytest.raises(StorageUnavailable):
+        async with app.running(grace=0):
+            await entered.wait()
+            app._access.opened.ledger.errand(break_down, Ticket())
+            await anyio.sleep_forever()
+    async with App(app.root) as anew, anew.running():
+        job = await ended(anew, id)
+
+    assert job["response"] == "done"
+    assert lock_files(app) == []
+
+
 # --- the dead ---------------------------------------------------------------------------------------------------
 
 
 def die_with(app: App, jobs: int) -> None:
     """Another worker claims so many jobs and dies."""
-    store = open_store(place(app.root, URL), SystemClock(), SystemChance())
+    store = open_store(place(app.root, app.settings.store), SystemClock(), SystemChance())
     lock, ticket = Lock.take(app.root / ".yaotask" / "workers", "dead"), Ticket()
     store.run_cycle(Mailbox(errands=[Errand(lambda cycle: presence.register(cycle, "dead", lock), ticket)]))  # type: ignore[arg-type]
     claims = store.run_cycle(Mailbox(worker=ticket.value, demands={"mail": jobs})).claims["mail"]
@@ -263,8 +288,8 @@ async def test_a_job_that_cannot_be_taken_back_holds_up_nobody(
     app = stage(succeed)
     bad, good = [await app.acall("tasks.mail.add") for _ in range(2)]
     die_with(app, 2)
-    when = f"BEFORE UPDATE ON yaotask_jobs WHEN OLD.id = {bad}"
-    change(app, f"CREATE TRIGGER bad_row {when} BEGIN SELECT RAISE(ABORT, 'bad row'); END")
+    with connected(place(app.root, app.settings.store)) as connection:
+        transitions.refuse(connection, "bad_row", "UPDATE", f"OLD.id = {bad}", "bad row")
     with anyio.fail_after(PATIENCE):
         async with app.running():
             job = await ended(app, good)

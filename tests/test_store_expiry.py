@@ -16,8 +16,12 @@ from yaotask.store.transactions import Transaction
 
 pytest_plugins = ["store_fixtures"]
 
-# Runs until it is interrupted, inside SQLite.
-ENDLESS = text("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n")
+# Run until they are interrupted, inside the database.
+ENDLESS = {
+    "sqlite": "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n",
+    "postgresql": "SELECT pg_sleep(1000)",
+    "mysql": "SELECT sleep(1000)",
+}
 
 
 def test_expiry_gives_the_write_lock_back_while_the_handler_computes(bench: Bench, transaction: Transaction) -> None:
@@ -34,12 +38,13 @@ def test_expiry_interrupts_a_statement(bench: Bench, transaction: Transaction) -
     timer.start()
 
     with pytest.raises(TransactionTooLong):
-        transaction.connection.execute(ENDLESS)
+        transaction.connection.exec_driver_sql(ENDLESS[transaction.connection.dialect.name])
     timer.join()
     assert transaction.expired
     assert bench.add(1) == [2]
 
 
+@pytest.mark.only_on("sqlite")
 def test_expiry_does_not_wait_for_rows_that_were_not_fetched(bench: Bench, transaction: Transaction) -> None:
     numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 100000) SELECT i FROM n"
     transaction.connection.execute(INSERT)
@@ -117,6 +122,7 @@ def test_many_races_between_expiry_and_the_handler_end_in_one_of_two_ways(bench:
 # --- the lock --------------------------------------------------------------------------------------
 
 
+@pytest.mark.only_on("sqlite")
 def test_a_second_one_waits_and_then_is_refused(bench: Bench, transaction: Transaction) -> None:
     with pytest.raises(StorageBusy):
         bench.store.transaction(patience=0.05)
@@ -128,6 +134,7 @@ def test_others_can_read_meanwhile(bench: Bench, transaction: Transaction) -> No
     assert ledger(bench) == 0
 
 
+@pytest.mark.only_on("sqlite")
 def test_it_begins_when_the_other_writer_is_done(bench: Bench, claim: Claim) -> None:
     engine = create_engine(f"sqlite:///{bench.store.dialect.path}")  # type: ignore[attr-defined]
     with engine.connect() as other:

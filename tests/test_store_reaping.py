@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from store_support import DONE, EVERY_EVENT, FAILED, Bench
 
-from yaotask.events import ADD_BIT, ERROR_BIT, RETRY_BIT
+from yaotask.clock import SECOND
+from yaotask.events import ADD_BIT, CANCEL_BIT, ERROR_BIT, RETRY_BIT, EventKind
 from yaotask.jobs import Claim, JobState
 from yaotask.store import presence
 from yaotask.store.presence import Lock, Lost
@@ -36,8 +38,8 @@ def die(bench: Bench, folder: Path, name: str, most: int = 10) -> tuple[int, lis
     return worker, claims
 
 
-def reap(bench: Bench, us: int, losses: int = 3) -> list[Lost]:
-    found: list[Lost] = bench.errand(lambda cycle: presence.reap(cycle, us, losses))
+def reap(bench: Bench, us: int, lapsed_before: int = 0) -> list[Lost]:
+    found: list[Lost] = bench.errand(lambda cycle: presence.reap(cycle, us, lapsed_before))
     return found
 
 
@@ -52,7 +54,7 @@ def test_claims_of_the_dead_go_to_the_living(bench: Bench, us: int, tmp_path: Pa
     lost = reap(bench, us)
     row = bench.row()
 
-    assert lost == [Lost("mail.1", "theirs", False), Lost("mail.2", "theirs", False)]
+    assert lost == [Lost("mail.1"), Lost("mail.2")]
     assert (row["state"], row["attempt"], row["fence"], row["error_type"]) == (JobState.RETRYING, 0, 2, "WorkerLost")
     assert not bench.finish(stale)
     assert [claim.attempt for claim in bench.claim(worker=us)] == [1, 1]
@@ -95,47 +97,38 @@ def test_a_worker_without_a_row_is_lost(bench: Bench, us: int) -> None:
     assert not any_dead(bench, us)
 
 
-def test_a_death_that_a_job_had_to_itself_is_a_loss_and_the_third_ends_it(
-    bench: Bench, us: int, tmp_path: Path
-) -> None:
-    bench.add(events=ERROR_BIT)
-    seen = []
-    for number in range(3):
-        die(bench, tmp_path, f"theirs{number}")
-        (lost,) = reap(bench, us, losses=3)
-        seen.append((bench.row()["losses"], lost.poisoned, bench.state().name))
-    row = bench.row()
-
-    assert seen == [(1, False, "RETRYING"), (2, False, "RETRYING"), (3, True, "FAILURE")]
-    assert (row["error_type"], row["finished_at"]) == ("PoisonedJob", bench.clock.now())
-    assert "3 workers died" in row["error"]
-    assert bench.value("SELECT kind FROM yaotask_events") == 3
-    assert bench.value("SELECT sum(jobs) FROM yaotask_rollups WHERE outcome = 3") == 1
-
-
 def test_a_shared_death_marks_a_job_once_and_adds_no_more(bench: Bench, us: int, tmp_path: Path) -> None:
     bench.add(2)
     for number in range(5):
         die(bench, tmp_path, f"theirs{number}")
-        reap(bench, us, losses=3)
+        reap(bench, us)
 
     assert [(bench.row(id)["losses"], bench.row(id)["deaths"]) for id in (1, 2)] == [(1, 5), (1, 5)]
 
 
-def test_twenty_deaths_of_any_kind_end_a_job(bench: Bench, us: int, tmp_path: Path) -> None:
-    bench.add(2)
+def test_twenty_deaths_end_a_job_that_was_always_there(bench: Bench, us: int, tmp_path: Path) -> None:
+    bench.add(2, events=ERROR_BIT)
     for number in range(20):
         die(bench, tmp_path, f"theirs{number}")
-        lost = reap(bench, us, losses=100)
+        lost = reap(bench, us)
+
+    row = bench.row()
 
     assert [one.poisoned for one in lost] == [True, True]
-    assert bench.row()["error_type"] == "PoisonedJob"
+    assert (row["error_type"], row["finished_at"]) == ("PoisonedJob", bench.clock.now())
+    assert "20 processes died" in row["error"]
+    assert bench.query("SELECT id, kind FROM yaotask_events ORDER BY id") == [
+        {"id": 1, "kind": EventKind.ERROR},
+        {"id": 2, "kind": EventKind.ERROR},
+    ]
+    assert bench.value("SELECT sum(jobs) FROM yaotask_rollups WHERE outcome = 3") == 2
 
 
 def test_a_manual_retry_forgets_the_losses(bench: Bench, us: int, tmp_path: Path) -> None:
     bench.add()
     die(bench, tmp_path, "theirs")
-    reap(bench, us, losses=1)
+    reap(bench, us)
+    bench.finish(bench.claim_one(worker=us), FAILED)
     bench.errand(lambda cycle: cycle.retry("mail", 1))
 
     assert (bench.row()["losses"], bench.row()["deaths"]) == (0, 0)
@@ -163,30 +156,116 @@ def test_deliveries_of_the_dead_are_given_out_again(bench: Bench, us: int, tmp_p
 def test_one_bad_row_holds_up_no_other(bench: Bench, us: int, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     bench.add(3)
     die(bench, tmp_path, "theirs")
-    bench.write(
-        "CREATE TRIGGER bad BEFORE UPDATE ON yaotask_jobs WHEN OLD.id = 2 BEGIN SELECT RAISE(ABORT, 'bad row'); END"
-    )
+    bench.refuse("bad", "UPDATE", "OLD.id = 2", "bad row")
     with caplog.at_level(logging.ERROR):
         lost = reap(bench, us)
-    bench.write("DROP TRIGGER bad")
+    bench.release("bad")
 
     assert [one.name for one in lost] == ["mail.1", "mail.3"]
     assert "mail.2 could not be taken back" in caplog.text
     assert [one.name for one in reap(bench, us)] == ["mail.2"]
 
 
-def test_claims_are_taken_back_some_at_a_time_and_the_last_of_many_was_not_alone(
-    bench: Bench, us: int, tmp_path: Path
-) -> None:
+def test_a_bad_row_is_told_once(bench: Bench, us: int, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    bench.add(1)
+    die(bench, tmp_path, "theirs")
+    bench.refuse("bad", "UPDATE", "OLD.id = OLD.id", "bad row")
+    told: set[int] = set()
+    with caplog.at_level(logging.ERROR):
+        for _ in range(3):
+            bench.errand(lambda cycle: presence.reap(cycle, us, told=told))
+
+    assert len(caplog.messages) == 1
+
+
+def test_claims_are_taken_back_some_at_a_time(bench: Bench, us: int, tmp_path: Path) -> None:
     bench.add(501)
     die(bench, tmp_path, "theirs", most=501)
-    first = reap(bench, us, losses=1)
+    first = reap(bench, us)
     between = any_dead(bench, us)
-    second = reap(bench, us, losses=1)
+    second = reap(bench, us)
 
-    assert (len(first), between, len(second)) == (499, True, 2)
-    assert not any(one.poisoned for one in (*first, *second))
+    assert (len(first), between, len(second)) == (500, True, 1)
     assert not any_dead(bench, us)
+
+
+def test_one_of_very_many_claims_is_found_and_lost(bench: Bench, us: int) -> None:
+    bench.add(501)
+    *_, last = bench.claim(501, worker=us)
+    with bench.store.reading() as connection:
+        held = presence.claims_of(connection, us)
+    lost = bench.errand(lambda cycle: presence.lose(cycle, us, "it may have hung its worker", {last.key}))
+
+    assert [claim.name for claim, _ in held][-1] == last.name
+    assert lost == [Lost(last.name)]
+
+
+def test_what_was_asked_to_end_is_cancelled_when_its_worker_dies(bench: Bench, us: int, tmp_path: Path) -> None:
+    bench.add(2, events=CANCEL_BIT)
+    die(bench, tmp_path, "theirs")
+    bench.write("UPDATE yaotask_jobs SET cancel_at = 1, started_at = 1 WHERE id = 1")
+    lost = reap(bench, us)
+
+    assert lost == [Lost("mail.1", cancelled=True), Lost("mail.2")]
+    assert (bench.state(1).name, bench.state(2).name) == ("CANCELLED", "RETRYING")
+    assert bench.value("SELECT count(*) FROM yaotask_events WHERE id = 1 AND kind = :k", k=EventKind.CANCEL) == 1
+    assert bench.value("SELECT sum(jobs) FROM yaotask_rollups WHERE outcome = 6") == 1
+
+
+# --- leases ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def leased(bench: Bench, tmp_path: Path) -> Iterator[tuple[int, Claim]]:
+    """A worker of another node, alive by its lock, with a lease of ten seconds and a claim."""
+    lock = Lock.take(tmp_path / "workers", "leased")
+    worker = bench.errand(
+        lambda cycle: presence.register(cycle, "leased", lock, kind="worker", node=77, lease=10 * SECOND)
+    )
+    bench.add()
+    yield worker, bench.claim_one(worker=worker)
+    lock.release()
+
+
+def test_a_lease_that_has_run_out_loses_its_claims_although_its_holder_lives(
+    bench: Bench, us: int, leased: tuple[int, Claim]
+) -> None:
+    bench.clock.advance(11)
+    unasked = reap(bench, us)
+    lost = reap(bench, us, lapsed_before=bench.clock.now())
+
+    assert (unasked, lost) == ([], [Lost("mail.1")])
+    assert not bench.finish(leased[1])
+    assert bench.value("SELECT count(*) FROM yaotask_workers WHERE key = :key", key=leased[0]) == 0
+
+
+def test_a_renewed_lease_keeps_its_claims(bench: Bench, us: int, leased: tuple[int, Claim]) -> None:
+    bench.clock.advance(9)
+    missing = bench.store.write_aside(partial(presence.renew, infos={leased[0]: "{}", 4711: "{}"}, lease=10 * SECOND))
+    bench.clock.advance(9)
+
+    assert missing == {4711}
+    assert reap(bench, us, lapsed_before=bench.clock.now()) == []
+    assert bench.finish(leased[1])
+
+
+def test_processes_of_ones_own_node_are_not_judged(bench: Bench, leased: tuple[int, Claim]) -> None:
+    bench.clock.advance(11)
+
+    assert reap(bench, 77, lapsed_before=bench.clock.now()) == []
+
+
+def test_a_worker_that_was_taken_for_dead_claims_no_more(bench: Bench, us: int, leased: tuple[int, Claim]) -> None:
+    bench.add()
+    before = bench.cycle(worker=leased[0], entered=True, demands={"mail": 1})
+    bench.finish(before.claims["mail"][0])
+    bench.add()
+    bench.clock.advance(11)
+    reap(bench, us, lapsed_before=bench.clock.now())
+    after = bench.cycle(worker=leased[0], entered=True, demands={"mail": 1})
+
+    assert (before.dismissed, len(before.claims["mail"])) == (False, 1)
+    assert (after.dismissed, after.claims) == (True, {})
 
 
 # --- leaving in order (T10) ---------------------------------------------------------------------------

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from store_support import URL, EvenChance, ManualClock, an_add, change, jobs
+from sqlalchemy import inspect
+from store_support import URL, EvenChance, ManualClock, an_add, change, connected, file_of, jobs
 
 from yaotask.errors import StorageUnavailable
-from yaotask.store import migrations, opening
+from yaotask.store import migrations, mounts, tables
 from yaotask.store.opening import Place, open_store, place
 from yaotask.store.protocol import Mailbox
 from yaotask.store.sql import SqlStore
@@ -25,7 +26,7 @@ pytest_plugins = ["store_fixtures"]
         ("nonsense", "write it as in sqlite:///"),
         ("sqlite://", "memory is not durable"),
         ("sqlite:///:memory:", "memory is not durable"),
-        ("postgresql://user:secret@host/db", "postgresql is not supported"),
+        ("oracle://user:secret@host/db", "oracle is not supported"),
     ],
 )
 def test_an_address_that_is_no_file_is_refused(tmp_path: Path, url: str, said: str) -> None:
@@ -36,23 +37,26 @@ def test_an_address_that_is_no_file_is_refused(tmp_path: Path, url: str, said: s
 
 
 def test_a_newer_schema_is_refused(used: Place, open_here: Callable[..., SqlStore]) -> None:
-    change(used.database, "UPDATE yaotask_meta SET value = '99' WHERE name = 'schema'")
+    change(used, "UPDATE yaotask_meta SET value = '99' WHERE name = 'schema'")
 
     with pytest.raises(StorageUnavailable, match=r"schema 99.*install the newer yaotask"):
         open_here(upgrade=True)
 
 
 def test_a_foreign_database_is_refused_where_there_was_a_store(used: Place, open_here: Callable[..., SqlStore]) -> None:
-    used.database.unlink()
-    change(used.database, "CREATE TABLE orders (name TEXT)")
+    with connected(used) as connection:
+        connection.exec_driver_sql("DROP VIEW yaotask_jobs_readable")
+        tables.metadata.drop_all(connection)
+    change(used, "CREATE TABLE orders (name TEXT)")
 
     with pytest.raises(StorageUnavailable, match="holds no yaotask store"):
         open_here()
 
 
+@pytest.mark.only_on("sqlite", "postgresql")
 def test_a_table_of_the_same_name_is_not_taken_for_ours(here: Place, open_here: Callable[..., SqlStore]) -> None:
     here.state.mkdir()
-    change(here.database, "CREATE TABLE yaotask_meta (name TEXT, value TEXT)")
+    change(here, "CREATE TABLE yaotask_meta (name TEXT, value TEXT)")
 
     with pytest.raises(StorageUnavailable, match="not ours"):
         open_here()
@@ -60,7 +64,7 @@ def test_a_table_of_the_same_name_is_not_taken_for_ours(here: Place, open_here: 
 
 def test_a_table_of_another_shape_is_not_taken_for_ours(here: Place, open_here: Callable[..., SqlStore]) -> None:
     here.state.mkdir()
-    change(here.database, "CREATE TABLE yaotask_meta (a INTEGER)")
+    change(here, "CREATE TABLE yaotask_meta (a INTEGER)")
 
     with pytest.raises(StorageUnavailable, match="not ours"):
         open_here()
@@ -68,29 +72,30 @@ def test_a_table_of_another_shape_is_not_taken_for_ours(here: Place, open_here: 
 
 def test_tables_of_an_application_can_live_beside_ours(here: Place, open_here: Callable[..., SqlStore]) -> None:
     here.state.mkdir()
-    change(here.database, "CREATE TABLE orders (name TEXT)")
+    change(here, "CREATE TABLE orders (name TEXT)")
 
     assert jobs(open_here()) == 0
 
 
 def test_a_store_of_another_project_is_refused(used: Place, open_here: Callable[..., SqlStore]) -> None:
-    change(used.database, "UPDATE yaotask_meta SET value = 'other' WHERE name = 'store'")
+    change(used, "UPDATE yaotask_meta SET value = 'other' WHERE name = 'store'")
 
     with pytest.raises(StorageUnavailable, match="another project"):
         open_here()
 
 
 @pytest.mark.parametrize("left", [None, b""])
+@pytest.mark.only_on("sqlite")
 def test_a_store_that_was_here_is_never_replaced_by_an_empty_one(
     used: Place, open_here: Callable[..., SqlStore], left: bytes | None
 ) -> None:
-    used.database.unlink()
+    file_of(used).unlink()
     if left is not None:
-        used.database.write_bytes(left)
+        file_of(used).write_bytes(left)
 
     with pytest.raises(StorageUnavailable, match="gone or empty: restore it from a backup"):
         open_here()
-    assert used.database.exists() is (left is not None)
+    assert file_of(used).exists() is (left is not None)
 
 
 @pytest.mark.parametrize(("text", "said"), [(b"\xff\xfe", "is the store of another project"), (None, "cannot be read")])
@@ -107,42 +112,47 @@ def test_a_marker_that_says_nothing_is_refused(
         open_here()
 
 
+@pytest.mark.only_on("sqlite")
 def test_an_empty_file_at_the_first_use_becomes_the_store(here: Place, open_here: Callable[..., SqlStore]) -> None:
     here.state.mkdir()
-    here.database.touch()
+    file_of(here).touch()
 
     assert jobs(open_here()) == 0
 
 
 @pytest.mark.parametrize("content", [b"this is no database at all" * 100, b"SQLite format 3\0" + b"\xff" * 5_000])
+@pytest.mark.only_on("sqlite")
 def test_a_file_that_is_no_database_is_refused_and_left_alone(
     here: Place, open_here: Callable[..., SqlStore], content: bytes
 ) -> None:
     here.state.mkdir()
-    here.database.write_bytes(content)
+    file_of(here).write_bytes(content)
 
     with pytest.raises(StorageUnavailable, match="not a sound SQLite database"):
         open_here()
-    assert here.database.read_bytes() == content
+    assert file_of(here).read_bytes() == content
 
 
+@pytest.mark.only_on("sqlite")
 def test_a_truncated_store_is_refused(used: Place, open_here: Callable[..., SqlStore]) -> None:
-    os.truncate(used.database, 6_000)
+    os.truncate(file_of(used), 6_000)
 
     with pytest.raises(StorageUnavailable, match="not a sound SQLite database"):
         open_here()
 
 
+@pytest.mark.only_on("sqlite")
 def test_a_network_file_system_is_refused(
     here: Place, open_here: Callable[..., SqlStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(opening, "file_system", lambda path: "nfs4")
+    monkeypatch.setattr(mounts, "file_system", lambda path: "nfs4")
 
     with pytest.raises(StorageUnavailable, match=r"network file system .nfs4.*local disk"):
         open_here()
-    assert not here.database.exists()
+    assert not file_of(here).exists()
 
 
+@pytest.mark.only_on("sqlite")
 def test_an_sqlite_that_is_too_old_is_refused(
     here: Place, open_here: Callable[..., SqlStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,8 +163,8 @@ def test_an_sqlite_that_is_too_old_is_refused(
 
 
 def test_the_file_system_of_a_path_is_told(tmp_path: Path) -> None:
-    assert opening.file_system(Path("/proc/self")) == "proc"
-    assert opening.file_system(tmp_path) not in opening.NETWORK_FILE_SYSTEMS
+    assert mounts.file_system(Path("/proc/self")) == "proc"
+    assert mounts.file_system(tmp_path) not in mounts.NETWORK_FILE_SYSTEMS
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
@@ -164,6 +174,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         open_store(place(tmp_path, URL), ManualClock(), EvenChance())
 
 
+@pytest.mark.only_on("sqlite")
 def test_a_store_that_cannot_be_written_says_so(used: Place, open_here: Callable[..., SqlStore]) -> None:
     store = open_here()
     store.write(lambda connection: connection.exec_driver_sql("PRAGMA query_only = ON"))
@@ -179,7 +190,10 @@ def test_a_store_that_cannot_be_written_says_so(used: Place, open_here: Callable
 def newer(used: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
     """A store that a yaotask with two steps more comes to."""
     now = migrations.CURRENT
-    steps = {now + 1: ["CREATE TABLE yaotask_more (a)"], now + 2: ["ALTER TABLE yaotask_more ADD COLUMN b"]}
+    steps = {
+        now + 1: ["CREATE TABLE yaotask_more (a INTEGER)"],
+        now + 2: ["ALTER TABLE yaotask_more ADD COLUMN b INTEGER"],
+    }
     monkeypatch.setattr(migrations, "STEPS", steps)
     monkeypatch.setattr(migrations, "CURRENT", now + 2)
     return used
@@ -200,15 +214,14 @@ def test_an_upgrade_takes_the_missing_steps_once(newer: Place, open_here: Callab
     assert jobs(store) == 1
 
 
+@pytest.mark.only_on("sqlite", "postgresql")
 def test_an_upgrade_that_fails_changes_nothing(
     newer: Place, open_here: Callable[..., SqlStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    steps = {**migrations.STEPS, migrations.CURRENT: ["ALTER TABLE nowhere ADD COLUMN b"]}
+    steps = {**migrations.STEPS, migrations.CURRENT: ["ALTER TABLE nowhere ADD COLUMN b INTEGER"]}
     monkeypatch.setattr(migrations, "STEPS", steps)
     with pytest.raises(StorageUnavailable, match="nowhere"):
         open_here(upgrade=True)
 
-    connection = sqlite3.connect(newer.database)
-    names = [row[0] for row in connection.execute("SELECT name FROM sqlite_master")]
-    connection.close()
-    assert "yaotask_more" not in names
+    with connected(newer) as connection:
+        assert not inspect(connection).has_table("yaotask_more")

@@ -9,7 +9,7 @@ from store_support import DONE, EVERY_EVENT, FAILED, Bench, retry_after
 from yaotask.clock import SECOND
 from yaotask.errors import AlreadyFinished, JobNotFound, WrongState
 from yaotask.jobs import Ignored, JobState, Outcome
-from yaotask.store.protocol import Progress, Started
+from yaotask.store.protocol import Progress
 
 pytest_plugins = ["store_fixtures"]
 
@@ -48,16 +48,6 @@ def test_a_claim_that_was_not_started_can_be_cancelled_and_is_then_lost(bench: B
     assert bench.state() is JobState.CANCELLED
     assert bench.row()["attempt"] == 0
     assert not bench.finish(claim)
-
-
-def test_a_running_job_cannot_be_cancelled_yet(bench: Bench) -> None:
-    bench.add()
-    claim = bench.claim_one()
-    bench.cycle(started=[Started(claim.key, claim.fence, bench.clock.now())])
-
-    with pytest.raises(WrongState, match="is running"):
-        bench.errand(lambda cycle: cycle.cancel("mail", 1))
-    assert bench.finish(claim)
 
 
 def test_what_has_ended_cannot_be_cancelled(bench: Bench) -> None:

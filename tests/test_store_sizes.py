@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from server_fixtures import Database
+from servers import Servers
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.pool import NullPool
@@ -16,16 +18,16 @@ from store_support import FAILED, Bench, an_add, retry_after
 from yaotask.errors import DuplicateJobId, QueueFull, StorageBusy, StorageUnavailable, TransactionError
 from yaotask.jobs import Outcome
 from yaotask.store.cycle import SqlCycle
+from yaotask.store.opening import Place
 
 pytest_plugins = ["store_fixtures"]
 
 
 @pytest.fixture
-def engine(bench: Bench, tmp_path: Path) -> Iterator[Engine]:
+def engine(bench: Bench, here: Place, database: Database) -> Iterator[Engine]:
     """A caller's own, as callers make it."""
-    engine = create_engine(
-        f"sqlite:///{tmp_path}/.yaotask/yaotask.db", poolclass=NullPool, connect_args={"timeout": 0.05}
-    )
+    patience = {} if database.is_server else {"timeout": 0.05}
+    engine = create_engine(here.url, poolclass=NullPool, connect_args=patience)
     yield engine
     engine.dispose()
 
@@ -116,12 +118,13 @@ def test_a_job_is_stored_with_the_callers_commit(bench: Bench, connection: Conne
     assert [claim.id for claim in bench.claim()] == [1, 2]
 
 
-def test_a_rollback_takes_job_size_and_ids_along(bench: Bench, connection: Connection) -> None:
+def test_a_rollback_takes_job_and_size_along(bench: Bench, connection: Connection, database: Database) -> None:
     with bench.store.borrow(connection) as cycle:
         cycle.add(an_add(2, size=2))
     connection.rollback()
 
-    assert bench.add(2, size=2) == [1, 2]
+    # Ids as well, where nobody else could be given some meanwhile.
+    assert bench.add(2, size=2) == ([3, 4] if database.is_server else [1, 2])
 
 
 def test_what_was_stored_in_a_transaction_counts_for_the_next_add(bench: Bench, connection: Connection) -> None:
@@ -181,8 +184,9 @@ def test_a_key_answers_the_first_job_there_too(bench: Bench, connection: Connect
 
 
 def test_a_transaction_that_the_caller_began_is_joined(bench: Bench, engine: Engine) -> None:
+    bench.write("CREATE TABLE orders (name TEXT)")
     with engine.begin() as connection:
-        connection.execute(text("CREATE TABLE orders (name TEXT)"))
+        connection.execute(text("INSERT INTO orders VALUES ('mine')"))
         with bench.store.borrow(connection) as cycle:
             cycle.add(an_add())
 
@@ -202,6 +206,7 @@ def test_a_job_can_be_cancelled_and_retried_in_it(bench: Bench, connection: Conn
 
 
 @pytest.mark.parametrize("name", ["/other.db", ""])
+@pytest.mark.only_on("sqlite")
 def test_another_database_is_refused_with_advice(bench: Bench, tmp_path: Path, name: str) -> None:
     other = create_engine(f"sqlite:///{tmp_path}{name}" if name else "sqlite://", poolclass=NullPool)
     said = pytest.raises(StorageUnavailable, match=r"other\.db" if name else "a database in memory")
@@ -210,6 +215,7 @@ def test_another_database_is_refused_with_advice(bench: Bench, tmp_path: Path, n
         pass
 
 
+@pytest.mark.only_on("sqlite")
 def test_the_same_file_by_another_name_is_taken(bench: Bench, tmp_path: Path) -> None:
     (tmp_path / "link.db").symlink_to(tmp_path / ".yaotask" / "yaotask.db")
     other = create_engine(f"sqlite:///{tmp_path}/link.db", poolclass=NullPool)
@@ -217,6 +223,17 @@ def test_the_same_file_by_another_name_is_taken(bench: Bench, tmp_path: Path) ->
         cycle.add(an_add())
 
     assert bench.value("SELECT count(*) FROM yaotask_jobs") == 1
+
+
+@pytest.mark.only_on("postgresql", "mariadb")
+def test_another_database_of_the_server_is_refused_with_advice(
+    bench: Bench, database: Database, servers: Servers
+) -> None:
+    with servers.database(database.kind) as url:
+        other = create_engine(url, poolclass=NullPool)
+        said = pytest.raises(StorageUnavailable, match=r"it is to .*a job can only be stored")
+        with other.connect() as connection, said, bench.store.borrow(connection):
+            pass
 
 
 def test_autocommit_is_refused(bench: Bench, engine: Engine) -> None:
@@ -227,6 +244,7 @@ def test_autocommit_is_refused(bench: Bench, engine: Engine) -> None:
         pass
 
 
+@pytest.mark.only_on("sqlite")
 def test_a_locked_store_is_busy_not_broken(bench: Bench, connection: Connection, engine: Engine) -> None:
     with engine.connect() as writer:
         writer.exec_driver_sql("BEGIN IMMEDIATE")
@@ -238,6 +256,7 @@ def test_a_locked_store_is_busy_not_broken(bench: Bench, connection: Connection,
     assert bench.add() == [1]
 
 
+@pytest.mark.only_on("sqlite")
 def test_a_transaction_that_read_before_another_wrote_must_begin_again(bench: Bench, connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN")
     connection.execute(text("SELECT count(*) FROM yaotask_jobs")).all()

@@ -13,11 +13,11 @@ from typing import Any
 from anyio import CancelScope
 from anyio.to_thread import run_sync
 
-from yaotask import following, names
+from yaotask import following, names, nodeview
 from yaotask.behalf import Behalf
 from yaotask.calls import Calls
 from yaotask.chance import Chance, SystemChance
-from yaotask.client import Client
+from yaotask.client import Client, must_not_block
 from yaotask.clock import Clock, SystemClock
 from yaotask.definitions import check, loader
 from yaotask.errors import BadDefinitions
@@ -27,16 +27,16 @@ from yaotask.handles import Task, Tasks
 from yaotask.intake import Intake
 from yaotask.jobview import View
 from yaotask.listing import Listing
-from yaotask.observers import outcomes
 from yaotask.problems import Problem, sort
 from yaotask.resolve import Resolver
-from yaotask.runtime.assembly import Assembly
-from yaotask.runtime.runner import Runner
-from yaotask.settings import find_root, load_settings
-from yaotask.store import hints, opening, presence, reads
+from yaotask.root import find_root
+from yaotask.settings import load_settings
+from yaotask.store import fleet, hints, opening, presence, reads
 from yaotask.store.access import Access
 from yaotask.store.ledger import Ledger
+from yaotask.store.shouts import Shout
 from yaotask.store.sql import SqlStore
+from yaotask.works import Works
 
 __all__ = ["App", "Task", "Tasks"]
 
@@ -64,7 +64,7 @@ class App:
         clock: Clock | None = None,
         chance: Chance | None = None,
     ) -> None:
-        self.root = find_root(root, os.environ, Path.cwd())
+        self.root = find_root(root, os.environ)
         self.settings, self._faults = load_settings(self.root, os.environ, settings)
         self.catalog = loader.load(self.root, self.settings, os.environ)
         self.problems: list[Problem] = sort([*self._faults, *self.catalog.problems])
@@ -79,6 +79,19 @@ class App:
         self._client = Client(self.catalog, intake, self._access, self)
         self._calls = Calls(self._client, self._resolver, behalf)
         self.tasks = Tasks(self._client)
+        # What yaotask's own processes are made of.
+        self.works = Works(
+            root=self.root,
+            settings=self.settings,
+            given=dict(settings or {}),
+            catalog=self.catalog,
+            handlers=self._handlers,
+            access=self._access,
+            place=self._place,
+            clock=self.clock,
+            chance=self.chance,
+            owner=self,
+        )
 
     # --- calls by name ----------------------------------------------------------------------------------
 
@@ -115,9 +128,12 @@ class App:
         """The recorded tries of a job; a success at the first try leaves none. Raises JobNotFound."""
         return self._client.attempts(*names.split(id))
 
-    def cancel(self, id: str) -> None:
-        """Cancel a job that waits, or give up a failed one. Raises JobNotFound, WrongState, AlreadyFinished."""
-        self._client.cancel(*names.split(id))
+    def cancel(self, id: str) -> str:
+        """Cancel a job, or give up a failed one; the answer is its status now.
+
+        One that runs is asked to stop, and is RUNNING until it has. Raises JobNotFound, AlreadyFinished.
+        """
+        return self._client.cancel(*names.split(id))
 
     def retry(self, id: str) -> None:
         """Let a failed or cancelled job run again, with all its tries. Raises JobNotFound, WrongState."""
@@ -143,9 +159,9 @@ class App:
         """Like `attempts`, on a loop."""
         return await run_sync(self.attempts, id)
 
-    async def acancel(self, id: str) -> None:
+    async def acancel(self, id: str) -> str:
         """Like `cancel`, on a loop."""
-        await run_sync(self.cancel, id)
+        return await run_sync(self.cancel, id)
 
     async def aretry(self, id: str) -> None:
         """Like `retry`, on a loop."""
@@ -179,31 +195,29 @@ class App:
 
     # --- working ----------------------------------------------------------------------------------------
 
+    def workers(self) -> Views:
+        """The processes of all nodes and what each has in hand; dead ones until their jobs were taken over."""
+        must_not_block("workers")
+        with self._access.reading() as connection:
+            now = self.clock.now()
+            return nodeview.views(fleet.processes(connection, now), fleet.claims(connection), now)
+
+    async def aworkers(self) -> Views:
+        """Like `workers`, on a loop."""
+        return await run_sync(self.workers)
+
     def broken(self) -> dict[str, Problems]:
         """The tasks whose handlers cannot be used, with the reasons; their jobs wait. Imports the scripts."""
         return check.broken(self.catalog, self._resolver)
 
-    def runner(self) -> Runner:
-        """What runs the project's jobs in this process."""
-        self._access.opened.ledger.tell = outcomes.tell
-        return Assembly(
-            self.catalog,
-            self._handlers,
-            self.settings,
-            self._access,
-            self._place.state,
-            clock=self.clock,
-            chance=self.chance,
-            owner=self,
-        ).runner(self.broken())
-
     def running(self, grace: float | None = None) -> AbstractAsyncContextManager[None]:
         """Run jobs on this loop while the block lasts; then those that run get `grace` seconds, or the setting."""
-        return self.runner().running(self.settings.grace.total_seconds() if grace is None else grace)
+        return self.works.embedded(self.broken()).running(
+            self.settings.grace.total_seconds() if grace is None else grace
+        )
 
     # --- the store --------------------------------------------------------------------------------------
 
-    @property
     def _place(self) -> opening.Place:
         # Jobs must not go to the usual store because the setting that names another could not be read.
         if self._faults:
@@ -211,21 +225,23 @@ class App:
         return opening.place(self.root, self.settings.store)
 
     def _open_store(self) -> SqlStore:
-        return opening.open_store(self._place, self.clock, self.chance)
+        return opening.open_store(self._place(), self.clock, self.chance)
 
     def _ledger_of(self, store: SqlStore) -> Ledger:
         ledger = Ledger(store, self.clock, self.chance, self.settings.poll.total_seconds())
-        ledger.hint = partial(hints.hint, self._place.state / presence.FOLDER)
+        if self.settings.hints:
+            ledger.hint = partial(hints.hint, self._place().state / presence.FOLDER)
+            ledger.shout = Shout(store, self.clock)
         return ledger
 
     def store_status(self) -> dict[str, Any]:
         """Where the store is, its schema and size, and how many jobs are in each state."""
         with self._access.reading() as connection:
-            return {**opening.describe(self._place, connection), "jobs": reads.by_state(connection)}
+            return {**opening.describe(self._place(), connection), "jobs": reads.by_state(connection)}
 
     def upgrade_store(self) -> dict[str, Any]:
         """Bring the store to the schema of this version; its status after that."""
-        opening.open_store(self._place, self.clock, self.chance, upgrade=True).close()
+        opening.open_store(self._place(), self.clock, self.chance, upgrade=True).close()
         return self.store_status()
 
     def close(self) -> None:

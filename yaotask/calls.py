@@ -169,8 +169,8 @@ class Calls:
     def _list(self, task: str | None, given: Any = None, /, **filters: Any) -> Any:
         return self._client.list(Listing.of(task, _merged(given, filters)))
 
-    def _cancel(self, task: str, id: Any, /) -> None:
-        self._client.cancel(task, integer(task, id))
+    def _cancel(self, task: str, id: Any, /) -> str:
+        return self._client.cancel(task, integer(task, id))
 
     def _retry(self, task: str, id: Any, /) -> None:
         self._client.retry(task, integer(task, id))

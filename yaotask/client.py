@@ -12,16 +12,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio.to_thread
 
 from yaotask import context, invoke, jobview
-from yaotask.context import Job, whole
+from yaotask.context import Job
 from yaotask.definitions.catalog import Catalog
 from yaotask.errors import AddRefused, BlockingCall, JobNotFound, StorageError
 from yaotask.intake import Intake, Prepared
+from yaotask.jobs import JobState
 from yaotask.jobview import View
 from yaotask.listing import Listing
 from yaotask.options import Options
+from yaotask.reporting import whole
 from yaotask.store import reads
 from yaotask.store.access import Access
 from yaotask.store.cycle import SqlCycle
+from yaotask.store.protocol import Started
 from yaotask.values import loads
 
 if TYPE_CHECKING:
@@ -92,9 +95,21 @@ class Client:
 
     # --- change -----------------------------------------------------------------------------------------
 
-    def cancel(self, task: str, id: int) -> None:
-        """Cancel a job that waits, or give up a failed one. Raises JobNotFound, WrongState, AlreadyFinished."""
-        self._change("cancel", task, lambda cycle: cycle.cancel(task, id))
+    def cancel(self, task: str, id: int) -> str:
+        """Cancel a job, or give up a failed one; the answer is its status now.
+
+        One that runs is asked to stop, and is RUNNING until it has. Raises JobNotFound, AlreadyFinished.
+        """
+        own = self.own_job(task, id)
+
+        def errand(cycle: SqlCycle) -> JobState:
+            if own is not None:
+                # It runs, whether or not that was stored by now.
+                cycle.store_started([Started(own.claim.key, own.claim.fence, own.started)])
+            return cycle.cancel(task, id)
+
+        state: JobState = self._change("cancel", task, errand)
+        return state.name
 
     def retry(self, task: str, id: int) -> None:
         """Let a failed or cancelled job run again, with all its tries. Raises JobNotFound, WrongState."""

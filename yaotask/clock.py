@@ -21,6 +21,10 @@ class Clock(Protocol):
         """The wall clock: microseconds since 1970, UTC. It may jump."""
         ...
 
+    def follow(self, moment: int, asked: int) -> None:
+        """Go by another clock: it showed `moment` after this one showed `asked`, and before this call."""
+        ...
+
     def monotonic(self) -> float:
         """Seconds since an arbitrary start; it never goes back."""
         ...
@@ -35,9 +39,19 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's own time."""
+    """The machine's own time; where several machines share a store, the time of that store."""
 
-    now = staticmethod(lambda: time.time_ns() // 1_000)
+    def __init__(self) -> None:
+        self._ahead = 0
+
+    def now(self) -> int:
+        return time.time_ns() // 1_000 + self._ahead
+
+    def follow(self, moment: int, asked: int) -> None:
+        # No further than is certain, so that a slow answer changes nothing.
+        least, most = moment - self.now(), moment - asked
+        self._ahead += least if least > 0 else min(most, 0)
+
     monotonic = staticmethod(time.monotonic)
     pause = staticmethod(time.sleep)
     sleep = staticmethod(anyio.sleep)

@@ -8,11 +8,13 @@ from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from copy import deepcopy
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+from yaotask.callbacks import Callback, Callbacks
 from yaotask.clock import instant
-from yaotask.errors import ClaimLost, InvalidPayload, NoCurrentJob
-from yaotask.jobs import MAX_ID, Claim
+from yaotask.errors import ClaimLost, NoCurrentJob
+from yaotask.jobs import Claim
+from yaotask.reporting import Desk, whole
 from yaotask.values import dumps
 
 if TYPE_CHECKING:
@@ -24,32 +26,7 @@ transaction: ContextVar[Any] = ContextVar("yaotask_transaction", default=None)
 # The App on whose behalf users' code runs in this context.
 owner: ContextVar[Any] = ContextVar("yaotask_owner", default=None)
 
-
-ProgressHook = Callable[..., Any]
-
-
-class Desk(Protocol):
-    """Where a job's words go; brought by whoever runs it."""
-
-    def store(self, job: Job, changes: Mapping[str, Any]) -> None:
-        """Keep these columns of the job, soon."""
-        ...
-
-    def announce(self, job: Job, progress: tuple[int, int | None, str | None]) -> None:
-        """Call the progress hook."""
-        ...
-
-    def encode(self, value: Any) -> str:
-        """A value as JSON text, within the limits of a result; raises ResultNotJson."""
-        ...
-
-    def text(self, message: str) -> str:
-        """A message that can be stored, cut to its limit."""
-        ...
-
-    def transaction(self, job: Job) -> AbstractContextManager[Connection]:
-        """See Job.transaction."""
-        ...
+COUNTS = ("success_count", "fail_count", "ignored_count")
 
 
 def current_job() -> Job:
@@ -72,7 +49,7 @@ class Job:
 
     __slots__ = (
         *("claim", "started", "attempts", "timeout_ms", "cancelled", "over", "result", "hide"),
-        *("open_transaction", "_desk", "_extra", "_counts", "_counting"),
+        *("open_transaction", "_desk", "_extra", "_counts", "_callbacks", "_lock"),
     )
 
     def __init__(self, claim: Claim, desk: Desk, started: int, attempts: int, timeout_ms: int) -> None:
@@ -81,7 +58,7 @@ class Job:
         # Retries that the job may have, at most.
         self.attempts = attempts
         self.timeout_ms = timeout_ms
-        # True once the handler should stop: its time is up, its worker ends, or its claim was lost.
+        # True once the handler should stop: see `on_cancel`.
         self.cancelled = False
         self.over = False
         # What set_result was given, as JSON text.
@@ -92,8 +69,9 @@ class Job:
         self._desk = desk
         self._extra: dict[str, Any] | None = None
         self._counts: list[int] | None = None
-        # A handler may count from threads of its own.
-        self._counting = threading.Lock()
+        self._callbacks: Callbacks | None = None
+        # A handler may count from threads of its own, and be asked to stop meanwhile.
+        self._lock = threading.Lock()
 
     @property
     def id(self) -> int:
@@ -165,10 +143,15 @@ class Job:
     def count(self, success: int = 0, failure: int = 0, ignored: int = 0) -> None:
         """Count parts of the work. With failures counted, a SUCCESS shows as PARTIAL."""
         added = (whole("success", success), whole("failure", failure), whole("ignored", ignored))
-        with self._counting:
+        with self._lock:
             counts = self._counts or [0, 0, 0]
             self._counts = [before + more for before, more in zip(counts, added, strict=True)]
         self._store({})
+
+    def recount(self, changes: Mapping[str, Any]) -> None:
+        """Take over what the job has counted in another process, where it runs."""
+        if "success_count" in changes:
+            self._counts = [changes[name] for name in COUNTS]
 
     def set_result(self, value: Any) -> None:
         """Set the response before the end; what the handler returns replaces it, unless that is None.
@@ -187,6 +170,30 @@ class Job:
         """
         return self._desk.transaction(self)
 
+    def on_cancel(self, callback: Callable[[], object]) -> None:
+        """Have `callback` called once `cancelled` turns true; at once where it is already.
+
+        That is when the job is cancelled, the attempt has timed out, its worker ends, or its claim was lost.
+        Callbacks are called once, in the order in which they were given: an `async def` on the loop of the
+        handler, any other in a thread. What they raise is logged, and changes nothing.
+        """
+        if not callable(callback):
+            raise TypeError(f"on_cancel takes a function without arguments, not {type(callback).__name__}")
+        with self._lock:
+            if self._callbacks is None:
+                self._callbacks = Callbacks()
+            self._callbacks.add(Callback.of_here(callback, owner.get()))
+            due = self.cancelled
+        if due:
+            self._desk.alarm(self, self._callbacks)
+
+    def ask_to_stop(self) -> None:
+        """Make `cancelled` true and have the callbacks called; from any thread, more than once is fine."""
+        with self._lock:
+            is_first, self.cancelled = not self.cancelled, True
+        if is_first and self._callbacks is not None:
+            self._desk.alarm(self, self._callbacks)
+
     def _store(self, changes: dict[str, Any]) -> None:
         self.must_be_open()
         self._desk.store(self, {**self.unsaved(), **changes})
@@ -203,22 +210,10 @@ class Job:
         changes: dict[str, Any] = {}
         if self._counts is not None or self.claim.fence > 1:
             # A new try counts anew; so does one whose worker died, which is not a try by number.
-            names = ("success_count", "fail_count", "ignored_count")
-            changes |= zip(names, self._counts or (0, 0, 0), strict=True)
+            changes |= zip(COUNTS, self._counts or (0, 0, 0), strict=True)
         if self._extra is not None:
             text = self._desk.encode(self._extra)
             # As texts: what users put there need not be comparable.
             if text != dumps(self.claim.extra or {}):
                 changes["extra"] = text
         return changes
-
-
-def whole(name: str, number: object) -> int:
-    """A number of a progress report, rounded down; InvalidPayload for one that cannot be."""
-    try:
-        whole = int(number) if isinstance(number, (int, float)) else -1
-    except (ValueError, OverflowError):  # NaN, infinity
-        whole = -1
-    if not 0 <= whole <= MAX_ID:
-        raise InvalidPayload("must be a number from 0 to 2**53 - 1", f"$.{name}")
-    return whole

@@ -160,7 +160,10 @@ class StorageError(YaotaskError):
 
 
 class StorageBusy(StorageError):
-    """Another process held the store's write lock for too long. Nothing was stored; try again."""
+    """Others were in the way for too long. Nothing was stored; try again.
+
+    In a transaction of the caller's own that means: roll it back, and do all of it again.
+    """
 
 
 class StorageFull(StorageError):

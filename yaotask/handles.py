@@ -110,9 +110,12 @@ class Task:
         """The recorded tries of a job; a success at the first try leaves none. Raises JobNotFound."""
         return self._client.attempts(self.id, integer(self.id, id))
 
-    def cancel(self, id: Id) -> None:
-        """Cancel a job that waits, or give up a failed one. Raises JobNotFound, WrongState, AlreadyFinished."""
-        self._client.cancel(self.id, integer(self.id, id))
+    def cancel(self, id: Id) -> str:
+        """Cancel a job, or give up a failed one; the answer is its status now.
+
+        One that runs is asked to stop, and is RUNNING until it has. Raises JobNotFound, AlreadyFinished.
+        """
+        return self._client.cancel(self.id, integer(self.id, id))
 
     def retry(self, id: Id) -> None:
         """Let a failed or cancelled job run again, with all its tries. Raises JobNotFound, WrongState."""
@@ -138,9 +141,9 @@ class Task:
         """Like `attempts`, on a loop."""
         return await run_sync(self.attempts, id)
 
-    async def acancel(self, id: Id) -> None:
+    async def acancel(self, id: Id) -> str:
         """Like `cancel`, on a loop."""
-        await run_sync(self.cancel, id)
+        return await run_sync(self.cancel, id)
 
     async def aretry(self, id: Id) -> None:
         """Like `retry`, on a loop."""

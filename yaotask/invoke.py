@@ -9,7 +9,7 @@ from contextvars import Context, copy_context
 from dataclasses import dataclass
 from functools import partial
 from types import coroutine
-from typing import Any
+from typing import Any, Literal, cast
 
 import anyio
 import anyio.to_thread
@@ -19,21 +19,32 @@ from yaotask.resolve import Resolver
 from yaotask.signatures import Parameters
 
 Function = Callable[..., Any]
+Executor = Literal["async", "thread", "process"]
 
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """A function that does the work of a task; `is_async` says that it runs on the loop."""
+    """A function that does the work of a task, and where it runs: on the loop, in a thread, or in a child process."""
 
     function: Function
     parameters: Parameters
-    is_async: bool
+    executor: Executor
 
     @classmethod
     def find(cls, resolver: Resolver, path: str, executor: str | None = None) -> Handler:
         """What a definition's `process` and `executor` name. Raises HandlerNotFound."""
         function = resolver.resolve(path)
-        return cls(function, Parameters.of(function), is_async(function) and executor != "thread")
+        return cls(function, Parameters.of(function), cast(Executor, executor) if executor else suited(function))
+
+    @property
+    def holds_a_thread(self) -> bool:
+        """Whether it runs in a thread of the worker, and not beside others on its loop."""
+        return self.executor == "thread"
+
+
+def suited(function: Function) -> Executor:
+    """Where a function runs whose definition does not say it."""
+    return "async" if is_async(function) else "thread"
 
 
 def is_async(function: Function) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, NamedTuple
@@ -125,8 +126,27 @@ class Cancelled:
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """The process that the attempt had to itself has died (T7): no try, but a loss. `poisoned`: once too often."""
+
+    failure: Failure
+    poisoned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Interrupted:
     """The attempt was given back unfinished (T10); it does not count."""
 
 
-Outcome = Succeeded | RetryAfter | Failed | Ignored | Cancelled | Interrupted
+Outcome = Succeeded | RetryAfter | Failed | Ignored | Cancelled | Lost | Interrupted
+
+# How a run sums up its attempts, in this order.
+OUTCOME_WORDS: Mapping[type, str] = {
+    Succeeded: "succeeded",
+    Failed: "failed",
+    Ignored: "ignored",
+    Cancelled: "cancelled",
+    RetryAfter: "retried",
+    Lost: "lost",
+    Interrupted: "handed back",
+}

@@ -59,6 +59,7 @@ def _identity(row: Row, definition: Definition | None) -> View:
         "name": definition.name if definition else row["task"],
         "queue_name": row["queue"],
         "status": status(row),
+        "cancel_requested": row["state"] == JobState.RUNNING and row["cancel_at"] is not None,
     }
 
 
@@ -100,6 +101,7 @@ def _tries(row: Row, definition: Definition | None) -> View:
         "attempt": attempt,
         "attempts": attempts,
         "retry_count": max(0, attempt - 1),
+        "losses": row["losses"],
         "max_retries": attempts,
         "retry_strategy": definition.backoff.strategy if definition else None,
         "retry_interval": definition.attempt_after.total_seconds() if definition else None,

@@ -7,24 +7,22 @@ whatever it was; every fault is reported with the place that its value came from
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
 from yaotask import durations
-from yaotask.errors import BadDefinitions
+from yaotask.converters import CONVERTERS, STORE, Converter, ceiling, mapping
 from yaotask.marks import KEY, Marks
 from yaotask.marks import Path as MarkPath
 from yaotask.problems import Problem, sort
-from yaotask.scalars import masked, scalar, shown
+from yaotask.root import FILE
+from yaotask.scalars import masked, scalar
 from yaotask.suggest import did_you_mean
 from yaotask.yamlsource import read_file
 
-FILE = "yaotask.yml"
-FOLDER = "tasks"
-STORE = "sqlite:///.yaotask/yaotask.db"
 PREFIX = "YAOTASK_"
 ENVIRONMENT = "environment"
 # Variables that say something else than a setting; those of YAOTASK_TEST_ belong to test suites.
@@ -46,11 +44,6 @@ class Limits:
     nodes: int = 10_000
 
 
-# The most each limit may be raised to. JSON writers in C give up at a depth of about 250.
-_CEILINGS = {"depth": 200, "nodes": 10_000_000}
-_BYTES_CEILING = 64 * 1024 * 1024
-
-
 @dataclass(frozen=True, slots=True)
 class Settings:
     """A project's settings, checked and in typed units.
@@ -62,8 +55,16 @@ class Settings:
     store: str
     poll: timedelta = timedelta(seconds=1)
     claim_batch: int | None = None
+    # Whether processes tell each other of new jobs; without it polling alone finds them.
+    hints: bool = True
+    # Worker processes of a node; 0 where the file says `off`.
+    processes: int = 1
+    lease: timedelta = timedelta(seconds=30)
+    heartbeat: timedelta = timedelta(seconds=10)
     losses: int = 3
     grace: timedelta = timedelta(seconds=25)
+    cancel_grace: timedelta = timedelta(seconds=5)
+    max_jobs_per_child: int = 1_000
     hook_timeout: timedelta = timedelta(seconds=30)
     hook_attempts: int = 5
     log: Literal["text", "json"] = "text"
@@ -102,25 +103,6 @@ class Origins:
     def is_secret(self, path: MarkPath) -> bool:
         """Whether the file took this value from the environment, so that it is masked when shown."""
         return path in self.marks.secrets and path not in self.elsewhere
-
-
-def find_root(app: str | Path | None, environ: Mapping[str, str], cwd: Path) -> Path:
-    """The project's folder, absolute: `app`, else YAOTASK_ROOT, else the nearest upward that looks like one.
-
-    BadDefinitions where it does not exist, or where nothing upward has `yaotask.yml` or `tasks/`.
-    """
-    if named := app or environ.get("YAOTASK_ROOT"):
-        root = (cwd / named).resolve()
-        if root.is_dir():
-            return root
-        raise BadDefinitions(
-            [Problem(str(named), 0, 0, "", "there is no such folder; make one with: yaotask init DIR")]
-        )
-    for folder in (cwd.resolve(), *cwd.resolve().parents):
-        if (folder / FILE).is_file() or (folder / FOLDER).is_dir():
-            return folder
-    message = f"neither this folder nor one above it has {FILE} or {FOLDER}/; make a project with: yaotask init"
-    raise BadDefinitions([Problem(str(cwd), 0, 0, "", message)])
 
 
 def load_settings(
@@ -193,16 +175,30 @@ class _Checker:
         self._problems = problems
 
     def settings(self, given: Mapping[str, Any]) -> Settings:
-        good = self._converted((), given, {**_CONVERTERS, "limits": self._limits, "defaults": _mapping})
+        good = self._converted((), given, {**CONVERTERS, "limits": self._limits, "defaults": mapping})
         good["store"] = _beneath(self._root, good.get("store", STORE))
-        return Settings(**good, origins=self._origins)
+        settings = Settings(**good, origins=self._origins)
+        # One of the two that is no duration at all was told of already, and has its default for now.
+        if {"lease", "heartbeat"} & given.keys() <= good.keys():
+            self._lease(settings)
+        return settings
+
+    def _lease(self, settings: Settings) -> None:
+        """A renewal or two may fail, or come late, before a lease is lost."""
+        if settings.lease >= 3 * settings.heartbeat:
+            return
+        lease, heartbeat = durations.show(settings.lease), durations.show(settings.heartbeat)
+        if self._origins.has(("lease",)):
+            self._report(("lease",), f"must be at least three times heartbeat, which is {heartbeat}; got {lease}")
+        else:
+            self._report(("heartbeat",), f"must be at most a third of lease, which is {lease}; got {heartbeat}")
 
     def _limits(self, given: Any) -> Limits:
-        converters = {limit.name: _ceiling(limit.name) for limit in fields(Limits)}
-        return Limits(**self._converted(("limits",), _mapping(given), converters))
+        converters = {limit.name: ceiling(limit.name) for limit in fields(Limits)}
+        return Limits(**self._converted(("limits",), mapping(given), converters))
 
     def _converted(
-        self, above: MarkPath, given: Mapping[str, Any], converters: Mapping[str, _Converter]
+        self, above: MarkPath, given: Mapping[str, Any], converters: Mapping[str, Converter]
     ) -> dict[str, Any]:
         good: dict[str, Any] = {}
         for key, value in given.items():
@@ -223,74 +219,6 @@ class _Checker:
             self._problems.append(problem)
 
 
-# --- what each setting may be ------------------------------------------------------------------------
-
-_Converter = Callable[[Any], Any]
-
-
-def _store(value: Any) -> str:
-    if isinstance(value, str) and re.match(r"[a-z][a-z0-9+]*://", value):
-        return value
-    raise ValueError(f"must be a database URL such as {STORE}, got {shown(value, secret=True)}")
-
-
 def _beneath(root: Path, store: str) -> str:
     """The URL with the path of a SQLite file made absolute: it is relative to the project, not to the shell."""
     return _RELATIVE_SQLITE.sub(lambda match: f"{match[1]}{root.absolute()}/{match[2]}", store, count=1)
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    if isinstance(value, Mapping):
-        return value
-    raise ValueError(f"must be a mapping, got {shown(value)}")
-
-
-def _whole(least: int, most: int) -> _Converter:
-    def convert(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise ValueError(f"must be an integer, got {shown(value)}")
-        if not least <= value <= most:
-            raise ValueError(f"must be {f'at least {least}' if value < least else f'at most {most}'}, got {value}")
-        return value
-
-    return convert
-
-
-def _ceiling(limit: str) -> _Converter:
-    return _whole(1, _CEILINGS.get(limit, _BYTES_CEILING))
-
-
-def _duration(least: timedelta) -> _Converter:
-    def convert(value: Any) -> timedelta:
-        duration = durations.parse(value, "s")
-        if duration < least:
-            raise ValueError(f"must be at least {durations.show(least)}, got {value}")
-        return duration
-
-    return convert
-
-
-def _batch(value: Any) -> int | None:
-    if value == "auto":
-        return None
-    if isinstance(value, int) and not isinstance(value, bool):
-        return int(_whole(1, 10_000)(value))
-    raise ValueError(f'must be "auto" or an integer, got {shown(value)}')
-
-
-def _log(value: Any) -> str:
-    if value in ("text", "json"):
-        return str(value)
-    raise ValueError(f'must be "text" or "json", got {shown(value)}')
-
-
-_CONVERTERS: Mapping[str, _Converter] = {
-    "store": _store,
-    "poll": _duration(timedelta(milliseconds=10)),
-    "claim_batch": _batch,
-    "losses": _whole(1, 1_000),
-    "grace": _duration(timedelta(0)),
-    "hook_timeout": _duration(timedelta(milliseconds=1)),
-    "hook_attempts": _whole(1, 1_000),
-    "log": _log,
-}

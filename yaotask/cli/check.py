@@ -19,7 +19,8 @@ from yaotask.definitions.loader import load
 from yaotask.observers.logs import escape
 from yaotask.problems import Problem, sort
 from yaotask.resolve import Resolver
-from yaotask.settings import find_root, load_settings
+from yaotask.root import find_root
+from yaotask.settings import load_settings
 
 
 @click.command("check", cls=Command)
@@ -38,7 +39,7 @@ def check(session: Session, style: str, as_json: bool, strict: bool) -> int:
 
     Exit status 3 if there is one. No store is needed.
     """
-    root = find_root(session.root, os.environ, Path.cwd())
+    root = find_root(session.root, os.environ)
     settings, faults = load_settings(root, os.environ)
     catalog = load(root, settings, os.environ)
     problems = sort([*faults, *catalog.problems, *_of_code(root, catalog, strict)])

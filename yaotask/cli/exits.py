@@ -9,6 +9,7 @@ import click
 
 from yaotask.errors import BadDefinitions, HandlerNotFound, InvalidPayload, StorageError, UnknownName, YaotaskError
 from yaotask.observers.logs import escape
+from yaotask.phrases import counted as counted
 
 DONE = 0
 FAILED = 1  # the job or the call failed, or was refused
@@ -88,8 +89,3 @@ def describe(error: BaseException) -> str:
     """`ValueError: no address`, or the type alone where there is no message."""
     name = type(error).__name__
     return f"{name}: {error}" if str(error) else name
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 job`, `2 jobs`, `1,234 jobs`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -12,6 +12,7 @@ import click
 
 from yaotask.cli import exits, views
 from yaotask.cli.text import cut, has_rich, is_terminal, pad
+from yaotask.nodeview import can_work
 from yaotask.observers.logs import escape
 
 if TYPE_CHECKING:
@@ -26,9 +27,16 @@ class Display(Protocol):
     def show(self, job: views.Job) -> None: ...
 
 
+def warn_if_nobody_works(app: App, name: str) -> None:
+    """Say on standard error that a job waits for a worker which is not up."""
+    if app.get(name)["finished_at"] is None and not any(map(can_work, app.workers())):
+        click.echo(f"no worker is up, {name} waits: start one with: yaotask run", err=True)
+
+
 def follow(app: App, name: str, tell: Callable[[views.Job], None]) -> views.Job:
     """Wait until the job has ended; a bar moves on a terminal, elsewhere `tell` gets each change."""
     job: views.Job = {}
+    warn_if_nobody_works(app, name)
     try:
         with bar(name) if is_terminal(sys.stderr) else nullcontext(_Teller(tell)) as display:
             for job in app.follow(name):

@@ -10,9 +10,12 @@ import click
 from yaotask.app import App
 from yaotask.cli import exits, views, words
 from yaotask.cli.base import Command, Session
-from yaotask.cli.follow import follow, status_of
+from yaotask.cli.follow import follow, status_of, warn_if_nobody_works
 from yaotask.cli.text import echo_json, show_fields, show_table
 from yaotask.errors import YaotaskError
+
+# What came of it, by the status after it.
+CANCELLED = {"CANCELLED": "cancelled", "RUNNING": "is running: it has been asked to stop"}
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -34,6 +37,7 @@ def get(session: Session, /, job: str, follows: bool, as_json: bool) -> int:
             return exits.DONE
         if as_json:
             found: views.Job = {}
+            warn_if_nobody_works(app, job)
             for found in app.follow(job):
                 echo_json(found, one_line=True)
         else:
@@ -68,9 +72,9 @@ def list_(session: Session, /, task: str | None, as_json: bool, **filters: Any) 
 @click.argument("jobs", nargs=-1, required=True)
 @click.pass_obj
 def cancel(session: Session, /, jobs: tuple[str, ...]) -> int:
-    """Cancel JOBS that wait or will be retried, and give up failed ones."""
+    """Cancel JOBS, and give up failed ones. One that runs is asked to stop."""
     with App(session.root) as app:
-        return _each(jobs, app.cancel, "cancelled")
+        return _each(jobs, lambda job: CANCELLED[app.cancel(job)])
 
 
 @click.command("retry", cls=Command)
@@ -79,7 +83,12 @@ def cancel(session: Session, /, jobs: tuple[str, ...]) -> int:
 def retry(session: Session, /, jobs: tuple[str, ...]) -> int:
     """Run JOBS that failed or were cancelled once more, with all their tries."""
     with App(session.root) as app:
-        return _each(jobs, app.retry, "waits to run again")
+
+        def again(job: str) -> str:
+            app.retry(job)
+            return "waits to run again"
+
+        return _each(jobs, again)
 
 
 def _show(job: views.Job, as_json: bool) -> None:
@@ -96,12 +105,12 @@ def _footer(page: dict[str, Any]) -> str:
     return f"{shown}; more with --cursor {page['next_cursor']}" if page["next_cursor"] else shown
 
 
-def _each(jobs: tuple[str, ...], change: Callable[[str], object], done: str) -> int:
-    """Change every job that can be changed; the others are told about, and make the status 1."""
+def _each(jobs: tuple[str, ...], change: Callable[[str], str]) -> int:
+    """Change every job that can be changed, and say what came of it; the others make the status 1."""
     status = exits.DONE
     for job in jobs:
         try:
-            change(job)
+            done = change(job)
         except YaotaskError as error:
             status = max(status, exits.report(error, debug=False))
         else:

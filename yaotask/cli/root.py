@@ -21,18 +21,20 @@ SECTIONS = {
         "schema": ("yaotask.cli.show", "Print the JSON Schema of task files, for editors."),
     },
     "Work": {
-        "run": ("yaotask.cli.run", "Run the project's tasks until SIGTERM."),
+        "run": ("yaotask.cli.run", "Run the project's tasks until SIGTERM or Ctrl-C."),
         "add": ("yaotask.cli.add", "Add a job; prints its name, as in mail.12."),
         "call": ("yaotask.cli.call", "Call a process by name: tasks.mail.add, scripts.mail.Send."),
+        "workers": ("yaotask.cli.workers", "Show the nodes, their processes, and what each runs."),
     },
     "Jobs": {
         "list": ("yaotask.cli.jobs", "List jobs, the newest first."),
         "get": ("yaotask.cli.jobs", "Show a job, or follow it to its end."),
-        "cancel": ("yaotask.cli.jobs", "Cancel jobs that wait; give up failed ones."),
+        "cancel": ("yaotask.cli.jobs", "Cancel jobs that wait or run; give up failed ones."),
         "retry": ("yaotask.cli.jobs", "Run failed or cancelled jobs again."),
     },
-    "Store": {
-        "db": ("yaotask.cli.db", "Show or upgrade the store."),
+    "Upkeep": {
+        "doctor": ("yaotask.cli.doctor", "Look for what is wrong, and say what to do."),
+        "db": ("yaotask.cli.db", "Show, upgrade, verify or move the store."),
     },
 }
 

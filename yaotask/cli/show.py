@@ -19,7 +19,8 @@ from yaotask.definitions.loader import load
 from yaotask.definitions.model import Definition, Hooks
 from yaotask.definitions.schema import TASK, text, write_schema
 from yaotask.errors import BadDefinitions
-from yaotask.settings import find_root, load_settings
+from yaotask.root import find_root
+from yaotask.settings import load_settings
 from yaotask.yamlsource import read_file
 
 MASK = "***"
@@ -35,7 +36,7 @@ def show(session: Session, task: str, effective: bool, as_json: bool) -> None:
 
     Values that --effective takes from the environment are masked.
     """
-    root = find_root(session.root, os.environ, Path.cwd())
+    root = find_root(session.root, os.environ)
     settings, _ = load_settings(root, os.environ)
     catalog = load(root, settings, os.environ)
     if faults := catalog.faults(task):
@@ -55,7 +56,7 @@ def show(session: Session, task: str, effective: bool, as_json: bool) -> None:
 def schema(session: Session, write: bool) -> None:
     """Print the JSON Schema of task files, for editors."""
     if write:
-        click.echo(write_schema(find_root(session.root, os.environ, Path.cwd())))
+        click.echo(write_schema(find_root(session.root, os.environ)))
     else:
         click.echo(text(), nl=False)
 

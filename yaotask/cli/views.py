@@ -34,7 +34,9 @@ def row(job: Job) -> tuple[str, ...]:
 
 def about(job: Job) -> str:
     """What is most worth knowing of a job in half a line."""
-    if job["error"]:
+    if job["cancel_requested"]:
+        return "asked to stop"
+    if job["error"] or job["error_type"]:
         return error_line(job)
     if job["response"] is not None:
         return compact(job["response"])
@@ -45,9 +47,10 @@ def fields(job: Job) -> Iterator[tuple[str, str]]:
     """The job as `(key, value)`; values that say nothing are empty."""
     yield "job", job["task_id"]
     yield "name", job["name"]
-    yield "status", job["status"]
+    yield "status", status(job)
     yield "progress", progress_note(job)
     yield "try", f"{job['attempt']} of at most {job['attempts'] + 1}"
+    yield "lost", f"{job['losses']} times with the process that ran it" if job["losses"] > 1 else ""
     yield "args", " ".join(map(compact, job["args"]))
     yield "payload", spread(job["payload"]) if job["payload"] else ""
     yield "priority", str(job["priority"] or "")
@@ -61,13 +64,18 @@ def fields(job: Job) -> Iterator[tuple[str, str]]:
     yield "took", took(job["duration_ms"])
     yield "response", "" if job["response"] is None else spread(job["response"])
     yield "extra data", spread(job["extra_data"]) if job["extra_data"] else ""
-    yield "error", error_line(job) if job["error"] else ""
+    yield "error", error_line(job) if job["error"] or job["error_type"] else ""
     yield "traceback", str(job["traceback"] or "")
+
+
+def status(job: Job) -> str:
+    """Its status, and whether it is to end."""
+    return f"{job['status']}, asked to stop" if job["cancel_requested"] else str(job["status"])
 
 
 def change(job: Job) -> str:
     """One line of a job that is followed where no bar can be drawn."""
-    return " ".join(filter(None, (job["task_id"], job["status"], escape(progress_note(job)), escape(ending(job)))))
+    return " ".join(filter(None, (job["task_id"], status(job), escape(progress_note(job)), escape(ending(job)))))
 
 
 def ending(job: Job) -> str:
@@ -82,8 +90,8 @@ def ending(job: Job) -> str:
 
 
 def error_line(job: Job) -> str:
-    """`ValueError: no address`."""
-    return f"{job['error_type']}: {job['error']}" if job["error_type"] else str(job["error"])
+    """`ValueError: no address`; the type alone where it has no message."""
+    return ": ".join(str(part) for part in (job["error_type"], job["error"]) if part)
 
 
 def progress_note(job: Job) -> str:

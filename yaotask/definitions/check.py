@@ -87,7 +87,7 @@ class _Looker:
         if definition.executor == "async" and not on_loop:
             self._note(("executor",), f"async needs an `async def`, and {name} is none; leave it out, or use thread")
         if definition.transaction and (on_loop or definition.executor == "async"):
-            self._note(("transaction",), f"is not for handlers on the loop; make {name} a plain `def` in a thread")
+            self._note(("transaction",), f"is not for handlers on a loop; make {name} a plain `def`")
 
     def hooks(self) -> None:
         """Hooks that are not there."""

@@ -171,8 +171,9 @@ _PROPERTIES: dict[str, Any] = {
     "event": _EVENT,
     "executor": {
         "title": "Executor",
-        "description": "Where the handler runs. Default: async for `async def`, else thread.",
-        "enum": ["async", "thread"],
+        "description": "Where the handler runs: on the loop, in a thread, or in a child process that a timeout kills."
+        " Default: async for `async def`, else thread.",
+        "enum": ["async", "thread", "process"],
     },
     "priority": {
         "title": "Priority",

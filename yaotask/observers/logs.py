@@ -53,7 +53,8 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        fields |= {key: value for key, value in vars(record).items() if key not in _STANDARD and key not in fields}
+        known = {*_STANDARD, *fields, "stack"}
+        fields |= {key: value for key, value in vars(record).items() if key not in known}
         if trace := _traceback(self, record):
             fields["traceback"] = "\n".join(trace)
         return json.dumps(fields, default=str)
@@ -77,7 +78,8 @@ class _Handler(logging.StreamHandler[TextIO]):
 
 
 def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> list[str]:
-    lines: list[str] = []
+    # What a thread is doing, where it is the message that is about it.
+    lines: list[str] = getattr(record, "stack", "").splitlines()
     if record.exc_info and record.exc_info[0] is not None:
         lines += formatter.formatException(record.exc_info).splitlines()
     if record.stack_info:

@@ -6,13 +6,13 @@ import logging
 from datetime import timedelta
 
 from yaotask.durations import show
-from yaotask.jobs import Claim, Failed, Failure, Ignored, Interrupted, Outcome, RetryAfter
+from yaotask.jobs import Cancelled, Claim, Failed, Failure, Ignored, Interrupted, Lost, Outcome, RetryAfter
 
 log = logging.getLogger(__name__)
 
 
 def tell(claim: Claim, outcome: Outcome) -> None:
-    """One line for a failure, a retry or an ignored job; successes are silent, there are too many of them."""
+    """One line for what failed, is tried again, was ignored or cancelled; successes are silent, being too many."""
     about = {"task": claim.task, "job": claim.name, "attempt": claim.attempt}
     match outcome:
         case Failed(failure):
@@ -20,8 +20,14 @@ def tell(claim: Claim, outcome: Outcome) -> None:
         case RetryAfter(failure, after, at):
             when = f"the next in {_wait(after)}" if at is None else "the next when the handler asked for it"
             log.warning("%s failed at try %d, %s: %s", claim.name, claim.attempt, when, _line(failure), extra=about)
+        case Lost(failure, poisoned=True):
+            log.error("%s failed as PoisonedJob: %s", claim.name, failure.message, extra=about)
+        case Lost(failure):
+            log.warning("%s runs again, without using up a try: %s", claim.name, failure.message, extra=about)
         case Ignored(reason):
             log.info("%s ignored: %s", claim.name, reason, extra=about)
+        case Cancelled():
+            log.info("%s cancelled while it ran", claim.name, extra=about)
         case Interrupted():
             log.info("%s handed back unfinished", claim.name, extra=about)
         case _:

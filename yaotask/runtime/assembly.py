@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextvars import Context, copy_context
+from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 from yaotask import context
 from yaotask.chance import Chance
@@ -14,15 +14,22 @@ from yaotask.definitions.catalog import Catalog
 from yaotask.definitions.model import Definition
 from yaotask.errors import HandlerNotFound
 from yaotask.handlers import Handlers
+from yaotask.reporting import ProgressHook
+from yaotask.runtime.bench import Bench
+from yaotask.runtime.children import Children
 from yaotask.runtime.deadlines import Deadlines
-from yaotask.runtime.desk import JobDesk
+from yaotask.runtime.desk import JobDesk, Recorder, Timer
 from yaotask.runtime.execute import Policy
 from yaotask.runtime.herald import Herald
 from yaotask.runtime.hooks import Courier
+from yaotask.runtime.listening import Listener
 from yaotask.runtime.pool import Pool, Work
 from yaotask.runtime.runner import Runner
+from yaotask.runtime.shares import WHOLE, Share
+from yaotask.runtime.upbringing import Upbringing
 from yaotask.settings import Settings
 from yaotask.store.access import Access
+from yaotask.store.transactions import Transaction
 
 MILLISECOND = timedelta(milliseconds=1)
 
@@ -36,7 +43,7 @@ class Assembly:
         handlers: Handlers,
         settings: Settings,
         access: Access,
-        state: Path,
+        upbringing: Upbringing,
         *,
         clock: Clock,
         chance: Chance,
@@ -46,27 +53,41 @@ class Assembly:
         self._handlers = handlers
         self._settings = settings
         self._access = access
-        self._state = state
+        self._upbringing = upbringing
         self._clock = clock
         self._chance = chance
         self._owner = owner
 
-    def runner(self, broken: Collection[str]) -> Runner:
-        """A runner for all tasks but the broken ones, whose jobs wait."""
+    def runner(self, broken: Collection[str], share: Share = WHOLE, only: Collection[str] = ()) -> Runner:
+        """A runner for this share of all tasks, or of `only` these; but for the broken ones, whose jobs wait."""
         ledger = self._access.opened.ledger
-        deadlines = Deadlines(ledger, self._clock)
-        good = [definition for id, definition in sorted(self._catalog.tasks.items()) if id not in broken]
+        deadlines, children = Deadlines(ledger, self._clock), Children(self._upbringing, self._clock)
+        wanted = [definition for id, definition in sorted(self._catalog.tasks.items()) if not only or id in only]
+        parts = [(definition, share.part(definition.worker_nums, at)) for at, definition in enumerate(wanted)]
         return Runner(
             self._access,
-            [self._pool(definition, deadlines) for definition in good],
-            self._courier(),
+            [
+                self._pool(definition, part, deadlines, children)
+                for definition, part in parts
+                if part and definition.id not in broken
+            ],
+            # Where the handler is broken its hooks may be too: another node has them whole.
+            self._courier({definition.id: definition for definition in wanted if definition.id not in broken}),
             deadlines,
-            state=self._state,
-            losses=self._settings.losses,
+            children,
+            Listener(self._access, self._clock, self._chance, deaf=not self._settings.hints),
             start=self._start,
             clock=self._clock,
-            chance=self._chance,
         )
+
+    def bench(self, task: str, recorder: Recorder, timer: Timer) -> Bench:
+        """What runs jobs of a task in a process that has no pools. Raises UnknownTask, HandlerNotFound."""
+        definition = self._catalog.get(task)
+        policy, herald, start = self._policy(definition), self._herald(definition), self._start()
+        if herald is not None:
+            herald.open_apart(start)
+        desk = JobDesk(policy, recorder, _StoreWhenNeeded(self._access), self._clock, timer, herald)
+        return Bench(self._handlers.find(definition), policy, desk, start)
 
     def _start(self) -> Context:
         """The context that users' code starts in: it knows whose it is, and no job."""
@@ -75,20 +96,25 @@ class Assembly:
         start.run(context.current.set, None)
         return start
 
-    def _pool(self, definition: Definition, deadlines: Deadlines) -> Pool:
+    def _pool(self, definition: Definition, part: int, deadlines: Deadlines, children: Children) -> Pool:
         opened, policy = self._access.opened, self._policy(definition)
         desk = JobDesk(policy, opened.ledger, opened.store, self._clock, deadlines, self._herald(definition))
         work = Work(
-            definition.id, self._handlers.find(definition), definition.worker_nums, policy, self._settings.claim_batch
+            definition.id,
+            self._handlers.find(definition),
+            part,
+            policy,
+            self._settings.claim_batch,
+            self._settings.cancel_grace.total_seconds(),
         )
-        return Pool(work, opened.ledger, self._clock, desk, deadlines)
+        return Pool(work, opened.ledger, self._clock, desk, deadlines, children)
 
     def _herald(self, definition: Definition) -> Herald | None:
         hook = self._hook(definition)
         timeout = self._settings.hook_timeout.total_seconds()
         return None if hook is None else Herald(hook, timeout, self._settings.limits)
 
-    def _hook(self, definition: Definition) -> context.ProgressHook | None:
+    def _hook(self, definition: Definition) -> ProgressHook | None:
         try:
             return self._handlers.hook(definition, "progress")
         except HandlerNotFound as error:
@@ -101,22 +127,13 @@ class Assembly:
 
     def _policy(self, definition: Definition) -> Policy:
         find = self._handlers.resolver.exception
-        return Policy(
-            attempts=definition.attempts,
-            attempt_after=definition.attempt_after,
-            backoff=definition.backoff,
-            timeout_ms=max(1, definition.timeout // MILLISECOND),
-            fail_on=tuple(map(find, definition.fail_on)),
-            ignore_on=tuple(map(find, definition.ignore_on)),
-            transaction=definition.transaction,
-            sensitive=definition.sensitive,
-            limits=self._settings.limits,
-            chance=self._chance,
-        )
+        fail_on, ignore_on = map(find, definition.fail_on), map(find, definition.ignore_on)
+        policy = policy_of(definition, self._settings, self._chance)
+        return replace(policy, fail_on=tuple(fail_on), ignore_on=tuple(ignore_on))
 
-    def _courier(self) -> Courier:
+    def _courier(self, tasks: Mapping[str, Definition]) -> Courier:
         return Courier(
-            self._catalog.tasks,
+            tasks,
             self._handlers.resolver,
             self._access.opened.ledger,
             self._clock,
@@ -124,3 +141,29 @@ class Assembly:
             attempts=self._settings.hook_attempts,
             limits=self._settings.limits,
         )
+
+
+class _StoreWhenNeeded:
+    """Opens the store for the first transaction."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    def transaction(self) -> Transaction:
+        return self._access.opened.store.transaction()
+
+
+def policy_of(definition: Definition, settings: Settings, chance: Chance) -> Policy:
+    """The rules of a task's attempts, but for its exceptions, which only users' code can name."""
+    return Policy(
+        attempts=definition.attempts,
+        attempt_after=definition.attempt_after,
+        backoff=definition.backoff,
+        timeout_ms=max(1, definition.timeout // MILLISECOND),
+        fail_on=(),
+        ignore_on=(),
+        transaction=definition.transaction,
+        sensitive=definition.sensitive,
+        limits=settings.limits,
+        chance=chance,
+    )

@@ -7,24 +7,23 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio.to_thread
 
 from yaotask import context, invoke
+from yaotask.callbacks import Callbacks
 from yaotask.clock import Clock
 from yaotask.context import Job
 from yaotask.errors import ResultNotJson, StorageError, TransactionError
 from yaotask.jobs import Outcome, Succeeded
+from yaotask.runtime.alarm import ring
 from yaotask.runtime.attempt import Attempt
-from yaotask.runtime.deadlines import Deadlines
 from yaotask.runtime.execute import Policy, encoded, retry_or_fail
 from yaotask.runtime.failures import failure
 from yaotask.runtime.herald import Herald, Report
 from yaotask.runtime.spawner import Spawner
-from yaotask.store.ledger import Ledger
 from yaotask.store.protocol import Finish, Progress
-from yaotask.store.sql import SqlStore
 from yaotask.store.transactions import Transaction
 from yaotask.values import clean_text
 
@@ -35,6 +34,28 @@ log = logging.getLogger(__name__)
 
 # A transaction holds SQLite's write lock, and with it everybody else's writes.
 LONGEST_TRANSACTION = 5.0
+
+
+class Recorder(Protocol):
+    """Writes what a desk has for the store: the ledger, or who is on the way to it."""
+
+    def progress(self, note: Progress) -> None: ...
+
+    def finish(self, finish: Finish) -> None: ...
+
+    def committed(self, outcome: Outcome) -> None: ...
+
+
+class Vault(Protocol):
+    """Opens transactions: the store."""
+
+    def transaction(self) -> Transaction: ...
+
+
+class Timer(Protocol):
+    """Looks after transactions that are open for too long."""
+
+    def wake_by(self, moment: float) -> None: ...
 
 
 @dataclass(slots=True)
@@ -54,10 +75,10 @@ class JobDesk:
     def __init__(
         self,
         policy: Policy,
-        ledger: Ledger,
-        store: SqlStore,
+        ledger: Recorder,
+        store: Vault,
         clock: Clock,
-        deadlines: Deadlines,
+        deadlines: Timer,
         herald: Herald | None = None,
     ) -> None:
         self.herald = herald
@@ -102,6 +123,10 @@ class JobDesk:
     def text(self, message: str) -> str:
         """See Desk."""
         return clean_text(message, self._policy.limits.message_bytes)
+
+    def alarm(self, job: Job, callbacks: Callbacks) -> None:
+        """See Desk."""
+        ring(job, callbacks, self._policy.limits)
 
     # --- the progress hook -----------------------------------------------------------------------------
 

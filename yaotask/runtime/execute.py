@@ -49,7 +49,7 @@ class Policy:
         return self.timeout_ms if claim.timeout is None else claim.timeout
 
 
-class Cancelled(Exception):
+class ScopeCancelled(Exception):
     """The handler was made to end: its time was up, or its worker is."""
 
 
@@ -59,7 +59,7 @@ class Cancelled(Exception):
 async def execute(job: Job, handler: Handler, policy: Policy, start: Context) -> Outcome:
     """Run an async handler to its outcome, in a copy of the context `start`.
 
-    Raises Cancelled where the cancellation of our scope ended it; whoever cancelled knows the outcome.
+    Raises ScopeCancelled where the cancellation of our scope ended it; whoever cancelled knows the outcome.
     """
     inside = start.copy()
     _hide(job, handler, policy)
@@ -69,7 +69,7 @@ async def execute(job: Job, handler: Handler, policy: Policy, start: Context) ->
         if isinstance(error, KeyboardInterrupt):
             raise
         if invoke.ends_us(error):
-            raise Cancelled from error
+            raise ScopeCancelled from error
         return raised(error, job, handler, policy)
     return NOTHING if value is None and job.result is None else returned(value, job, policy)
 

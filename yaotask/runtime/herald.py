@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -45,24 +45,32 @@ class Herald:
         self._limits = limits
         self._spawner: Spawner | None = None
         self._bell: Bell | None = None
+        # Where no loop of a worker is, hooks start in this context: that of a job may know the loop of its handler.
+        self._start: Context | None = None
         self._calls: dict[Job, Calls] = {}
 
     def open(self, spawner: Spawner) -> None:
         """Begin to work on the running loop."""
         self._spawner, self._bell = spawner, Bell.of_this_loop()
 
+    def open_apart(self, start: Context) -> None:
+        """Begin to work in a process that has no loop but those of its handlers."""
+        self._start = start
+
     def announce(self, job: Job, progress: Report) -> None:
         """Call the progress hook: at once in a handler's thread, on the worker's loop soon and in order."""
         if not invoke.on_loop():
-            self._call_now(job, progress)
+            # In the handler's context, for the sake of its transaction.
+            self._call_now(job, progress, copy_context())
+        elif self._start is not None:
+            self._call_now(job, progress, self._start.copy())
         elif Bell.of_this_loop() is not self._bell:
             self._call_over_there(job, progress)
         else:
             self._call_soon(job, progress)
 
-    def _call_now(self, job: Job, progress: Report) -> None:
-        # In the handler's context, for the sake of its transaction; but a hook has no current job.
-        inside = copy_context()
+    def _call_now(self, job: Job, progress: Report, inside: Context) -> None:
+        # A hook has no current job.
         inside.run(context.current.set, None)
         call = partial(inside.run, self._call_here, job, progress)
         # In a thread of its own, so that a hook that hangs cannot keep its handler.

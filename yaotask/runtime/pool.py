@@ -5,18 +5,20 @@ from __future__ import annotations
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextvars import Context
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from yaotask.bell import Bell
 from yaotask.clock import Clock
 from yaotask.context import Job
 from yaotask.invoke import Handler
-from yaotask.jobs import Claim, Interrupted, Outcome, Succeeded
+from yaotask.jobs import Cancelled, Claim, Outcome, Succeeded
 from yaotask.runtime.attempt import Attempt
+from yaotask.runtime.backlog import Backlog
+from yaotask.runtime.children import Children
 from yaotask.runtime.execute import INTERRUPTED, Policy, timed_out
 from yaotask.runtime.pace import Pace
 from yaotask.runtime.slots import LoopSlot, ThreadSlot
@@ -40,6 +42,8 @@ class Work:
     worker_nums: int
     policy: Policy
     claim_batch: int | None = None
+    # How many seconds a handler may take to end once its cancellation was asked for.
+    cancel_grace: float = 5.0
 
 
 class Pool:
@@ -49,28 +53,28 @@ class Pool:
     queue, in order. Everything else belongs to the loop.
     """
 
-    def __init__(self, work: Work, ledger: Ledger, clock: Clock, desk: JobDesk, deadlines: Deadlines) -> None:
+    def __init__(
+        self, work: Work, ledger: Ledger, clock: Clock, desk: JobDesk, deadlines: Deadlines, children: Children
+    ) -> None:
         self.work = work
         self.ledger = ledger
         self.clock = clock
         self.desk = desk
         self.deadlines = deadlines
+        self.children = children
         # What slots copy for each job, so that nothing of one job reaches the next.
         self.context = Context()
         self.idle: deque[LoopSlot] = deque()
+        self.backlog = Backlog(work.handler.holds_a_thread)
         self.waits_for_hooks = desk.herald is not None
         self._pace = Pace(clock, work.worker_nums)
         self._bell: Bell | None = None
         self._spawner: Spawner | None = None
         self._loop_slots: list[LoopSlot] = []
         self._thread_slots: list[ThreadSlot] = []
-        # As they come from the ledger's thread, which has no time to read them.
-        self._batches: deque[Sequence[Claim]] = deque()
-        self._waiting: deque[Claim] = deque()
-        self._queue: SimpleQueue[Claim | None] = SimpleQueue()
-        self._delivered = 0
-        self._handed_back = 0
         self._stopping = False
+        # While the loop does not turn, nothing is claimed.
+        self.on_hold = False
         self._pid = os.getpid()
 
     def open(self, spawner: Spawner, context: Context) -> None:
@@ -83,17 +87,16 @@ class Pool:
 
     def demand(self) -> int:
         """How many claims to bring now: one for each free slot, and what will be started very soon."""
-        if self._stopping:
+        if self._stopping or self.on_hold:
             return 0
         finished = self.finished
-        free = self.work.worker_nums - (self._delivered - finished)
+        free = self.work.worker_nums - (self.backlog.delivered - finished)
         wanted = free + self._pace.ahead(finished, sum(slot.busy for slot in self._slots))
         return min(wanted, self.work.claim_batch or wanted)
 
     def deliver(self, claims: Sequence[Claim]) -> None:
         """Run these; called on the ledger's thread."""
-        self._delivered += len(claims)
-        self._batches.append(claims)
+        self.backlog.add(claims)
         if self._bell is not None:
             self._bell.call(self._staff)
 
@@ -102,12 +105,22 @@ class Pool:
         if self._bell is not None:
             self._bell.call(lambda: self._drop(key, fence))
 
+    def cancelled(self, key: int, fence: int) -> bool:
+        """Make the attempt of this claim end; False where there is none. Called on the ledger's thread."""
+        attempt = self._attempt_of(key, fence)
+        if attempt is None or self._bell is None:
+            return False
+        # Already here: a handler in a thread shall hear of it though the loop is blocked.
+        attempt.ask_to_stop()
+        self._bell.call(lambda: self._cancel(attempt))
+        return True
+
     # --- the loop's side -----------------------------------------------------------------------------
 
     @property
     def finished(self) -> int:
         """How many claims have left the pool; from any thread."""
-        return self._handed_back + sum(slot.done for slot in self._slots)
+        return self.backlog.handed_back + sum(slot.done for slot in self._slots)
 
     @property
     def _slots(self) -> tuple[LoopSlot | ThreadSlot, ...]:
@@ -120,28 +133,26 @@ class Pool:
             if attempt is not None and not attempt.job.over:
                 yield attempt
 
+    def zombies(self) -> list[Attempt]:
+        """Attempts that have been ended, but whose handlers hold their places still; from any thread."""
+        return [attempt for slot in self._slots if (attempt := slot.attempt) is not None and attempt.job.over]
+
+    def hold(self) -> None:
+        """Claim nothing until `on_hold` is lifted, and hand back what was not started; from any thread."""
+        self.on_hold = True
+        self.backlog.hand_back(self.give_back)
+
     def _staff(self) -> None:
         """Call idle slots to the claims that wait, and make new ones while there may be more."""
-        self._unpack()
+        waiting = self.backlog.unpack()
         if self._stopping:
-            self._hand_back()
-        elif self.work.handler.is_async:
-            self._staff_loop()
-        else:
+            self.backlog.hand_back(self.give_back)
+        elif self.work.handler.holds_a_thread:
             self._staff_threads()
+        else:
+            self._staff_loop(waiting)
 
-    def _unpack(self) -> None:
-        """Read the batches that have come."""
-        while self._batches:
-            claims = self._batches.popleft()
-            if self.work.handler.is_async:
-                self._waiting.extend(claims)
-            else:
-                for claim in claims:
-                    self._queue.put(claim)
-
-    def _staff_loop(self) -> None:
-        calls = len(self._waiting)
+    def _staff_loop(self, calls: int) -> None:
         while calls > 0 and self.idle:
             self.idle.popleft().call()
             calls -= 1
@@ -152,87 +163,95 @@ class Pool:
             calls -= 1
 
     def _staff_threads(self) -> None:
-        held = self._delivered - self.finished
+        held = self.backlog.delivered - self.finished
         while len(self._thread_slots) < min(self.work.worker_nums, held):
-            slot = ThreadSlot(self, self._queue)
+            slot = ThreadSlot(self)
             self._thread_slots.append(slot)
             slot.start(self.context.copy())
 
-    def next_claim(self) -> Claim | None:
-        """The claim that is to be run next."""
-        if not self._waiting:
-            self._unpack()
-        return self._waiting.popleft() if self._waiting else None
+    def start(self, work: Callable[[Claim], Coroutine[Any, Any, None]], claim: Claim) -> None:
+        """Have a claim of a thread run on the loop; from any thread."""
+        if self._bell is not None and self._spawner is not None:
+            self._bell.call(partial(self._spawner.start, partial(work, claim)))
 
-    def begin(self, claim: Claim, stop: Callable[[], None]) -> Attempt:
-        """An attempt of the claim starts now."""
+    def begin(self, claim: Claim, stop: Callable[[], None] | None, cancel: Callable[[], None] | None = None) -> Attempt:
+        """An attempt of the claim starts now; see Attempt."""
         policy = self.work.policy
         job = Job(claim, self.desk, self.clock.now(), policy.attempts_of(claim), policy.timeout_of(claim))
-        return Attempt(job, self.clock.monotonic(), stop)
+        return Attempt(job, self.clock.monotonic(), stop, cancel)
 
     def judge(self, attempt: Attempt, outcome: Outcome) -> Outcome:
         """What counts of how a handler ended: the timeout, where it came back late and nobody could tell the time."""
         if os.getpid() != self._pid:
             # A child that the handler forked must not go on as a second worker.
             os._exit(0 if type(outcome) is Succeeded else 1)
-        if attempt.job.over or self.clock.monotonic() <= attempt.deadline:
+        if attempt.job.over or attempt.cancelling or self.clock.monotonic() <= attempt.deadline:
             return outcome
         log.warning("%s ended after its timeout unseen: does a handler block the event loop?", attempt.job.name)
         return timed_out(attempt.job.claim, self.work.policy)
 
     def end(self, attempt: Attempt, outcome: Outcome) -> int:
-        """Have the end of an attempt stored, unless it was ended before; how many microseconds it took."""
+        """Have the end of an attempt stored, unless it was ended before; how many microseconds it took.
+
+        With its cancellation asked for, all but a success counts as Cancelled.
+        """
         job, now = attempt.job, self.clock.now()
         if attempt.close():
+            if attempt.cancelling and type(outcome) is not Succeeded:
+                outcome = Cancelled()
             self.desk.leave_word(job)
             self.ledger.finish(Finish(job.claim, outcome, job.started, now))
         return now - job.started
 
     def time_out(self, attempt: Attempt) -> None:
         """End an attempt whose time is up, as far as its handler can be ended."""
-        attempt.job.cancelled = True
+        attempt.job.ask_to_stop()
         self.end(attempt, timed_out(attempt.job.claim, self.work.policy))
         self._halt(attempt)
 
     def _halt(self, attempt: Attempt) -> None:
-        attempt.stop()
+        if attempt.stop is not None:
+            attempt.stop()
         self.desk.expire(attempt)
 
-    def _drop(self, key: int, fence: int) -> None:
+    def _attempt_of(self, key: int, fence: int) -> Attempt | None:
         for attempt in self.attempts():
-            if attempt.job.claim.key == key and attempt.job.claim.fence == fence and attempt.close():
-                attempt.job.cancelled = True
-                self._halt(attempt)
+            if attempt.job.claim.key == key and attempt.job.claim.fence == fence:
+                return attempt
+        return None
+
+    def _drop(self, key: int, fence: int) -> None:
+        attempt = self._attempt_of(key, fence)
+        if attempt is not None and attempt.close():
+            attempt.job.ask_to_stop()
+            self._halt(attempt)
+
+    def _cancel(self, attempt: Attempt) -> None:
+        """Ask a handler to end, and give it until the grace is over; one in a thread has until its timeout."""
+        if attempt.job.over or attempt.outcome is not None:
+            return
+        if attempt.stop is not None:
+            attempt.deadline = min(attempt.deadline, self.clock.monotonic() + self.work.cancel_grace)
+            self.deadlines.wake_by(attempt.deadline)
+        if attempt.cancel is not None:
+            attempt.cancel()
 
     # --- the end ----------------------------------------------------------------------------------------
 
     def stop(self) -> None:
         """Start nothing more; what was not started goes back to the queue, untried (T10)."""
         self._stopping = True
-        self._hand_back()
+        self.backlog.hand_back(self.give_back)
 
-    def _hand_back(self) -> None:
-        self._unpack()
-        for claim in self._unstarted():
-            now = self.clock.now()
-            self._handed_back += 1
-            self.ledger.finish(Finish(claim, Interrupted(), now, now))
-
-    def _unstarted(self) -> Iterator[Claim]:
-        while (claim := self.next_claim()) is not None:
-            yield claim
-        while True:
-            try:
-                queued = self._queue.get_nowait()
-            except Empty:
-                return
-            if queued is not None:
-                yield queued
+    def give_back(self, claim: Claim) -> None:
+        """Have a claim that was not started stored as one that goes back to the queue."""
+        now = self.clock.now()
+        self.ledger.finish(Finish(claim, INTERRUPTED, now, now))
 
     def interrupt(self) -> None:
         """End the attempts that still run: they go back to the queue, untried (T10)."""
         for attempt in list(self.attempts()):
-            attempt.job.cancelled = True
+            attempt.job.ask_to_stop()
             self.end(attempt, attempt.outcome or INTERRUPTED)
             self._halt(attempt)
 
@@ -240,6 +259,6 @@ class Pool:
         """Let all slots end; the answer is those whose threads are still held by a handler."""
         for slot in self._loop_slots:
             slot.end()
-        for _ in self._thread_slots:
-            self._queue.put(None)
+        for waiting in self._thread_slots:
+            waiting.end()
         return [slot for slot in self._thread_slots if slot.attempt is not None or not slot.join(1.0)]

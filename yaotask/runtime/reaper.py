@@ -1,13 +1,15 @@
-"""Takes back the jobs of workers that have died."""
+"""Takes back the jobs of processes that have died, or whose leases have run out."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import anyio.to_thread
 
 from yaotask.store import presence
 from yaotask.store.access import Access
+from yaotask.store.cycle import SqlCycle
 from yaotask.store.sql import SqlStore
 
 log = logging.getLogger(__name__)
@@ -16,36 +18,45 @@ EVERY = 1.0
 
 
 class Reaper:
-    """Looks for dead workers in the name of a living one, and gives their claims back (T7)."""
+    """Looks for the dead in the name of a living worker or supervisor, and gives their claims back (T7).
 
-    def __init__(self, access: Access, worker: int, losses: int) -> None:
+    `lapsed_before` is asked at each time of the store which leases have run out, by their end; 0 where none may
+    be judged.
+    """
+
+    def __init__(self, access: Access, worker: int, lapsed_before: Callable[[int], int] = lambda now: 0) -> None:
         self._access = access
         self._worker = worker
-        self._losses = losses
+        self._lapsed_before = lapsed_before
+        # Jobs of which the log knows that they cannot be taken back.
+        self._told: set[int] = set()
 
     async def reap(self) -> None:
         """Take back all that can be taken back; nothing is written where everybody lives.
 
         What could not be changed is left for the next time.
         """
-        store = self._access.opened.store
-        while await anyio.to_thread.run_sync(self._any_dead, store):
-            lost = await self._access.aask(
-                lambda ledger, ticket: ledger.errand(
-                    lambda cycle: presence.reap(cycle, self._worker, self._losses), ticket
-                )
-            )
+        while await anyio.to_thread.run_sync(self._any_dead, self._access.opened.store):
+            lost = await self._access.aask(lambda ledger, ticket: ledger.errand(self._take_back, ticket))
             if not lost:
                 return
             for one in lost:
-                self._tell(one)
+                tell(one)
+
+    def _take_back(self, cycle: SqlCycle) -> list[presence.Lost]:
+        return presence.reap(cycle, self._worker, self._lapsed_before(cycle.now), self._told)
 
     def _any_dead(self, store: SqlStore) -> bool:
         with store.reading() as connection:
-            return presence.any_dead(connection, self._worker)
+            lapsed = self._lapsed_before(store.now(connection))
+            return presence.any_dead(connection, self._worker, lapsed)
 
-    def _tell(self, lost: presence.Lost) -> None:
-        if lost.poisoned:
-            log.error("%s has failed as PoisonedJob: its workers keep dying", lost.name)
-        else:
-            log.warning("%s runs again: its worker died while it had the job", lost.name)
+
+def tell(lost: presence.Lost) -> None:
+    """Log what became of a job whose worker died."""
+    if lost.poisoned:
+        log.error("%s has failed as PoisonedJob: its workers keep dying", lost.name)
+    elif lost.cancelled:
+        log.info("%s was cancelled: its worker died before it could end it", lost.name)
+    else:
+        log.warning("%s runs again: its worker died while it had the job", lost.name)

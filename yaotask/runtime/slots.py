@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import threading
 from contextvars import Context
-from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 import anyio
 import anyio.lowlevel
 
 from yaotask.jobs import Claim
+from yaotask.runtime.apart import run_apart
 from yaotask.runtime.attempt import Attempt
-from yaotask.runtime.execute import INTERRUPTED, Cancelled, execute, execute_here
+from yaotask.runtime.execute import INTERRUPTED, ScopeCancelled, execute, execute_here
 
 if TYPE_CHECKING:
     from yaotask.runtime.pool import Pool
@@ -22,13 +22,15 @@ JOBS_A_TURN = 50
 
 
 class LoopSlot:
-    """Runs async handlers, one at a time, in a task that stays."""
+    """Runs async handlers, or those of child processes, one at a time, in a task that stays."""
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
         self.done = 0
         self.busy = 0
         self.attempt: Attempt | None = None
+        self._backlog = pool.backlog
+        self._is_apart = pool.work.handler.executor == "process"
         self._ended = False
         self._scope: anyio.CancelScope | None = None
         self._called: anyio.Event | None = None
@@ -42,12 +44,15 @@ class LoopSlot:
     async def _work(self, scope: anyio.CancelScope) -> None:
         turn = 0
         while not (self._ended or scope.cancel_called):
-            claim = self.pool.next_claim()
+            claim = self._backlog.next()
             if claim is None:
                 await self._rest()
                 turn = 0
                 continue
-            await self._run(claim)
+            if claim.losses or self._is_apart:
+                await run_apart(self, claim)
+            else:
+                await self._run(claim)
             turn += 1
             if turn % JOBS_A_TURN == 0:
                 await anyio.lowlevel.checkpoint()
@@ -69,13 +74,13 @@ class LoopSlot:
 
     async def _run(self, claim: Claim) -> None:
         pool = self.pool
-        attempt = self.attempt = pool.begin(claim, self._stop)
+        attempt = self.attempt = pool.begin(claim, self._stop, self._stop)
         pool.deadlines.notice(attempt)
         try:
             outcome = await execute(attempt.job, pool.work.handler, pool.work.policy, pool.context)
-        except Cancelled:
-            # Whoever cancelled it has closed the attempt with its outcome; else the whole worker is being ended.
-            self._ended = self._ended or not attempt.job.over
+        except ScopeCancelled:
+            # Whoever cancelled it has closed the attempt, or left word in it; else the whole worker is being ended.
+            self._ended = self._ended or not (attempt.job.over or attempt.cancelling)
             outcome = INTERRUPTED
         except BaseException:
             pool.end(attempt, INTERRUPTED)
@@ -84,9 +89,12 @@ class LoopSlot:
             outcome = pool.judge(attempt, outcome)
         if pool.waits_for_hooks:
             await pool.desk.announced(attempt, outcome)
-        self.attempt = None
+        late, self.attempt = attempt.job.over, None
         self.busy += pool.end(attempt, outcome)
         self.done += 1
+        if late:
+            # Its end was stored while it held this place, and nobody has looked for a next job since.
+            pool.ledger.poke()
 
     def _stop(self) -> None:
         if self._scope is not None:
@@ -100,18 +108,25 @@ class ThreadSlot:
     and until then the slot is taken.
     """
 
-    def __init__(self, pool: Pool, queue: SimpleQueue[Claim | None]) -> None:
+    def __init__(self, pool: Pool) -> None:
         self.pool = pool
         self.done = 0
         self.busy = 0
         self.attempt: Attempt | None = None
-        self._queue = queue
+        self._queue = pool.backlog.queue
         self._context = Context()
+        # Set once a job that runs elsewhere has ended.
+        self._returned = threading.Event()
         self._thread = threading.Thread(target=self._work, name=f"yaotask-{pool.work.task}", daemon=True)
 
     def start(self, context: Context) -> None:
         self._context = context
         self._thread.start()
+
+    def end(self) -> None:
+        """Take no further job."""
+        self._queue.put(None)
+        self._returned.set()
 
     def join(self, timeout: float) -> bool:
         """Wait for the thread to end after `end`; False if a handler still holds it."""
@@ -120,20 +135,34 @@ class ThreadSlot:
 
     def _work(self) -> None:
         while (claim := self._queue.get()) is not None:
-            self._run(claim)
+            if claim.losses:
+                self._wait_for(claim)
+            else:
+                self._run(claim)
+
+    def _wait_for(self, claim: Claim) -> None:
+        """A job that must run apart is run by the loop, while this thread keeps its place."""
+        self.pool.start(self._run_apart, claim)
+        self._returned.wait()
+        self._returned.clear()
+
+    async def _run_apart(self, claim: Claim) -> None:
+        try:
+            await run_apart(self, claim)
+        finally:
+            self._returned.set()
 
     def _run(self, claim: Claim) -> None:
         pool = self.pool
-        attempt = self.attempt = pool.begin(claim, _cannot_stop)
+        attempt = self.attempt = pool.begin(claim, None)
         pool.deadlines.notice(attempt)
         outcome = execute_here(attempt.job, pool.work.handler, pool.work.policy, self._context)
         outcome = pool.judge(attempt, outcome)
         if attempt.job.open_transaction is not None:
             outcome = pool.desk.conclude(attempt, outcome)
-        self.attempt = None
+        late, self.attempt = attempt.job.over, None
         self.busy += pool.end(attempt, outcome)
         self.done += 1
-
-
-def _cannot_stop() -> None:
-    """The flag `job.cancelled` is all that a thread can be told."""
+        if late:
+            # Its end was stored while it held this place, and nobody has looked for a next job since.
+            pool.ledger.poke()

@@ -42,6 +42,8 @@ class Access:
     def __init__(self, open_: Callable[[], SqlStore], ledger_of: Callable[[SqlStore], Ledger]) -> None:
         self._open = open_
         self._ledger_of = ledger_of
+        # Called by the ledger's thread when it ends by an error, after which nothing can be written any more.
+        self.on_death: Callable[[], None] = lambda: None
         self._opened: Opened | None = None
         self._opening = threading.Lock()
         # Why the store cannot be used any more.
@@ -60,7 +62,10 @@ class Access:
             if self._opened is None:
                 store = self._open()
                 ledger = self._ledger_of(store)
-                self._opened = Opened(store, ledger, LedgerThread(ledger))
+                thread = LedgerThread(ledger)
+                # The one of that moment: it may be said before the store is opened, and again later.
+                thread.on_death = lambda: self.on_death()
+                self._opened = Opened(store, ledger, thread)
             return self._opened
 
     # --- the ledger ---------------------------------------------------------------------------------------

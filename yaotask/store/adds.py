@@ -7,7 +7,7 @@ from itertools import groupby
 
 from sqlalchemy.exc import IntegrityError
 
-from yaotask.errors import DuplicateJobId, QueueFull
+from yaotask.errors import DuplicateJobId, QueueFull, StorageBusy
 from yaotask.events import ADD_BIT
 from yaotask.store import rows, statements
 from yaotask.store.protocol import Add, NewJob
@@ -26,7 +26,7 @@ def add(work: Work, add: Add) -> list[int]:
             with work.savepoint():
                 store(work, add)
         except IntegrityError as error:
-            if not work.dialect.is_taken_id(error):
+            if not (work.dialect.errors.is_taken_id(error) or work.dialect.errors.is_taken_key(error)):
                 raise
             _store_one_by_one(work, add)
     if len(add.stored) < len(add.jobs):
@@ -55,11 +55,26 @@ def _store_one(work: Work, one: Add, job: NewJob) -> None:
                 store(work, one)
             return
         except IntegrityError as error:
-            if not work.dialect.is_taken_id(error):
+            if work.dialect.errors.is_taken_key(error):
+                one.stored[:] = [_used_meanwhile(work, one.task, job.terms.key)]
+                return
+            if not work.dialect.errors.is_taken_id(error):
                 raise
             if job.id is not None:
                 raise DuplicateJobId(one.task, job.id) from error
             # A generated id that `event.next` had given out before: the next one may be free.
+
+
+def _used_meanwhile(work: Work, task: str, key: str | None) -> int:
+    """The job that somebody stored with this key since we looked. Raises StorageBusy where it cannot be seen."""
+    # A transaction that reads of one moment finds it only so, or not at all: PostgreSQL keeps to that moment.
+    used: int | None = work.execute(statements.NEWEST_BY_IDEMPOTENCY_KEY, task=task, key=key).scalar()
+    if used is None:
+        raise StorageBusy(
+            f"{work.dialect.label}: the key {key!r} was used since this transaction began: roll it back and do all of"
+            " it again"
+        )
+    return used
 
 
 def full(add: Add) -> QueueFull:
@@ -96,7 +111,7 @@ def _store_keyed(work: Work, add: Add, job: NewJob) -> bool:
 
 def _insert(work: Work, add: Add, jobs: Sequence[NewJob]) -> bool:
     """Store as many as fit; whether that was all."""
-    fitting = jobs if add.size is None else jobs[: max(0, add.size - work.sizes.waiting(add.task))]
+    fitting = jobs if add.size is None else jobs[: work.sizes.room(add.task, add.size, len(jobs))]
     if fitting:
         _insert_all(work, add, fitting)
     return len(fitting) == len(jobs)
@@ -109,21 +124,21 @@ def _insert_all(work: Work, add: Add, jobs: Sequence[NewJob]) -> None:
     counted = int(add.size is not None)
     shared = {"task": add.task, "events": add.events, "counted": counted, "now": work.now}
     for terms, run in groupby(zip(jobs, stored, strict=True), key=lambda pair: pair[0].terms):
-        new = rows.texts([rows.new_job(job, id) for job, id in run])
+        new = rows.texts([rows.new_job(job, id, work.own.nest) for job, id in run])
         own = {**terms._asdict(), **rows.when(terms.run_at, work.now, held)}
-        work.execute(work.dialect.insert_jobs, rows=new, **shared, **own)
+        work.execute(work.own.INSERT_JOBS, rows=new, **shared, **own)
     add.stored += stored
+    work.harvest.first_stored = work.harvest.first_stored or (add.task, stored[0])
     if counted:
         work.sizes.change(add.task, len(stored))
     work.harvest.woken.add(add.task)
     if held:
-        work.execute(work.dialect.insert_add_events, task=add.task, ids=dumps(stored), now=work.now)
+        work.execute(work.own.INSERT_ADD_EVENTS, task=add.task, ids=dumps(stored), now=work.now)
         work.harvest.wrote_events = True
 
 
 def pay_debts(work: Work) -> None:
     """Count the jobs that were added in callers' own transactions."""
-    for debt in work.execute(statements.SIZE_DEBTS).all():
+    for debt in work.own.take_debts(work.connection):
         work.sizes.change(debt.task, int(debt.added))
-        work.execute(statements.DELETE_SIZE_DEBTS, task=debt.task, last=debt.last)
         work.harvest.woken.add(debt.task)

@@ -26,6 +26,10 @@ class Consumer(Protocol):
         """This claim is no longer ours; it may be another consumer's."""
         ...
 
+    def cancelled(self, key: int, fence: int) -> bool:
+        """Make the attempt of this claim end; False where it does not run here, or has ended."""
+        ...
+
 
 class Courier(Protocol):
     """Whoever delivers events to hooks, as the ledger sees it."""

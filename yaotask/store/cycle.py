@@ -8,16 +8,20 @@ request at a time, so that the others land and the one gets its error.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from yaotask.events import Delivery
-from yaotask.jobs import Interrupted, JobState, Succeeded
-from yaotask.store import adds, errands, rows, statements
+from yaotask.jobs import Cancelled, Claim, Interrupted, JobState, Succeeded
+from yaotask.store import adds, doubt, errands, rows, statements
 from yaotask.store.protocol import Add, ClaimBatch, Finish, Harvest, Progress, Started
 from yaotask.store.work import MOST_ROWS, Misfit, Work
 from yaotask.values import dumps, loads
 
 __all__ = ["MOST_ROWS", "Misfit", "SqlCycle"]
+
+# When to look again for what is due, but held by others, in microseconds.
+HELD_PAUSE = 50_000
 
 
 class SqlCycle(Work):
@@ -26,8 +30,15 @@ class SqlCycle(Work):
     # --- progress and starts --------------------------------------------------------------------
 
     def store_started(self, started: Sequence[Started]) -> None:
-        """Show claims as RUNNING; one that was lost meanwhile is left alone."""
-        self.execute(self.dialect.store_started, rows=dumps(started))
+        """Show claims as RUNNING; one that was lost meanwhile is left alone, and reported as outrun."""
+        shown = self.execute(self.own.STORE_STARTED, rows=dumps(started)).rowcount
+        if shown < len(started):
+            # Most of these have said so already, with progress, or have ended.
+            self.harvest.outrun += [(note.key, note.fence) for note in started if self._is_outrun(note)]
+
+    def _is_outrun(self, note: Started) -> bool:
+        row = self.execute(statements.STATE_OF, key=note.key).one_or_none()
+        return row is None or row.fence != note.fence
 
     def progress(self, notes: Sequence[Progress]) -> None:
         """Store what jobs say of themselves (T3), the latest of each; the lost claims are reported."""
@@ -54,10 +65,12 @@ class SqlCycle(Work):
         """End attempts where their fences are still current (T4, T5, T6, T10); else raise Misfit."""
         simple = [finish for finish in finishes if type(finish.outcome) is Succeeded]
         if simple:
-            self.expect(len(simple), self.dialect.finish_success, rows=rows.texts([rows.success(f) for f in simple]))
+            nest = self.own.nest
+            won = rows.texts([rows.success(finish, nest) for finish in simple])
+            self.expect(len(simple), self.own.FINISH_SUCCESS, rows=won)
         endings = [rows.Ending(finish, self.now) for finish in finishes if type(finish.outcome) is not Succeeded]
         if endings:
-            self.expect(len(endings), self.dialect.finish_other, rows=dumps([ending.row() for ending in endings]))
+            self.expect(len(endings), self.own.FINISH_OTHER, rows=dumps([ending.row() for ending in endings]))
         self._note_successes(simple)
         self._note_endings(endings)
 
@@ -90,24 +103,30 @@ class SqlCycle(Work):
         self.release_held([ending.claim.key for ending in endings if ending.is_held])
         self.insert_attempts([ending.attempt_row() for ending in endings if not ending.given_back])
 
+    def is_asked_to_stop(self, claim: Claim) -> bool:
+        """Whether this claim is still held, and is to end as a success or as CANCELLED."""
+        return self.execute(statements.IS_ASKED_TO_STOP, key=claim.key, fence=claim.fence).scalar() is not None
+
     def already_finished(self, finish: Finish) -> bool:
         """Whether this very finish is in the store: the one whose commit was in doubt."""
-        row = self.execute(statements.STATE_OF, key=finish.claim.key).one_or_none()
-        if row is None or row.fence != finish.claim.fence:
-            return False
-        if type(finish.outcome) is Succeeded:
-            return bool(row.state == JobState.SUCCESS)
-        return bool(row.state == rows.Ending(finish, self.now).state)
+        return doubt.has_ended(self.connection, finish, self.now)
 
     # --- claims -----------------------------------------------------------------------------------
+
+    def is_entered(self, worker: int) -> bool:
+        """Whether a worker may claim: nobody has taken it for dead."""
+        return self.execute(statements.IS_ENTERED, worker=worker).scalar() is not None
 
     def promote(self) -> int | None:
         """Make what is due ready; the answer is when the next will be due."""
         due: int | None = self.execute(statements.NEXT_DUE).scalar()
         if due is None or due > self.now:
             return due
-        self.execute(self.dialect.promote, now=self.now, most=MOST_ROWS)
+        promoted = self.execute(self.own.PROMOTE, now=self.now, most=MOST_ROWS).rowcount
         rest: int | None = self.execute(statements.NEXT_DUE).scalar()
+        if not promoted and rest is not None:
+            # What is due is in the hands of others, and may be so for long.
+            rest = max(rest, self.now + HELD_PAUSE)
         return rest
 
     def claim(self, demands: Mapping[str, int], worker: int) -> None:
@@ -117,10 +136,12 @@ class SqlCycle(Work):
             self.harvest.claims[task] = self._claim(task, min(most, share), worker)
 
     def _claim(self, task: str, most: int, worker: int) -> ClaimBatch:
-        found = self.execute(self.dialect.select_claims, task=task, most=most, now=self.now).one()
+        answer = self.execute(self.own.SELECT_CLAIMS, task=task, most=most, worker=worker, now=self.now)
+        found = self.own.gather_claims(answer)
         if not found.jobs:
             return ClaimBatch(task, 0, "[]")
-        self.expect(found.jobs, self.dialect.take_claims, worker=worker, now=self.now, keys=found.keys_)
+        if self.own.TAKE_CLAIMS is not None:
+            self.expect(found.jobs, self.own.TAKE_CLAIMS, worker=worker, now=self.now, keys=found.keys_)
         self.sizes.change(task, -int(found.counted))
         return ClaimBatch(task, found.jobs, found.claims)
 
@@ -130,20 +151,22 @@ class SqlCycle(Work):
         deliveries = [Delivery(*row) for _, _, *row in sorted(found)[:most]]
         if deliveries:
             seqs = rows.texts([str(delivery.seq) for delivery in deliveries])
-            self.expect(len(deliveries), self.dialect.take_deliveries, worker=worker, seqs=seqs)
+            self.expect(len(deliveries), self.own.TAKE_DELIVERIES, worker=worker, seqs=seqs)
         self.harvest.deliveries = deliveries
 
     def _find_deliveries(self, task: str, most: int) -> list[list[Any]]:
         """Events of a task that can be delivered, each after its turn and its time."""
-        found = self.execute(self.dialect.select_deliveries, now=self.now, task=task, most=most).scalar()
-        return [[turn, *row] for turn, row in enumerate(loads(found or "[]"))]
+        answer = self.execute(self.own.SELECT_DELIVERIES, now=self.now, task=task, most=most)
+        return [[turn, *row] for turn, row in enumerate(loads(self.own.gather_deliveries(answer)))]
 
     def give_back(self, harvest: Harvest) -> None:
         """Give back what a cycle took, if it was committed at all (T10)."""
         claims = [claim for claims in harvest.claims.values() for claim in claims]
-        endings = [rows.Ending(Finish(claim, Interrupted(), self.now, self.now), self.now) for claim in claims]
-        if endings:
-            self.execute(self.dialect.finish_other, rows=dumps([ending.row() for ending in endings]))
+        for claim in claims:
+            # One at a time: some may have been lost, or asked to stop, since.
+            outcome = Cancelled() if self.is_asked_to_stop(claim) else Interrupted()
+            with suppress(Misfit), self.savepoint():
+                self.finish([Finish(claim, outcome, self.now, self.now)])
         for delivery in harvest.deliveries:
             self.execute(statements.RELEASE_EVENT, seq=delivery.seq, worker=self.worker)
         self.harvest.woken.update(claim.task for claim in claims)
@@ -154,8 +177,8 @@ class SqlCycle(Work):
     def add(self, add: Add) -> list[int]:
         return adds.add(self, add)
 
-    def cancel(self, task: str, id: int) -> None:
-        errands.cancel(self, task, id)
+    def cancel(self, task: str, id: int) -> JobState:
+        return errands.cancel(self, task, id)
 
     def retry(self, task: str, id: int) -> None:
         errands.retry(self, task, id)

@@ -6,12 +6,13 @@ the database, and a cycle has half a dozen of them.
 
 from __future__ import annotations
 
+import re
 from collections import namedtuple
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, CursorResult
 from sqlalchemy.exc import DBAPIError
 
 
@@ -58,6 +59,33 @@ def _row(names: tuple[str, ...]) -> Any:
     return namedtuple("Row", names, rename=True)
 
 
+_NAME = re.compile(r"(?<![:\w]):(\w+)")
+# A column of ours that MySQL wants quoted where it stands alone.
+_RESERVED = re.compile(r"(?<![\w.:`])key\b(?![(`])")
+# Where others have a partial index on what is ready, MySQL has a column that is NULL for all else.
+_READY = re.compile(r"\bqueue = :task AND task = :task AND state IN \(0, 5\) AND ready_at IS NOT NULL")
+_ROW_LOCK = re.compile(r"\s+FOR UPDATE(?: SKIP LOCKED)?")
+
+
+@cache
+def in_style(statement: str, database: str) -> str:
+    """A statement whose values are written `:name`, as this database and its driver want it.
+
+    The driver's own style counts (PEP 249), not the one in which an engine of somebody else writes its statements.
+    """
+    if database == "sqlite":
+        # Its writers exclude each other, so that there are no rows to lock.
+        return _ROW_LOCK.sub("", statement)
+    if database in ("mysql", "mariadb"):
+        statement = _READY.sub("ready_queue = :task", _RESERVED.sub("`key`", statement))
+    return _NAME.sub(r"%(\1)s", statement.replace("%", "%%"))
+
+
+def ask(connection: Connection, statement: str, values: Mapping[str, Any] | None = None) -> CursorResult[Any]:
+    """Run one of our statements where readers read: with SQLAlchemy's results and events."""
+    return connection.exec_driver_sql(in_style(statement, connection.dialect.name), dict(values or {}))
+
+
 def run(cursor: Any, statement: str, values: Mapping[str, Any]) -> None:
     """The one step in which a statement meets the driver."""
     cursor.execute(statement, values)
@@ -69,7 +97,7 @@ def execute(connection: Connection, statement: str, values: Mapping[str, Any] | 
     try:
         cursor = connection.connection.cursor()
         try:
-            run(cursor, statement, values or {})
+            run(cursor, in_style(statement, connection.dialect.name), values or {})
             described = cursor.description
             names = tuple([column[0] for column in described]) if described else ()
             return Answer(cursor.fetchall() if described else [], names, cursor.rowcount)

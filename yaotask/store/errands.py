@@ -13,7 +13,7 @@ from yaotask.store.work import Work
 from yaotask.values import dumps
 
 
-def cancel(work: Work, task: str, id: int) -> None:
+def cancel(work: Work, task: str, id: int) -> JobState:
     """See Cycle."""
     row = _find(work, task, id)
     name = f"{task}.{id}"
@@ -21,7 +21,8 @@ def cancel(work: Work, task: str, id: int) -> None:
         case JobState.FAILURE:
             work.expect(1, statements.GIVE_UP, key=row.key, generation=row.generation, now=work.now)
         case JobState.RUNNING if row.started_at is not None:
-            raise WrongState(f"{name} is running: a job can be cancelled before it starts or between its tries")
+            _ask_to_stop(work, row)
+            return JobState.RUNNING
         case JobState.WAITING | JobState.RETRYING | JobState.RUNNING:
             work.expect(1, statements.CANCEL, key=row.key, fence=row.fence, now=work.now)
             work.sizes.change(task, -row.counted)
@@ -30,6 +31,14 @@ def cancel(work: Work, task: str, id: int) -> None:
             raise AlreadyFinished(f"{name} has ended as {ended.name}: there is nothing to cancel")
     if row.events & CANCEL_BIT:
         work.insert_events([rows.event(row.key, task, id, EventKind.CANCEL, "[]")])
+    return JobState.CANCELLED
+
+
+def _ask_to_stop(work: Work, row: Any) -> None:
+    """Leave word for the worker that has the claim (T9); who asks again changes nothing."""
+    if row.cancel_at is None:
+        work.expect(1, statements.ASK_TO_STOP, key=row.key, fence=row.fence, now=work.now)
+        work.harvest.asked_to_stop = True
 
 
 def retry(work: Work, task: str, id: int) -> None:
@@ -66,9 +75,11 @@ def settle(
     work: Work, worker: int, delivered: Sequence[Delivery], failed: Sequence[tuple[Delivery, str, int | None]]
 ) -> None:
     """See Cycle."""
+    # A job that is just being retried counts these events: who comes second must see what the first has done.
+    work.lock([delivery.job for delivery in (*delivered, *(delivery for delivery, _, _ in failed))])
     if delivered:
         seqs = dumps([delivery.seq for delivery in delivered])
-        work.execute(work.dialect.delete_events, seqs=seqs, worker=worker)
+        work.execute(work.own.DELETE_EVENTS, seqs=seqs, worker=worker)
     for delivery, error, next_at in failed:
         _fail_event(work, worker, delivery, error, next_at)
     settled = [*delivered, *(delivery for delivery, _, _ in failed)]

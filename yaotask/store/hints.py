@@ -47,6 +47,8 @@ class Ear:
         try:
             with _address(self._path) as address:
                 self._socket.bind(address)
+            # Whatever the umask says.
+            self._path.chmod(0o600)
         except OSError:
             self._socket.close()
             raise

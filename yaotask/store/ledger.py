@@ -9,21 +9,21 @@ from __future__ import annotations
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from yaotask.chance import Chance
 from yaotask.clock import Clock
 from yaotask.errors import StorageError
-from yaotask.events import Delivery
-from yaotask.jobs import Claim, Outcome, Succeeded
-from yaotask.store.consumers import Consumer, Courier, FailedDelivery
+from yaotask.jobs import Claim, Failed, Lost, Outcome, Succeeded
+from yaotask.store.consumers import Consumer, Courier
+from yaotask.store.inbox import Inbox, take
 from yaotask.store.lookout import Lookout
 from yaotask.store.protocol import Add, Errand, Finish, Harvest, Mailbox, Progress, Started, Ticket
+from yaotask.store.shelf import Shelf
+from yaotask.store.shouts import Shout
 from yaotask.store.sql import SqlStore
-from yaotask.store.work import MOST_BYTES, MOST_ROWS
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 # How long to leave a store alone that could not be written.
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
@@ -37,56 +37,64 @@ class Ledger:
         self.poke: Callable[[], None] = lambda: None
         # Told of each attempt that ended otherwise than well, once that is stored; must not raise.
         self.tell: Callable[[Claim, Outcome], None] = lambda claim, outcome: None
-        # Tells the workers of this machine that there is something to claim; must not raise, nor wait.
+        # Told once that the worker was taken for dead by others, and claims no more; must not raise.
+        self.dismissed: Callable[[], None] = lambda: None
+        # Tells the workers of this machine that there is something to claim, or to cancel; must not raise, nor wait.
         self.hint: Callable[[], None] = lambda: None
+        # Tells those of other machines, where somebody has to.
+        self.shout: Shout | None = None
         # How the attempts of this process ended: those that were written here, and those in their own transactions.
         self._ended: Counter[type] = Counter()
         self._committed: deque[type] = deque()
-        self._adds: deque[Add] = deque()
-        self._errands: deque[Errand] = deque()
-        self._finishes: deque[Finish] = deque()
-        self._progress: deque[Progress] = deque()
-        self._started: deque[Started] = deque()
+        self._inbox = Inbox()
         self._worker: int | None = None
         self._consumers: Mapping[str, Consumer] = {}
         self._courier: Courier | None = None
         self._lookout = Lookout(store, clock, chance, poll)
-        # What became of events, until that is written.
-        self._delivered: list[Delivery] = []
-        self._failed: list[FailedDelivery] = []
+        # What is in the hands of others.
+        self._shelf = Shelf(clock)
         self._trouble = 0.0
         self._in_turn = False
 
     # --- requests, from any thread ------------------------------------------------------------------
 
     def add(self, add: Add) -> None:
-        self._adds.append(add)
+        self._inbox.adds.append(add)
         self.poke()
 
     def errand(self, run: Callable[[Any], Any], ticket: Ticket) -> None:
-        self._errands.append(Errand(run, ticket))
+        self._inbox.errands.append(Errand(run, ticket))
         self.poke()
 
     def finish(self, finish: Finish) -> None:
-        self._finishes.append(finish)
+        self._inbox.finishes.append(finish)
         self.poke()
 
     def progress(self, note: Progress) -> None:
-        self._progress.append(note)
+        self._inbox.progress.append(note)
         self.poke()
 
     def started(self, note: Started) -> None:
-        self._started.append(note)
+        self._inbox.started.append(note)
+        self.poke()
+
+    def hinted(self) -> None:
+        """Somebody says that there is something to claim, or to cancel."""
+        self._lookout.hinted = True
         self.poke()
 
     def committed(self, outcome: Outcome) -> None:
         """An attempt has ended in a transaction of its own."""
         self._committed.append(type(outcome))
+        if not self.store.tells_changes:
+            # Jobs and events may have been stored with it, and nobody else would say so.
+            self.hinted()
 
     @property
     def ended(self) -> Counter[type]:
         """How the attempts of this process ended, by kind of outcome; one whose claim was lost counts nowhere."""
-        return self._ended + Counter(self._committed)
+        # Copied at one stroke: the ledger's thread may count a kind that is new to it meanwhile.
+        return Counter(self._ended) + Counter(self._committed)
 
     def employ(self, worker: int, consumers: Mapping[str, Consumer], courier: Courier) -> None:
         """From now on claim for these, in the name of `worker`. Raises RuntimeError where another is at work."""
@@ -120,9 +128,10 @@ class Ledger:
             self._in_turn = False
 
     def _turn(self) -> float | None:
-        mailbox = self._collect()
+        mailbox = self._shelf.take_due(self._worker) or self._collect()
         try:
-            self._lookout.ask_for(mailbox)
+            if not mailbox.hurried:
+                self._lookout.ask_for(mailbox)
             if not mailbox:
                 return self._rest()
             harvest = self.store.run_cycle(mailbox)
@@ -134,16 +143,30 @@ class Ledger:
         if self._trouble:
             log.info("the store can be written again")
         self._trouble = 0.0
-        self._delivered, self._failed = [], []
+        if harvest.held or mailbox.hurried:
+            self._shelf.keep(mailbox.take_out(harvest.held))
         self._tally(mailbox, harvest)
         self._hand_out(mailbox, harvest)
         self._lookout.learn(mailbox, harvest)
-        if harvest.woken and self._worker is None:
-            self.hint()
-        return 0.0 if self._pending() or self._lookout.wants_more else self._rest()
+        self._tell_others(harvest)
+        return 0.0 if self._inbox or self._lookout.wants_more else self._rest()
 
     def _rest(self) -> float | None:
-        return None if self._worker is None else self._lookout.rest()
+        rests = [
+            None if self._worker is None else self._lookout.rest(),
+            None if self.shout is None else self.shout.pay(),
+            self._shelf.rest(),
+        ]
+        return min((rest for rest in rests if rest is not None), default=None)
+
+    def _tell_others(self, harvest: Harvest) -> None:
+        # Where a look at the database tells everybody, a worker need not say what it leaves to others.
+        quiet = self._worker is not None and self.store.tells_changes
+        if harvest.asked_to_stop or (not quiet and self._lookout.left_over(harvest.woken)):
+            self.hint()
+            if self.shout is not None:
+                self.shout.owe()
+                self.shout.pay()
 
     def _hand_out(self, mailbox: Mailbox, harvest: Harvest) -> None:
         for task, claims in harvest.claims.items():
@@ -153,6 +176,13 @@ class Ledger:
             self._courier.deliver(harvest.deliveries)
         if harvest.lost:
             self._tell_lost(mailbox, harvest)
+        for key, fence in harvest.outrun:
+            for consumer in self._consumers.values():
+                consumer.lost(key, fence)
+        if harvest.dismissed and mailbox.worker is not None:
+            log.error("this worker was taken for dead: it claims no more")
+            self.dismiss(mailbox.worker)
+            self.dismissed()
 
     def _tell_lost(self, mailbox: Mailbox, harvest: Harvest) -> None:
         names = {(finish.claim.key, finish.claim.fence): finish.claim.name for finish in mailbox.finishes}
@@ -167,16 +197,20 @@ class Ledger:
         for claim, outcome, _, _ in mailbox.finishes:
             if lost and (claim.key, claim.fence) in lost:
                 continue
-            kind = type(outcome)
-            self._ended[kind] += 1
+            kind: type = type(outcome)
             if kind is not Succeeded:
                 self.tell(claim, outcome)
-        self._ended.update(_take(self._committed, len(self._committed)))
+                if isinstance(outcome, Lost) and outcome.poisoned:
+                    # A loss too many is how a job fails.
+                    kind = Failed
+            self._ended[kind] += 1
+        self._ended.update(take(self._committed, len(self._committed)))
 
     def refuse(self, error: BaseException) -> None:
         """Answer everything that waits with an error: nothing will be written any more."""
-        while self._pending():
+        while self._inbox:
             _refuse(self._collect(), error)
+        _refuse(self._shelf.take(), error)
 
     @property
     def is_quiet(self) -> bool:
@@ -184,38 +218,21 @@ class Ledger:
 
         In this order, because what is taken out of the queues is in a turn until it is written.
         """
-        return not self._pending() and not self._in_turn and not self._lookout.events_wet
+        return not self._inbox and not self._in_turn and not self._shelf and not self._lookout.events_wet
 
     @property
     def is_behind(self) -> bool:
         """Whether there is something to write, and hope that it can be written."""
-        return self._pending() and self._trouble < LONGEST_PAUSE
-
-    def _pending(self) -> bool:
-        return bool(self._finishes or self._adds or self._errands or self._progress or self._started)
+        return (bool(self._inbox) or self._shelf.is_hopeful) and self._trouble < LONGEST_PAUSE
 
     def _collect(self) -> Mailbox:
-        # Finishes first, progress after: what a job said before it ended is then always in the
-        # mailbox with its end, never left for a cycle in which it is too late.
-        finishes = _take_up_to(self._finishes, _result_size)
-        progress = _take(self._progress, len(self._progress))
-        started = _take(self._started, len(self._started))
-        errands, adds = _take(self._errands, MOST_ROWS), _take_up_to(self._adds, _add_size, _add_rows)
-        mailbox = Mailbox(self._worker, progress, started, finishes, errands, adds)
-        self._collect_settled(mailbox)
+        mailbox = self._inbox.collect(self._worker)
+        if self._courier is not None:
+            delivered, failed = self._courier.settled()
+            mailbox.delivered += delivered
+            mailbox.failed += failed
+        self._shelf.divert(mailbox)
         return mailbox
-
-    def _collect_settled(self, mailbox: Mailbox) -> None:
-        worker, courier = mailbox.worker, self._courier
-        if courier is None or worker is None:
-            return
-        delivered, failed = courier.settled()
-        self._delivered += delivered
-        self._failed += failed
-        if self._delivered or self._failed:
-            told = self._delivered, self._failed
-            # First: an errand may take our worker out, and with it its right to settle anything.
-            mailbox.errands.insert(0, Errand(lambda cycle: cycle.settle(worker, *told), Ticket()))
 
     def _put_off(self, mailbox: Mailbox, error: StorageError) -> float:
         """The store failed: tell the askers, keep what must not be lost, and wait a little."""
@@ -223,41 +240,9 @@ class Ledger:
             log.error("the store cannot be written: %s", error)
         self._trouble = min(max(FIRST_PAUSE, self._trouble * 2), LONGEST_PAUSE)
         _refuse(mailbox, error)
-        self._finishes.extendleft(reversed(mailbox.finishes))
-        self._progress.extendleft(reversed(mailbox.progress))
-        self._started.extendleft(reversed(mailbox.started))
+        self._inbox.put_back(mailbox)
         self._lookout.forget()
         return self._trouble
-
-
-def _take(requests: deque[T], most: int) -> list[T]:
-    """The oldest requests. Others may append meanwhile: only what was there when we looked is taken."""
-    return [requests.popleft() for _ in range(min(most, len(requests)))]
-
-
-def _take_up_to(requests: deque[T], size: Callable[[T], int], rows: Callable[[T], int] = lambda request: 1) -> list[T]:
-    """The oldest requests, until they have as many rows or bytes as one cycle should have."""
-    taken: list[T] = []
-    most, room = MOST_ROWS, MOST_BYTES
-    while requests and most > 0 and room > 0:
-        request = requests.popleft()
-        taken.append(request)
-        most -= rows(request)
-        room -= size(request)
-    return taken
-
-
-def _result_size(finish: Finish) -> int:
-    outcome = finish.outcome
-    return len(outcome.result) if type(outcome) is Succeeded else 0
-
-
-def _add_rows(add: Add) -> int:
-    return len(add.jobs)
-
-
-def _add_size(add: Add) -> int:
-    return sum(len(job.args) + len(job.payload) for job in add.jobs)
 
 
 def _refuse(mailbox: Mailbox, error: BaseException) -> None:

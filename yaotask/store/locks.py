@@ -47,14 +47,18 @@ class Lock:
             self.path.unlink(missing_ok=True)
             os.close(self.handle)
 
+    def abandon(self) -> None:
+        """Let go without order: others find it free, and take what was not handed back. Nothing after `release`."""
+        if self.is_ours:
+            self.is_ours = False
+            os.close(self.handle)
+
     def let_go(self) -> None:
         """See Holder. This process goes on holding it."""
 
     def begin_anew(self, clean: bool) -> None:
         """See Holder."""
-        if self.is_ours:
-            self.is_ours = False
-            os.close(self.handle)
+        self.abandon()
 
     def row(self) -> dict[str, Any]:
         """How others find this lock again, and can tell it from one of the same name."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 from yaotask.chance import Chance
 from yaotask.clock import SECOND, Clock
@@ -33,6 +33,11 @@ class Lookout:
         self._wet: set[str] = set()
         # Whether an event may be there to be delivered; from any thread.
         self.events_wet = False
+        # Whether somebody said that there is something; from any thread.
+        self.hinted = False
+        # Whether a job of ours may have been asked to stop, and those that were told so, until they have ended.
+        self._cancels_wet = False
+        self._told: set[tuple[str, int, int]] = set()
         self._next_due: int | None = None
         self._next_event: int | None = None
         # How many claims of a task make as many bytes as one cycle should have.
@@ -50,11 +55,21 @@ class Lookout:
         """There may be something everywhere."""
         self._wet = set(self._consumers)
         self.events_wet = self._courier is not None and bool(self._courier.tasks)
+        self._cancels_wet = bool(self._consumers)
 
     @property
     def wants_more(self) -> bool:
-        """Whether somebody could take claims of a task that may have some."""
-        return any(self._consumers[task].demand() > 0 for task in self._wet if task in self._consumers)
+        """Whether somebody could take claims of a task that may have some, or events, or must be told to stop."""
+        return (
+            self._cancels_wet
+            or self._wants_events
+            or any(self._consumers[task].demand() > 0 for task in self._wet if task in self._consumers)
+        )
+
+    @property
+    def _wants_events(self) -> bool:
+        courier = self._courier
+        return self.events_wet and courier is not None and bool(courier.tasks) and courier.demand() > 0
 
     # --- before a cycle ---------------------------------------------------------------------------------
 
@@ -62,9 +77,12 @@ class Lookout:
         """Put into the mailbox what is to be claimed in its cycle."""
         if mailbox.worker is None:
             return
-        if self._store.changed() or self._clock.monotonic() >= self._next_poll:
+        hinted, self.hinted = self.hinted, False
+        if self._store.changed() or hinted or self._clock.monotonic() >= self._next_poll:
             mailbox.others = True
-            self._everything_may_have_changed()
+            self._everything_may_have_changed(mailbox.worker)
+        if self._cancels_wet:
+            self._pass_on_cancels(mailbox.worker)
         now = self._clock.now()
         due = self._next_due is not None and self._next_due <= now
         if due:
@@ -82,11 +100,29 @@ class Lookout:
             # A cycle of nothing: it promotes what is due.
             mailbox.errands.append(Errand(lambda cycle: None, Ticket()))
 
-    def _everything_may_have_changed(self) -> None:
+    def _everything_may_have_changed(self, worker: int) -> None:
         self._next_poll = self._clock.monotonic() + self._poll * self._chance.uniform(0.9, 1.1)
-        self._next_due = self._store.next_due()
         self._look = EAGER_LOOK
-        self.forget()
+        glance = self._store.glance(worker, self._consumers, self._courier.tasks if self._courier is not None else ())
+        if glance is None:
+            self._next_due = self._store.next_due()
+            self.forget()
+            return
+        self._next_due, self._next_event = glance.next_due, glance.next_event
+        # Whether its time has come is seen below.
+        self.events_wet = False
+        self._wet = set(glance.ready)
+        self._cancels_wet = glance.asked_to_stop
+
+    def _pass_on_cancels(self, worker: int) -> None:
+        asked = set(self._store.cancels_of(worker))
+        self._cancels_wet = False
+        # One that is not to be found has hardly begun, or all but ended: it is told at the next look, or gone by then.
+        self._told = {one for one in asked if one in self._told or self._cancel(*one)}
+
+    def _cancel(self, task: str, key: int, fence: int) -> bool:
+        consumer = self._consumers.get(task)
+        return consumer is not None and consumer.cancelled(key, fence)
 
     def _want_jobs(self, mailbox: Mailbox, look_first: bool) -> None:
         for task in sorted(self._wet):
@@ -116,9 +152,13 @@ class Lookout:
         """Take in what a cycle found, and what it left to be found."""
         self._last_work = self._clock.monotonic()
         self._wet |= harvest.woken & self._consumers.keys()
+        if harvest.asked_to_stop:
+            self._cancels_wet = bool(self._consumers)
         for task, claims in harvest.claims.items():
-            # The claim was the last thing of its transaction: fewer than were wanted means none is left.
-            if len(claims) < mailbox.demands[task] and len(claims) < MOST_ROWS // len(mailbox.demands):
+            # The claim was the last thing of its transaction: fewer than were wanted means none is left, but where
+            # the text of one claim is bounded (in bytes, of which a letter has at most four).
+            fewer = len(claims) < mailbox.demands[task] and len(claims) < MOST_ROWS // len(mailbox.demands)
+            if fewer and claims.size * 4 < MOST_BYTES:
                 self._wet.discard(task)
             if claims:
                 self._fit[task] = max(1, MOST_BYTES * len(claims) // claims.size)
@@ -140,12 +180,18 @@ class Lookout:
         elif harvest.wrote_events:
             self.events_wet = True
 
+    def left_over(self, woken: Set[str]) -> bool:
+        """Whether of these tasks, that had something, anything may be left for others."""
+        return any(task not in self._consumers or task in self._wet for task in woken)
+
     def rest(self) -> float:
         """How many seconds nothing needs to be done, unless something comes in."""
         now, wall = self._clock.monotonic(), self._clock.now()
-        if now - self._last_work > EAGER_FOR:
-            self._look = min(self._look * 2, LAZY_LOOK)
-        waits = [self._look, self._next_poll - now]
+        waits = [self._next_poll - now]
+        if self._store.tells_changes:
+            if now - self._last_work > EAGER_FOR:
+                self._look = min(self._look * 2, LAZY_LOOK)
+            waits.append(self._look)
         if self._next_due is not None:
             waits.append((self._next_due - wall) / SECOND)
         if self._next_event is not None and not self.events_wet:

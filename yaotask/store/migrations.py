@@ -2,35 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from sqlalchemy import inspect
 from sqlalchemy.engine import Connection
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from yaotask.errors import StorageUnavailable
 from yaotask.store import tables
 
-# The schema that tables.py describes. Step n turns a store at n - 1 into one at n.
-CURRENT = 1
-STEPS: Mapping[int, Sequence[str]] = {}
+# The schema that tables.py describes. Step n turns a store at n - 1 into one at n. Those up to 3 are only ever taken
+# on SQLite: no other database has had an older schema.
+CURRENT = 3
+STEPS: Mapping[int, Sequence[str]] = {
+    # Running jobs can be cancelled; workers have supervisors, which renew their leases.
+    2: (
+        "ALTER TABLE yaotask_jobs ADD COLUMN cancel_at BIGINT",
+        "CREATE INDEX yaotask_jobs_cancelling ON yaotask_jobs (worker, cancel_at)"
+        " WHERE state = 1 AND cancel_at IS NOT NULL",
+        "ALTER TABLE yaotask_workers ADD COLUMN kind TEXT DEFAULT 'worker' NOT NULL",
+        "ALTER TABLE yaotask_workers ADD COLUMN node BIGINT",
+        "ALTER TABLE yaotask_workers ADD COLUMN number INTEGER",
+        "ALTER TABLE yaotask_workers ADD COLUMN renewed_at BIGINT",
+        "ALTER TABLE yaotask_workers ADD COLUMN info TEXT",
+    ),
+    # Processes that write at once count apart. A key cannot be changed in place.
+    3: (
+        "ALTER TABLE yaotask_rollups RENAME TO yaotask_rollups_2",
+        "CREATE TABLE yaotask_rollups (task TEXT NOT NULL, minute BIGINT NOT NULL, outcome SMALLINT NOT NULL,"
+        " bucket SMALLINT NOT NULL, shard SMALLINT DEFAULT 0 NOT NULL, jobs BIGINT NOT NULL, run_us BIGINT NOT NULL,"
+        " wait_us BIGINT NOT NULL, PRIMARY KEY (task, minute, outcome, bucket, shard)) WITHOUT ROWID",
+        "INSERT INTO yaotask_rollups SELECT task, minute, outcome, bucket, 0, jobs, run_us, wait_us"
+        " FROM yaotask_rollups_2",
+        "DROP TABLE yaotask_rollups_2",
+    ),
+}
 
-# For people who look into the database by hand: states by name, times as text.
-READABLE_VIEW = """
-CREATE VIEW yaotask_jobs_readable AS
-SELECT task || '.' || id AS job, task, id,
-    CASE state WHEN 0 THEN 'WAITING' WHEN 1 THEN 'RUNNING' WHEN 2 THEN 'SUCCESS' WHEN 3 THEN 'FAILURE'
-        WHEN 5 THEN 'RETRYING' WHEN 6 THEN 'CANCELLED' WHEN 7 THEN 'IGNORED' END AS status,
-    priority, generation, attempt, losses, fence, worker, args, payload,
-    datetime(created_at / 1000000, 'unixepoch') AS created, datetime(run_at / 1000000, 'unixepoch') AS run,
-    datetime(started_at / 1000000, 'unixepoch') AS started,
-    datetime(finished_at / 1000000, 'unixepoch') AS finished, result, error
-FROM yaotask_jobs
-"""
 
+def create(connection: Connection, store_id: str, furnish: Callable[[Connection], None]) -> None:
+    """Make an empty store at the current schema; `furnish` adds what its database needs besides.
 
-def create(connection: Connection, store_id: str) -> None:
-    """Make an empty store at the current schema."""
-    tables.metadata.create_all(connection)
-    connection.exec_driver_sql(READABLE_VIEW)
+    Its name comes last: a store without one was not finished, where the making of tables cannot be rolled back.
+    """
+    for table in tables.metadata.sorted_tables:
+        connection.execute(CreateTable(table))
+        # In one order everywhere: where a planner finds two indexes equal, it takes one by their order.
+        for index in sorted(table.indexes, key=lambda index: str(index.name)):
+            connection.execute(CreateIndex(index))
+    furnish(connection)
     insert = tables.meta.insert()
     connection.execute(insert, [{"name": "schema", "value": str(CURRENT)}, {"name": "store", "value": store_id}])
 
@@ -48,6 +67,16 @@ def version(connection: Connection) -> int:
 def store_id(connection: Connection) -> str | None:
     """The name that the store was given when it was created."""
     return _meta(connection, "store")
+
+
+def is_ours(connection: Connection) -> bool:
+    """Whether the table that should tell of the store can do so."""
+    return {"name", "value"} <= {column["name"] for column in inspect(connection).get_columns(tables.meta.name)}
+
+
+def is_unfinished(connection: Connection) -> bool:
+    """Whether somebody died while making the tables, where that cannot be rolled back."""
+    return is_ours(connection) and store_id(connection) is None and _meta(connection, "schema") is None
 
 
 def upgrade(connection: Connection) -> tuple[int, int]:

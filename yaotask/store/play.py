@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from yaotask.errors import YaotaskError
+from yaotask.jobs import Cancelled, Succeeded
 from yaotask.store import adds
 from yaotask.store.cycle import SqlCycle
 from yaotask.store.ids import OutOfIds
-from yaotask.store.protocol import Add, Errand, Finish, Mailbox, Ticket
+from yaotask.store.protocol import Add, Errand, Finish, Held, Mailbox, Ticket
 from yaotask.store.work import Misfit
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -34,37 +39,41 @@ class Answers:
 
 
 def play(cycle: SqlCycle, mailbox: Mailbox) -> Answers:
-    """The whole mailbox in batches. Raises Misfit or IntegrityError where one row does not fit."""
+    """The whole mailbox in batches. Raises Misfit or IntegrityError where one row does not fit, or is not to be had."""
     answers = Answers()
-    _tell(cycle, mailbox)
-    if mailbox.finishes:
-        cycle.finish(mailbox.finishes)
-    for errand in mailbox.errands:
-        _run(cycle, errand, answers)
-    if mailbox.adds:
-        adds.pay_debts(cycle)
-    for group in _together(mailbox.adds):
-        _add_together(cycle, group, answers)
+    with _held_is_misfit(cycle):
+        _tell(cycle, mailbox)
+        if mailbox.finishes:
+            cycle.finish(mailbox.finishes)
+        _settle(cycle, mailbox)
+        for errand in mailbox.errands:
+            _run(cycle, errand, answers)
+        if mailbox.adds and not cycle.dialect.shared:
+            adds.pay_debts(cycle)
+        for group in _together(mailbox.adds):
+            _add_together(cycle, group, answers)
     _take(cycle, mailbox)
     return answers
 
 
 def replay(cycle: SqlCycle, mailbox: Mailbox) -> Answers:
-    """The same, each request behind a savepoint of its own: it alone gets its error."""
+    """The same, each request behind a savepoint of its own: it alone gets its error.
+
+    What somebody else's open transaction has is not waited for; the harvest says what was `held`.
+    """
     answers = Answers()
-    _tell(cycle, mailbox)
-    for finish in mailbox.finishes:
-        _finish_alone(cycle, finish)
-    for errand in mailbox.errands:
-        try:
-            with cycle.savepoint():
-                _run(cycle, errand, answers)
-        except (Misfit, IntegrityError) as error:
-            answers.give(errand.ticket, error=error)
-    if mailbox.adds:
-        adds.pay_debts(cycle)
-    for add in mailbox.adds:
-        _add_alone(cycle, add, answers)
+    free = replace(mailbox)
+    put_off = free.take_out(Held(cycle.held_of(mailbox.jobs)))
+    _tell(cycle, free)
+    mailbox.finishes[:] = [*_finish_all(cycle, free.finishes), *put_off.finishes]
+    settled, later = True, set[Add | Errand]()
+    if free.errands or free.settles:
+        with cycle.briefly():
+            settled = _settle_safely(cycle, free)
+            later |= {errand for errand in free.errands if not _run_alone(cycle, errand, answers)}
+    if free.adds:
+        later |= _add_each(cycle, free.adds, answers)
+    cycle.harvest.held = Held(put_off.jobs, frozenset(later), settling=not settled)
     _take(cycle, mailbox)
     return answers
 
@@ -82,6 +91,9 @@ def _take(cycle: SqlCycle, mailbox: Mailbox) -> None:
     if mailbox.others:
         adds.pay_debts(cycle)
     cycle.harvest.next_due = cycle.promote()
+    if mailbox.entered and mailbox.wants and not cycle.is_entered(mailbox.worker):
+        cycle.harvest.dismissed = True
+        return
     if mailbox.demands:
         cycle.claim(mailbox.demands, mailbox.worker)
     if mailbox.deliveries:
@@ -96,12 +108,61 @@ def _run(cycle: SqlCycle, errand: Errand, answers: Answers) -> None:
         answers.give(errand.ticket, error=error)
 
 
-def _finish_alone(cycle: SqlCycle, finish: Finish) -> None:
+def _settle(cycle: SqlCycle, mailbox: Mailbox) -> None:
+    # Before the errands: one may take our worker out, and with it its right to settle anything.
+    if mailbox.settles and mailbox.worker is not None:
+        cycle.settle(mailbox.worker, mailbox.delivered, mailbox.failed)
+
+
+def _settle_safely(cycle: SqlCycle, mailbox: Mailbox) -> bool:
+    """Whether that is over; not where somebody else has one of the events."""
+    try:
+        with cycle.savepoint():
+            _settle(cycle, mailbox)
+    except IntegrityError as error:
+        log.error("what became of some events cannot be stored: %s", cycle.dialect.errors.explain(error.orig))
+    except DBAPIError as error:
+        if not cycle.dialect.errors.is_held(error):
+            raise
+        return False
+    return True
+
+
+def _run_alone(cycle: SqlCycle, errand: Errand, answers: Answers) -> bool:
+    """Whether it has an answer; not where somebody else has what it needs."""
+    try:
+        with cycle.savepoint():
+            _run(cycle, errand, answers)
+    except (Misfit, IntegrityError) as error:
+        answers.give(errand.ticket, error=error)
+    except DBAPIError as error:
+        if not cycle.dialect.errors.is_held(error):
+            raise
+        return False
+    return True
+
+
+def _finish_all(cycle: SqlCycle, finishes: list[Finish]) -> list[Finish]:
+    """The ends as they were stored, where they were."""
+    try:
+        with cycle.savepoint():
+            cycle.finish(finishes)
+    except Misfit:
+        return [_finish_alone(cycle, finish) for finish in finishes]
+    return finishes
+
+
+def _finish_alone(cycle: SqlCycle, finish: Finish) -> Finish:
+    """The end as it was stored, where it was."""
+    if type(finish.outcome) is not Succeeded and cycle.is_asked_to_stop(finish.claim):
+        # Its worker may not have heard of it in time (T9).
+        finish = finish._replace(outcome=Cancelled())
     try:
         with cycle.savepoint():
             cycle.finish([finish])
     except Misfit:
         _note_misfit(cycle, finish)
+    return finish
 
 
 def _note_misfit(cycle: SqlCycle, finish: Finish) -> None:
@@ -143,12 +204,53 @@ def _add_together(cycle: SqlCycle, group: list[Add], answers: Answers) -> None:
         answers.give(add.ticket, add.stored, adds.full(add) if len(add.stored) < len(add.jobs) else None)
 
 
-def _add_alone(cycle: SqlCycle, add: Add, answers: Answers) -> None:
+@contextmanager
+def _held_is_misfit(cycle: SqlCycle) -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        if cycle.dialect.errors.is_held(error):
+            raise Misfit from error
+        raise
+
+
+def _add_each(cycle: SqlCycle, requests: list[Add], answers: Answers) -> set[Add]:
+    """Those that have no answer, because somebody else is just using a key or an id of theirs."""
+    adds.pay_debts(cycle)
+    for task in sorted({add.task for add in requests if add.size is not None}):
+        # In one order everywhere, and outside all savepoints: to undo one may give up the lock on the counter.
+        cycle.sizes.room(task, 0, 0)
+    held: set[Add] = set()
+    names: set[tuple[str, str | int]] = set()
+    with cycle.briefly():
+        for add in requests:
+            own = _names(add)
+            # What one has met the next one need not wait for.
+            if not names.isdisjoint(own) or not _add_alone(cycle, add, answers):
+                held.add(add)
+                names |= own
+    return held
+
+
+def _names(add: Add) -> set[tuple[str, str | int]]:
+    """The keys and ids that no two jobs of a task may have."""
+    given = (name for job in add.jobs for name in (job.terms.key, job.id))
+    return {(add.task, name) for name in given if name is not None}
+
+
+def _add_alone(cycle: SqlCycle, add: Add, answers: Answers) -> bool:
+    """Whether it has an answer."""
     try:
         answers.give(add.ticket, adds.add(cycle, add))
     except OutOfIds:
         raise
     except YaotaskError as error:
         answers.give(add.ticket, error=error)
-    except IntegrityError as error:
-        answers.give(add.ticket, error=cycle.dialect.translate(error))
+    except DBAPIError as error:
+        # A caller's transaction that is still open has the same key, say: nobody else shall wait for its end.
+        if cycle.dialect.errors.is_held(error):
+            return False
+        if not isinstance(error, IntegrityError):
+            raise
+        answers.give(add.ticket, error=cycle.dialect.errors.explain(error.orig))
+    return True

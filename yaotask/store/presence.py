@@ -1,40 +1,141 @@
-"""Who is alive: each worker has a row, and a file lock that proves its death."""
+"""Who is alive: each process of a node has a row, whose lease is renewed, and a lock that proves its death."""
 
 from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Mapping
+from typing import Any
 
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError
 
+from yaotask.jobs import Claim
 from yaotask.store import statements
 from yaotask.store.cycle import SqlCycle
-from yaotask.store.locks import Lock, is_dead
-from yaotask.store.reaping import Lost, reap
+from yaotask.store.direct import ask, execute
+from yaotask.store.locks import Lock
+from yaotask.store.reaping import NO_LIMIT, Lost, cancel_the_asked, is_lost, lose, reap, take_out
+from yaotask.store.work import Misfit
 
-__all__ = ["FOLDER", "Lock", "Lost", "any_dead", "leave", "reap", "register"]
+__all__ = [
+    "FOLDER",
+    "Lock",
+    "Lost",
+    "any_dead",
+    "bury",
+    "claims_of",
+    "leave",
+    "leave_or_bury",
+    "lose",
+    "reap",
+    "register",
+    "renew",
+]
 
 # Where, in the state folder, workers have their locks and their ears.
 FOLDER = "workers"
 
 
-def register(cycle: SqlCycle, incarnation: str, lock: Lock) -> int:
-    """Enter a new worker; the answer is the key that its claims will carry."""
-    values = {"incarnation": incarnation, "host": socket.gethostname(), "pid": os.getpid(), "now": cycle.now}
-    return int(cycle.execute(statements.REGISTER_WORKER, **values, **lock.row()).scalar_one())
+def register(
+    cycle: SqlCycle,
+    incarnation: str,
+    lock: Lock,
+    *,
+    kind: str = "embedded",
+    pid: int | None = None,
+    node: int | None = None,
+    number: int | None = None,
+    lease: int | None = None,
+) -> int:
+    """Enter a new process; the answer is the key that its claims will carry.
+
+    `lease` in microseconds, where somebody will renew it; without one its `lock` alone tells whether it lives.
+    """
+    values: dict[str, Any] = {"incarnation": incarnation, "host": socket.gethostname(), "pid": pid or os.getpid()}
+    place = {"kind": kind, "node": node, "number": number}
+    expires_at = None if lease is None else cycle.now + lease
+    row = {**values, **place, **lock.row(), "now": cycle.now, "expires_at": expires_at}
+    return cycle.own.register_worker(cycle.connection, row)
+
+
+def renew(connection: Connection, now: int, infos: Mapping[int, str], lease: int) -> set[int]:
+    """Renew the leases of these, with what is known of each as JSON; the answer are those that are entered no more.
+
+    In a transaction that does nothing else: jobs may be in the hands of others for long.
+    """
+    moment = {"now": now, "expires_at": now + lease}
+    return {
+        worker
+        for worker, info in infos.items()
+        if not execute(connection, statements.RENEW_WORKER, {"worker": worker, "info": info, **moment}).rowcount
+    }
 
 
 def leave(cycle: SqlCycle, worker: int) -> int:
     """Take a worker out, its unfinished claims handed back (T10); how many those were."""
+    cancel_the_asked(cycle, worker)
     handed_back = cycle.execute(statements.HAND_BACK, worker=worker, now=cycle.now).rowcount
     cycle.execute(statements.RELEASE_EVENTS_OF, worker=worker)
     cycle.execute(statements.DELETE_WORKER, worker=worker)
     return handed_back
 
 
-def any_dead(connection: Connection, worker: int) -> bool:
+def bury(cycle: SqlCycle, worker: int, message: str) -> list[Lost]:
+    """Take out a worker of one's own node that has died, its claims lost (T7).
+
+    A claim that cannot be changed stays, and with it the worker, for any reaper to try again.
+    """
+    lost: list[Lost] = []
+    while some := lose(cycle, worker, message):
+        lost += some
+    if not take_out(cycle, worker):
+        cycle.execute(statements.DISOWN_WORKER, worker=worker)
+    return lost
+
+
+def leave_or_bury(cycle: SqlCycle, worker: int) -> tuple[list[Lost], int]:
+    """Take out a worker of one's own node that was ended: like `leave`, or like `bury` where one claim forbids that.
+
+    The claims that are lost thereby, and how many were handed back.
+    """
+    try:
+        with cycle.savepoint():
+            return [], leave(cycle, worker)
+    except (IntegrityError, Misfit):
+        return bury(cycle, worker, "its worker was ended, and could not hand back all that it had"), 0
+
+
+def claims_of(connection: Connection, worker: int) -> list[tuple[Claim, int | None]]:
+    """All that a worker has claimed, without arguments, and when each was started, where that is known."""
+    rows = ask(connection, statements.CLAIMS_OF, {"worker": worker, "most": NO_LIMIT}).all()
+    return [(_claim(row), row.started_at) for row in rows]
+
+
+def _claim(row: Any) -> Claim:
+    return Claim(
+        key=row.key,
+        fence=row.fence,
+        id=row.id,
+        task=row.task,
+        generation=row.generation,
+        attempt=row.attempt,
+        attempts=row.attempts,
+        losses=row.losses,
+        timeout=row.timeout,
+        events=row.events,
+        ready_at=row.ready_at,
+        claimed_at=row.claimed_at,
+        args=[],
+        payload={},
+        created_by=None,
+        extra=None,
+    )
+
+
+def any_dead(connection: Connection, worker: int, lapsed_before: int = 0) -> bool:
     """Whether `reap` would find anything: a look without the write lock."""
-    others = connection.exec_driver_sql(statements.OTHER_WORKERS, {"worker": worker}).all()
-    if any(is_dead(other) for other in others):
+    others = ask(connection, statements.OTHER_WORKERS, {"worker": worker}).all()
+    if any(is_lost(other, lapsed_before) for other in others):
         return True
-    return connection.exec_driver_sql(statements.ORPHANS).first() is not None
+    return ask(connection, statements.ORPHANS).first() is not None

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, overload
+from typing import Any, NamedTuple, Protocol, TypeVar, overload
 
 from yaotask.events import Delivery
-from yaotask.jobs import Claim, Outcome
+from yaotask.jobs import Claim, JobState, Outcome
+from yaotask.store.consumers import FailedDelivery
 from yaotask.values import loads
+
+T = TypeVar("T")
 
 
 class Terms(NamedTuple):
@@ -112,14 +115,32 @@ class Errand:
     ticket: Ticket
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What somebody else's open transaction keeps from us: `jobs` by their keys, `requests` that came across such a
+    row or key, and with `settling` all that became of events.
+    """
+
+    jobs: frozenset[int] = frozenset()
+    requests: frozenset[Add | Errand] = frozenset()
+    settling: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.jobs or self.requests or self.settling)
+
+
 @dataclass(slots=True, eq=False)
 class Mailbox:
     """All that came in since the last cycle, and what may be claimed in this one.
 
-    `others` says that another process has written since, so that its adds must be counted.
+    `delivered` and `failed` are what became of events, of the failed with an error and the time of the next try.
+    `others` says that another process has written since, so that its adds must be counted. With `entered`
+    the worker claims nothing unless it is still among the workers of the store. A `hurried` one waits for nothing
+    that somebody else's open transaction has.
     """
 
     worker: int | None = None
+    entered: bool = False
     progress: list[Progress] = field(default_factory=list)
     started: list[Started] = field(default_factory=list)
     finishes: list[Finish] = field(default_factory=list)
@@ -129,14 +150,58 @@ class Mailbox:
     deliveries: int = 0
     delivery_tasks: Sequence[str] = ()
     others: bool = False
+    delivered: list[Delivery] = field(default_factory=list)
+    failed: list[FailedDelivery] = field(default_factory=list)
+    hurried: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.progress or self.started or self.finishes or self.errands or self.adds or self.wants)
+        told = self.progress or self.started or self.finishes or self.settles
+        return bool(told or self.errands or self.adds or self.wants)
 
     @property
     def wants(self) -> bool:
         """Whether anything is to be claimed."""
         return bool(self.demands) or self.deliveries > 0
+
+    @property
+    def settles(self) -> bool:
+        """Whether anything became of events."""
+        return bool(self.delivered or self.failed)
+
+    @property
+    def jobs(self) -> frozenset[int]:
+        """The keys of the jobs that are told of; errands look for theirs themselves."""
+        told = [finish.claim.key for finish in self.finishes]
+        told += [note.key for note in self.progress] + [note.key for note in self.started]
+        told += [delivery.job for delivery in self.delivered] + [delivery.job for delivery, _, _ in self.failed]
+        return frozenset(told)
+
+    def append(self, other: Mailbox) -> None:
+        """Take in, behind what is here, all that another one has but for what it wants."""
+        for mine, more in zip(self._lists(), other._lists(), strict=True):
+            mine += more
+
+    def take_out(self, held: Held) -> Mailbox:
+        """What of this one is held, as a hurried one of its own; it is here no more."""
+        jobs, requests = held.jobs, held.requests
+        out = Mailbox(self.worker, self.entered, hurried=True)
+        self.progress, out.progress = _parted(self.progress, lambda note: note.key in jobs)
+        self.started, out.started = _parted(self.started, lambda note: note.key in jobs)
+        self.finishes, out.finishes = _parted(self.finishes, lambda finish: finish.claim.key in jobs)
+        self.errands, out.errands = _parted(self.errands, lambda errand: errand in requests)
+        self.adds, out.adds = _parted(self.adds, lambda add: add in requests)
+        self.delivered, out.delivered = _parted(self.delivered, lambda one: held.settling or one.job in jobs)
+        self.failed, out.failed = _parted(self.failed, lambda one: held.settling or one[0].job in jobs)
+        return out
+
+    def _lists(self) -> list[list[Any]]:
+        told: list[list[Any]] = [self.progress, self.started, self.finishes, self.delivered, self.failed]
+        return [*told, self.errands, self.adds]
+
+
+def _parted(requests: list[T], is_out: Callable[[T], bool]) -> tuple[list[T], list[T]]:
+    """Those that stay, and those that are taken out."""
+    return [one for one in requests if not is_out(one)], [one for one in requests if is_out(one)]
 
 
 class ClaimBatch(Sequence[Claim]):
@@ -183,17 +248,25 @@ class Harvest:
     """What a committed cycle brought.
 
     `claims` by task, in the order in which they are to run; `deliveries` of events; `lost` the keys
-    of claims that were no longer ours, which changed nothing; `next_due` when the next future job
-    comes due; `woken` the tasks that were given jobs which can be claimed; `afterwards` what was done
-    once the commit was.
+    of claims that were no longer ours, which changed nothing; `outrun` those that were found cancelled, or
+    given to another, when they were to be shown as running; `dismissed` says that our worker was taken for
+    dead, and may claim no more; `next_due` when the next future job comes due; `first_stored` the task and
+    id of one job that was added; `woken` the tasks that were given jobs which can be claimed;
+    `asked_to_stop` whether a running job was; `held` what of the mailbox could not be done yet, and is as it was;
+    `afterwards` what was done once the commit was.
     """
 
     claims: dict[str, ClaimBatch] = field(default_factory=dict)
     deliveries: list[Delivery] = field(default_factory=list)
     lost: list[tuple[int, int]] = field(default_factory=list)
+    outrun: list[tuple[int, int]] = field(default_factory=list)
     woken: set[str] = field(default_factory=set)
+    asked_to_stop: bool = False
     wrote_events: bool = False
+    dismissed: bool = False
     next_due: int | None = None
+    first_stored: tuple[str, int] | None = None
+    held: Held = field(default_factory=Held)
     afterwards: list[Callable[[], None]] = field(default_factory=list)
 
 
@@ -210,10 +283,11 @@ class Cycle(Protocol):
         """
         ...
 
-    def cancel(self, task: str, id: int) -> None:
+    def cancel(self, task: str, id: int) -> JobState:
         """End a waiting, retrying or claimed but unstarted job as CANCELLED (T8); a FAILURE is given up (T11).
 
-        Raises JobNotFound, AlreadyFinished, or WrongState for one that runs.
+        One that runs is asked to stop (T9), and the answer is RUNNING: its attempt then ends as a success or as
+        CANCELLED. Raises JobNotFound, AlreadyFinished.
         """
         ...
 
@@ -238,6 +312,17 @@ class Cycle(Protocol):
         time of its next try, or None to be kept as failed. Jobs that waited for them may go on.
         """
         ...
+
+
+class Glance(NamedTuple):
+    """What a poll sees: when the next future job and the next event are due, of which tasks jobs are `ready`, and
+    whether a job that runs here is `asked_to_stop`.
+    """
+
+    next_due: int | None
+    next_event: int | None
+    ready: frozenset[str]
+    asked_to_stop: bool
 
 
 class Store(Protocol):

@@ -9,6 +9,7 @@ from sqlalchemy.engine import Connection
 
 from yaotask.jobs import JobState
 from yaotask.store import statements
+from yaotask.store.direct import ask
 from yaotask.store.pages import LARGEST_PAGE, Filter, Row, count, page, read_rows
 from yaotask.store.tables import attempts, events, jobs
 
@@ -59,7 +60,7 @@ def events_of(connection: Connection, key: int) -> list[Row]:
 
 def by_state(connection: Connection) -> dict[str, int]:
     """How many jobs are in each state, counted one by one: for people who ask now and then."""
-    found = connection.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state))
+    found = connection.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state).order_by(jobs.c.state))
     return {JobState(state).name: total for state, total in found}
 
 
@@ -67,15 +68,11 @@ def unsettled(connection: Connection, tasks: Sequence[str]) -> bool:
     """Whether any job of these tasks is ready, running or retrying, or any event of theirs is undelivered.
 
     A job that waits for a future time of its adder's choosing does not count. One that is held for
-    its own events is counted by these.
+    its own events is counted by these. To be asked in a snapshot: a job that moves on between two looks would
+    escape them both.
     """
 
     def finds(statement: str, task: str) -> bool:
-        return connection.exec_driver_sql(statement, {"task": task}).first() is not None
+        return ask(connection, statement, {"task": task}).first() is not None
 
-    # In one transaction: a job that moves on between two looks would escape them both.
-    connection.exec_driver_sql("BEGIN")
-    try:
-        return any(finds(statement, task) for statement in statements.UNSETTLED for task in tasks)
-    finally:
-        connection.exec_driver_sql("ROLLBACK")
+    return any(finds(statement, task) for statement in statements.UNSETTLED for task in tasks)

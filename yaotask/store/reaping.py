@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Container
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from sqlalchemy.exc import DBAPIError
 
 from yaotask.errors import StorageUnavailable
-from yaotask.events import ERROR_BIT, RETRY_BIT, EventKind
+from yaotask.events import CANCEL_BIT, ERROR_BIT, RETRY_BIT, EventKind
 from yaotask.jobs import Failure, JobState
 from yaotask.store import hints, rows, statements
 from yaotask.store.cycle import SqlCycle
@@ -24,114 +25,140 @@ log = logging.getLogger(__name__)
 # So many deaths of any kind end a job that is always there when its worker dies.
 MOST_DEATHS = 20
 
-# Claims of a dead worker that one cycle takes back.
-MOST_REAPED = 500
+# Claims of a dead worker that one cycle takes back; and the limit where one of all is looked for.
+MOST_REAPED, NO_LIMIT = 500, 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """A job whose worker died, and whether that was once too often."""
+    """A job whose worker died, and what became of it."""
 
     name: str
-    worker: str
-    poisoned: bool
+    poisoned: bool = False
+    cancelled: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Death:
-    """How a worker ended, as its jobs are told. `alone` says that a job had the death to itself."""
-
-    worker: int
-    incarnation: str
-    message: str
-    alone: bool
-    losses: int
+def is_lost(other: Any, lapsed_before: int) -> bool:
+    """Whether a worker is dead, or its lease has run out before this time: what it claimed is not its own any more."""
+    if other.expires_at is not None and other.expires_at < lapsed_before:
+        return True
+    return is_dead(other)
 
 
-def reap(cycle: SqlCycle, worker: int, losses: int) -> list[Lost]:
-    """Take back the claims of every other worker that has died (T7), some at a time.
+def reap(cycle: SqlCycle, worker: int, lapsed_before: int = 0, told: set[int] | None = None) -> list[Lost]:
+    """Take back the claims of workers of other nodes that are lost (T7), some at a time.
 
-    A death that a job had to itself counts as a loss, and `losses` of them end it as PoisonedJob; a
-    death that it shared leaves it with one loss at least. A row that cannot be changed is logged and
-    left for the next time; it holds up no other.
+    `worker` is one's own, or one's supervisor. A row that cannot be changed is logged and left for the next
+    time; it holds up no other. Those in `told` are not logged again, and it takes in those that are.
     """
     lost: list[Lost] = []
+    told = set() if told is None else told
     for other in cycle.execute(statements.OTHER_WORKERS, worker=worker).all():
-        if is_dead(other):
-            message = f"its worker (process {other.pid} on {other.host}) died while it had the job"
-            lost += _take_back(cycle, other.key, other.incarnation, message, losses)
+        if is_lost(other, lapsed_before):
+            who = f"{other.kind} (process {other.pid} on {other.host})"
+            message = f"its {who} died, or was out of reach, while it had the job"
+            lost += lose(cycle, other.key, message, told=told)
             _forget(cycle, other)
     for (orphaned,) in cycle.execute(statements.ORPHANS).all():
         message = "its worker is gone from the store, it must have died while it had the job"
-        lost += _take_back(cycle, orphaned, str(orphaned), message, losses)
+        lost += lose(cycle, orphaned, message, told=told)
     return lost
 
 
-def _take_back(cycle: SqlCycle, worker: int, incarnation: str, message: str, losses: int) -> list[Lost]:
+def lose(
+    cycle: SqlCycle,
+    worker: int,
+    message: str,
+    keys: Container[int] | None = None,
+    told: set[int] | None = None,
+) -> list[Lost]:
+    """Take back what a dead worker had claimed, at most MOST_REAPED; or of all that the jobs with these `keys`.
+
+    Its death was shared by all that ran in it, so that each job has one loss at least, and no more for it: it
+    will run alone, and what it does then is its own doing.
+    """
     if cycle.execute(statements.RELEASE_EVENTS_OF, worker=worker).rowcount:
         cycle.harvest.wrote_events = True
-    claims = cycle.execute(statements.CLAIMS_OF, worker=worker, most=MOST_REAPED + 1).all()
-    death = _Death(worker, incarnation, message, len(claims) == 1, losses)
-    if len(claims) > MOST_REAPED:
-        # At least two stay for the next cycle, so that no last one seems to have been alone.
-        claims = claims[: MOST_REAPED - 1]
-    found = [_lose_safely(cycle, claim, death) for claim in claims]
+    most = MOST_REAPED if keys is None else NO_LIMIT
+    claims = cycle.execute(statements.CLAIMS_TO_LOSE, worker=worker, most=most).all()
+    wanted = [claim for claim in claims if keys is None or claim.key in keys]
+    told = set() if told is None else told
+    found = [_lose_safely(cycle, claim, worker, message, told) for claim in wanted]
     return [one for one in found if one is not None]
+
+
+def cancel_the_asked(cycle: SqlCycle, worker: int) -> None:
+    """End those claims of a worker whose cancellation was asked for (T9)."""
+    for claim in cycle.execute(statements.ASKED_CLAIMS_OF, worker=worker).all():
+        _cancel(cycle, claim)
+
+
+def take_out(cycle: SqlCycle, worker: int) -> bool:
+    """Delete the row of a dead worker, unless it still has claims; whether this was done."""
+    # Not in one statement: MySQL would wait there for claims that others have locked. One that is just being
+    # committed is not seen either way, and is an orphan's.
+    if cycle.execute(statements.HAS_CLAIMS, worker=worker).scalar() is not None:
+        return False
+    return bool(cycle.execute(statements.DELETE_WORKER, worker=worker).rowcount)
 
 
 def _forget(cycle: SqlCycle, worker: Any) -> None:
     """Take the row of a dead worker out, once it has no claims any more."""
-    if cycle.execute(statements.DELETE_IDLE_WORKER, worker=worker.key).rowcount and worker.lock_path:
-        # After the commit: a row without its file could no longer be proved dead.
-        cycle.harvest.afterwards.append(partial(_remove, Path(worker.lock_path)))
+    gone, path = take_out(cycle, worker.key), worker.lock_path
+    # The processes of a node have one lock together: a row without its file could no longer be proved dead.
+    if gone and path and not cycle.execute(statements.IS_LOCK_USED, path=path).scalar():
+        cycle.harvest.afterwards.append(partial(_remove, Path(path)))
 
 
 def _remove(lock: Path) -> None:
     try:
-        for file in (lock, lock.with_suffix(hints.SUFFIX)):
+        for file in (lock, *lock.parent.glob(f"{lock.stem}*{hints.SUFFIX}")):
             file.unlink(missing_ok=True)
     except OSError as error:
         log.warning("the files of a dead worker stay behind: %s", error)
 
 
-def _lose_safely(cycle: SqlCycle, claim: Any, death: _Death) -> Lost | None:
+def _lose_safely(cycle: SqlCycle, claim: Any, worker: int, message: str, told: set[int]) -> Lost | None:
     """One job, behind a savepoint of its own."""
     try:
         with cycle.savepoint():
-            return _lose(cycle, claim, death)
+            return _cancel(cycle, claim) if claim.cancel_at is not None else _lose(cycle, claim, worker, message)
     except (DBAPIError, Misfit) as error:
         if isinstance(error, DBAPIError):
-            explained = cycle.dialect.translate(error)
+            explained = cycle.dialect.errors.explain(error.orig)
             if not isinstance(explained, StorageUnavailable):
                 raise  # busy or full: that is no fault of this row
-        log.exception("%s.%s could not be taken back from a dead worker", claim.task, claim.id)
+            # Nor is it that the connection is gone, which this raises.
+            cycle.execute("SELECT 1")
+        if claim.key not in told:
+            told.add(claim.key)
+            log.exception("%s.%s could not be taken back from a dead worker, will go on trying", claim.task, claim.id)
         return None
 
 
-def _lose(cycle: SqlCycle, claim: Any, death: _Death) -> Lost:
-    count = claim.losses + 1 if death.alone else max(claim.losses, 1)
-    failure = _poison(claim, death, count)
-    poisoned = failure is not None
-    failure = failure or Failure("WorkerLost", death.message)
-    changes = {"key": claim.key, "fence": claim.fence, "now": cycle.now, "error": failure.message, "losses": count}
+def _cancel(cycle: SqlCycle, claim: Any) -> Lost:
+    cycle.expect(1, statements.END_CANCELLED, key=claim.key, fence=claim.fence, now=cycle.now)
+    cycle.tally.count(claim, JobState.CANCELLED, claim.started_at or claim.claimed_at, cycle.now)
+    if claim.events & CANCEL_BIT:
+        cycle.insert_events([rows.event(claim.key, claim.task, claim.id, EventKind.CANCEL, "[]")])
+    return Lost(f"{claim.task}.{claim.id}", cancelled=True)
+
+
+def _lose(cycle: SqlCycle, claim: Any, worker: int, message: str) -> Lost:
+    poisoned = claim.deaths + 1 >= MOST_DEATHS
+    failure = Failure("WorkerLost", message)
     if poisoned:
-        cycle.expect(1, statements.POISON, **changes)
+        failure = Failure("PoisonedJob", f"{MOST_DEATHS} processes died while they had the job; the last: {message}")
+    changes = {"key": claim.key, "fence": claim.fence, "now": cycle.now, "error": failure.message}
+    losses = max(claim.losses, 1)
+    if poisoned:
+        cycle.expect(1, statements.POISON, losses=losses, **changes)
     else:
-        cycle.expect(1, statements.LOSE, ready_at=None if claim.events & RETRY_BIT else cycle.now, **changes)
+        ready_at = None if claim.events & RETRY_BIT else cycle.now
+        cycle.expect(1, statements.LOSE, ready_at=ready_at, losses=losses, **changes)
         cycle.harvest.woken.add(claim.task)
-    _record(cycle, claim, failure, death.worker, poisoned)
-    return Lost(f"{claim.task}.{claim.id}", death.incarnation, poisoned)
-
-
-def _poison(claim: Any, death: _Death, count: int) -> Failure | None:
-    """Why this death was once too often, if it was."""
-    if death.alone and count >= death.losses:
-        many, had = count, "had the job to themselves"
-    elif claim.deaths + 1 >= MOST_DEATHS:
-        many, had = MOST_DEATHS, "had the job"
-    else:
-        return None
-    return Failure("PoisonedJob", f"{many} workers died while they {had}; the last: {death.message}")
+    _record(cycle, claim, failure, worker, poisoned)
+    return Lost(f"{claim.task}.{claim.id}", poisoned)
 
 
 def _record(cycle: SqlCycle, claim: Any, failure: Failure, worker: int, poisoned: bool) -> None:

@@ -14,9 +14,11 @@ from yaotask.jobs import (
     Ignored,
     Interrupted,
     JobState,
+    Lost,
     RetryAfter,
     Succeeded,
 )
+from yaotask.store.dialects.base import Nest
 from yaotask.store.protocol import Finish, NewJob
 from yaotask.values import dumps
 
@@ -28,9 +30,10 @@ def texts(rows: list[str]) -> str:
     return "[" + ",".join(rows) + "]"
 
 
-def new_job(job: NewJob, id: int) -> str:
+def new_job(job: NewJob, id: int, nest: Nest | None) -> str:
     """A row for insert_jobs."""
-    return f"[{id},{job.args},{job.payload}]"
+    args, payload = (job.args, job.payload) if nest is None else (nest(job.args), nest(job.payload))
+    return f"[{id},{args},{payload}]"
 
 
 def when(run_at: int | None, now: int, held: bool) -> dict[str, int | None]:
@@ -40,10 +43,13 @@ def when(run_at: int | None, now: int, held: bool) -> dict[str, int | None]:
     return {"run_at": at, "ready_at": None if later or held else now, "due_at": at if later and not held else None}
 
 
-def success(finish: Finish) -> str:
+def success(finish: Finish, nest: Nest | None) -> str:
     """A row for finish_success."""
     claim, outcome, started, ended = finish
-    return f"[{claim[0]},{claim[1]},{started},{ended},{outcome.result}]"  # type: ignore[union-attr]
+    result: Any = outcome.result  # type: ignore[union-attr]
+    if nest is not None:
+        result = nest(result)
+    return f"[{claim[0]},{claim[1]},{started},{ended},{result}]"
 
 
 class Ending:
@@ -66,6 +72,11 @@ class Ending:
                 self.state, self.word, self.failure = JobState.IGNORED, "ignored", Failure("Ignore", reason)
             case Cancelled():
                 self.state, self.word = JobState.CANCELLED, "cancelled"
+            case Lost(failure, poisoned=True):
+                self.state, self.word, self.failure = JobState.FAILURE, "failure", failure
+            case Lost(failure):
+                self.state, self.word, self.failure = JobState.RETRYING, "lost", failure
+                self._schedule(now, now)
             case Interrupted():
                 fresh = self.claim.attempt == 1 and not self.claim.losses
                 self.state, self.word = JobState.WAITING if fresh else JobState.RETRYING, "handed back"
@@ -89,12 +100,12 @@ class Ending:
 
     def row(self) -> list[Any]:
         """For finish_other."""
-        failure = self.failure
+        failure, lost = self.failure, isinstance(self.outcome, Lost)
         return [
             self.claim.key,
             self.claim.fence,
             int(self.state),
-            int(self.given_back),
+            int(self.given_back or lost),
             None if self.given_back else self.started,
             self.ended,
             self.ended if self.state.is_terminal else None,
@@ -105,6 +116,7 @@ class Ending:
             failure and failure.type,
             failure and failure.message,
             failure and failure.traceback,
+            int(lost),
         ]
 
     def attempt_row(self) -> list[Any]:
@@ -130,7 +142,9 @@ class Ending:
                 # As it was decided, not counted from when it happens to be written.
                 wait = (after if at is None else max(0, at - self.ended)) // 1_000
                 return EventKind.RETRY, dumps([told(failure), self.claim.attempt, wait])
-            case Failed(failure) if self.claim.events & ERROR_BIT:
+            case Lost(failure, poisoned=False) if self.claim.events & RETRY_BIT:
+                return EventKind.RETRY, dumps([told(failure), self.claim.attempt, 0])
+            case Failed(failure) | Lost(failure, poisoned=True) if self.claim.events & ERROR_BIT:
                 return EventKind.ERROR, dumps([told(failure)])
             case Ignored(reason) if self.claim.events & IGNORE_BIT:
                 return EventKind.IGNORE, dumps([reason])
@@ -177,5 +191,7 @@ class Tally:
         """One job more that was ended while it did not run."""
         self._sums[task, now - now % MINUTE, int(JobState.CANCELLED), 0][0] += 1
 
-    def rows(self) -> str:
-        return dumps([[*key, *sums] for key, sums in self._sums.items()])
+    def rows(self, shard: int) -> str:
+        """For add_rollups."""
+        # In one order everywhere, so that no two transactions wait for each other.
+        return dumps([[*key, shard, *sums] for key, sums in sorted(self._sums.items())])

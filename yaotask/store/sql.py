@@ -3,35 +3,43 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy import Engine
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, TimeoutError
 
 from yaotask.chance import Chance
-from yaotask.clock import Clock
-from yaotask.errors import OutcomeUnknown, StorageError
-from yaotask.store import statements
+from yaotask.clock import SECOND, Clock
+from yaotask.errors import OutcomeUnknown, StorageBusy, StorageError
+from yaotask.store import doubt, statements
+from yaotask.store.aside import Aside
 from yaotask.store.cycle import SqlCycle
-from yaotask.store.dialects.base import Dialect
-from yaotask.store.direct import execute
+from yaotask.store.dialects.base import Dialect, Notices
+from yaotask.store.direct import Answer, execute
 from yaotask.store.forks import forks
 from yaotask.store.ids import IdBlocks, IdsOnTheSpot, OutOfIds
 from yaotask.store.play import Answers, play, replay
-from yaotask.store.protocol import Harvest, Mailbox
-from yaotask.store.sizes import Counted, Owed
+from yaotask.store.protocol import Glance, Harvest, Mailbox
+from yaotask.store.sizes import Counted, Estimates, Overfull, Owed
 from yaotask.store.transactions import Transaction
 from yaotask.store.work import Misfit
 from yaotask.store.writer import PATIENCE, Writer, wait_for_lock
+from yaotask.values import dumps, loads
 
 T = TypeVar("T")
 
 # Each refill doubles the block, so that a run of taken ids is soon behind us.
 MOST_REFILLS = 1_000
+
+# So many seconds a clock that was set goes well enough, if it was not moved by more than so many seconds meanwhile.
+CLOCK_GOOD_FOR, EVENLY = 1.0, 0.005
+
+# Seconds to look for a commit whose answer was lost.
+DOUBT = 2.0
 
 
 class SqlStore:
@@ -43,13 +51,19 @@ class SqlStore:
         self.chance = chance
         self.readers: Engine = dialect.engine(writer=False)
         self.writer = Writer(dialect, clock, chance)
+        self._aside = Aside(dialect, clock, chance)
         self._guarded: Engine = dialect.guarded_engine()
         self._ids = IdBlocks()
+        # Where others write at once, the first attempt goes by these, and keeps nobody off.
+        self._estimates = Estimates(clock) if dialect.shared else None
+        # When the store's clock was last looked at: by the wall, and by the monotonic clock.
+        self._time_seen: tuple[int, float] | None = None
         self._in_doubt: list[Harvest] = []
 
     def close(self) -> None:
         """Give up all connections. More than once is fine, and one that is used again is opened again."""
         self.writer.disconnect()
+        self._aside.close()
         self.readers.dispose()
 
     @contextmanager
@@ -58,14 +72,40 @@ class SqlStore:
         with forks.held_off(), self._translated(), self.readers.connect() as connection:
             yield connection
 
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """Like `reading`, and all that is read is of one moment."""
+        with self.reading() as connection, self.dialect.snapshot(connection):
+            yield connection
+
+    def now(self, connection: Connection) -> int:
+        """The time of the store, in microseconds since 1970: the one that leases and due times are held against."""
+        if not self.dialect.shared:
+            return self.dialect.now(connection, self.clock)
+        asked = self.clock.now()
+        if self._goes_with_it(asked):
+            return asked
+        moment = self.dialect.now(connection, self.clock)
+        self.clock.follow(moment, asked)
+        self._time_seen = self.clock.now(), self.clock.monotonic()
+        return moment
+
+    def _goes_with_it(self, now: int) -> bool:
+        """Whether our clock still shows the store's time: it has gone evenly since, which is not long ago."""
+        if self._time_seen is None:
+            return False
+        then, moment = self._time_seen
+        passed = self.clock.monotonic() - moment
+        return passed < CLOCK_GOOD_FOR and abs((now - then) / SECOND - passed) < EVENLY
+
     # --- the cycle ----------------------------------------------------------------------------------
 
     def run_cycle(self, mailbox: Mailbox) -> Harvest:
         """See Store."""
         self._refill_ids(mailbox)
         try:
-            harvest, answers = self._attempt(mailbox, play)
-        except (Misfit, IntegrityError):
+            harvest, answers = self._attempt(mailbox, replay if mailbox.hurried else play)
+        except (Misfit, IntegrityError, Overfull):
             harvest, answers = self._attempt(mailbox, replay)
         answers.settle()
         for action in harvest.afterwards:
@@ -73,31 +113,46 @@ class SqlStore:
         return harvest
 
     def _attempt(self, mailbox: Mailbox, how: Callable[[SqlCycle, Mailbox], Answers]) -> tuple[Harvest, Answers]:
-        reaped: list[Harvest] = []
+        done: list[tuple[Harvest, Answers]] = []
 
         def work(connection: Connection) -> tuple[Harvest, Answers]:
-            sizes = Counted(connection, self.dialect)
-            cycle = SqlCycle(connection, self.dialect, self._ids, sizes, self.clock.now(), mailbox.worker)
-            reaped[:] = [cycle.harvest]
+            sizes = Counted(connection, self.dialect, self._estimates if how is play else None)
+            cycle = SqlCycle(connection, self.dialect, self._ids, sizes, self.now(connection), mailbox.worker)
             for harvest in self._in_doubt:
                 cycle.give_back(harvest)
             answers = how(cycle, mailbox)
             cycle.close()
-            return cycle.harvest, answers
+            done[:] = [(cycle.harvest, answers)]
+            return done[0]
 
         for _ in range(MOST_REFILLS):
             try:
-                done = self.write(work)
+                self.write(work)
             except OutOfIds as need:
                 self._ids.refill(need.task, need.count, self._reserve_ids)
+                continue
             except OutcomeUnknown:
-                # Nobody was given these claims, so that nobody would ever run them.
-                self._in_doubt += reaped
-                raise
-            else:
-                self._in_doubt.clear()
-                return done
+                if not self._was_stored(mailbox, done[0][0]):
+                    # Nobody was given these claims, so that nobody would ever run them.
+                    self._in_doubt.append(done[0][0])
+                    raise
+            self._in_doubt.clear()
+            return done[0]
         raise StorageError("no free id was found in a thousand blocks: the ids of a task are used up")
+
+    def _was_stored(self, mailbox: Mailbox, harvest: Harvest) -> bool:
+        """Whether a commit in doubt is to be seen after all; waited for a little, for a server may be at it still."""
+        look = doubt.trace(mailbox, harvest, self.clock.now())
+        # On a disk that has failed, what is to be seen need not be stored.
+        if look is None or not self.dialect.shared:
+            return False
+        deadline = self.clock.monotonic() + DOUBT
+        while self.clock.monotonic() < deadline:
+            with suppress(StorageError), self.writer.translated():
+                if look(self.writer.connected()):
+                    return True
+            self.clock.pause(self.chance.uniform(0.02, 0.1))
+        return False
 
     def _refill_ids(self, mailbox: Mailbox) -> None:
         wanted: Counter[str] = Counter()
@@ -110,9 +165,37 @@ class SqlStore:
 
     def _reserve_ids(self, task: str, count: int) -> int:
         # In a transaction of its own: ids that were given out stay given out, whatever becomes of the cycle.
-        return self.write(lambda connection: _reserve(connection, task, count))
+        def reserve(connection: Connection) -> int:
+            return self.dialect.statements.reserve_ids(connection, task, count)
+
+        try:
+            return self.write(reserve)
+        except OutcomeUnknown:
+            if not self.dialect.shared:
+                raise
+            # Those that may have been reserved in vain do no harm.
+            return self.write(reserve)
+
+    # --- hints to other nodes -------------------------------------------------------------------------
+
+    def announce(self) -> None:
+        """Let other nodes know that there is something for them, where the database can."""
+        with self.writer.translated():
+            self.dialect.announce(self.writer.connected())
+
+    def listen(self) -> Notices | None:
+        """What other nodes announce; None where the database cannot tell. Raises StorageError."""
+        try:
+            return self.dialect.listen()
+        except self.dialect.errors.of_driver as error:
+            raise self.dialect.errors.explain(error) from error
 
     # --- looks without the write lock ---------------------------------------------------------------
+
+    @property
+    def tells_changes(self) -> bool:
+        """Whether `changed` ever tells anything: a server says it in other ways, or when it is polled."""
+        return not self.dialect.shared
 
     def changed(self) -> bool:
         """Whether another connection has committed since the last time this was asked."""
@@ -120,21 +203,44 @@ class SqlStore:
 
     def any_ready(self, task: str) -> bool:
         """Whether a claim would find a job of the task."""
-        return self._look(statements.ANY_READY, task=task) is not None
+        return self._look(statements.ANY_READY, task=task).scalar() is not None
+
+    def look_at_clock(self) -> None:
+        """See what time it is for the store, where that is another's time than ours."""
+        if self.dialect.shared:
+            with self.writer.translated():
+                self.now(self.writer.connected())
+
+    def glance(self, worker: int, tasks: Collection[str], told: Collection[str]) -> Glance | None:
+        """All at once for a worker that runs these `tasks` and tells their hooks of the events of those `told`.
+
+        None where the single questions below cost as little.
+        """
+        statement, asked = self.dialect.statements.GLANCE, self.clock.now()
+        if statement is None:
+            return None
+        lists = {"worked": dumps(sorted(tasks)), "told": dumps(sorted(told))}
+        seen = self._look(statement, worker=worker, **lists).one()
+        self.clock.follow(seen.now, asked)
+        return Glance(seen.due, seen.event, frozenset(loads(seen.ready or "[]")), bool(seen.asked))
 
     def next_due(self) -> int | None:
         """When the next future job becomes ready."""
-        due: int | None = self._look(statements.NEXT_DUE)
+        due: int | None = self._look(statements.NEXT_DUE).scalar()
         return due
+
+    def cancels_of(self, worker: int) -> list[tuple[str, int, int]]:
+        """The claims of a worker that are asked to stop: of each its task, key and fence."""
+        return [tuple(row) for row in self._look(statements.CANCELS_OF, worker=worker).all()]
 
     def next_event(self, tasks: tuple[str, ...]) -> int | None:
         """When the next event of these tasks can be delivered."""
-        found = [self._look(statements.NEXT_EVENT, task=task) for task in tasks]
+        found = [self._look(statements.NEXT_EVENT, task=task).scalar() for task in tasks]
         return min((moment for moment in found if moment is not None), default=None)
 
-    def _look(self, statement: str, **values: Any) -> Any:
+    def _look(self, statement: str, **values: Any) -> Answer:
         with self.writer.translated():
-            return execute(self.writer.connected(), statement, values).scalar()
+            return execute(self.writer.connected(), statement, values)
 
     # --- other people's transactions ----------------------------------------------------------------
 
@@ -144,14 +250,34 @@ class SqlStore:
 
         Nothing is committed or rolled back here; a transaction that was not begun yet is. What is
         refused inside changes nothing, so that the caller may go on. Raises StorageUnavailable
-        where the connection is to another database, TransactionError where it has no transactions.
+        where the connection is to another database, TransactionError where it has no transactions,
+        StorageBusy where all of the transaction must be done again, which only its owner can do.
         """
-        with self._translated():
+        with self._translated(), self._conflict_is_the_owners():
             self.dialect.join(connection)
-            ids = IdsOnTheSpot(partial(_reserve, connection))
-            cycle = SqlCycle(connection, self.dialect, ids, Owed(connection), self.clock.now(), None)
+            ids = IdsOnTheSpot(partial(self._reserve_on, connection))
+            cycle = SqlCycle(connection, self.dialect, ids, Owed(connection), self.now(connection), None)
             yield cycle
             cycle.close()
+
+    @contextmanager
+    def _conflict_is_the_owners(self) -> Iterator[None]:
+        try:
+            yield
+        except DBAPIError as error:
+            if not self.dialect.errors.is_conflict(error):
+                raise
+            raise StorageBusy(
+                f"{self.dialect.label}: another transaction was in the way; nothing of this one is stored: roll it back"
+                " and do all of it again"
+            ) from error
+
+    def _reserve_on(self, connection: Connection, task: str, count: int) -> int:
+        if not self.dialect.shared:
+            return self.dialect.statements.reserve_ids(connection, task, count)
+        # In a transaction of its own: a caller's may last, and other adders of the task would wait for its end.
+        with self.readers.connect() as own:
+            return self.dialect.statements.reserve_ids(own, task, count)
 
     def transaction(self, patience: float = PATIENCE) -> Transaction:
         """Begin a transaction for a handler, which holds the write lock until it ends.
@@ -162,7 +288,7 @@ class SqlStore:
             transaction = Transaction(self._guarded, self.dialect, self.clock)
             try:
                 wait_for_lock(transaction.begin, patience, self.dialect, self.clock, self.chance)
-                self.dialect.must_be_in_place()
+                self.dialect.database.must_be_in_place()
             except BaseException:
                 transaction.rollback()
                 raise
@@ -177,16 +303,17 @@ class SqlStore:
         """
         return self.writer.write(work)
 
+    def write_aside(self, work: Callable[[Connection, int], T]) -> T:
+        """Like `write`, from any thread and beside the ledger; `work` is told what time it is for the store."""
+        with forks.held_off():
+            return self._aside.write(lambda connection: work(connection, self.now(connection)))
+
     @contextmanager
     def _translated(self) -> Iterator[None]:
         """For any thread: the writer's connection is left alone."""
         try:
             yield
         except DBAPIError as error:
-            raise self.dialect.translate(error) from error
-
-
-def _reserve(connection: Connection, task: str, count: int) -> int:
-    """The first of so many ids that nobody else gets."""
-    values = {"task": task, "count": count}
-    return int(execute(connection, statements.RESERVE_IDS, values).scalar_one()) - count
+            raise self.dialect.errors.explain(error.orig) from error
+        except TimeoutError as error:
+            raise StorageBusy(f"{self.dialect.label}: all connections of this process are in use; try again") from error

@@ -1,6 +1,7 @@
-"""Statements that every database understands as they stand.
+"""Statements that every database understands, once `direct` has put them into its style.
 
-States are literals, as in the dialects, so that the partial indexes match.
+States are literals, as in the dialects, so that the partial indexes match. A column that is changed is not read
+again further down its SET: not every database means its old value there.
 """
 
 from __future__ import annotations
@@ -13,9 +14,8 @@ WAITING_OF = "SELECT waiting FROM yaotask_sizes WHERE task = :task"
 
 BY_IDEMPOTENCY_KEY = "SELECT id FROM yaotask_jobs WHERE task = :task AND idempotency_key = :key"
 
-SIZE_DEBTS = "SELECT task, sum(added) AS added, max(seq) AS last FROM yaotask_size_debts GROUP BY task"
-
-DELETE_SIZE_DEBTS = "DELETE FROM yaotask_size_debts WHERE task = :task AND seq <= :last"
+# The newest of all, also in a transaction that otherwise reads of an earlier moment.
+NEWEST_BY_IDEMPOTENCY_KEY = BY_IDEMPOTENCY_KEY + " FOR UPDATE"
 
 INSERT_SIZE_DEBT = "INSERT INTO yaotask_size_debts (task, added) VALUES (:task, :added)"
 
@@ -26,11 +26,10 @@ SELECT coalesce((SELECT waiting FROM yaotask_sizes WHERE task = :task), 0)
 
 WORKER_OF = "SELECT worker FROM yaotask_jobs WHERE key = :key"
 
-RESERVE_IDS = """
-INSERT INTO yaotask_ids (task, next) VALUES (:task, 1 + :count)
-ON CONFLICT (task) DO UPDATE SET next = yaotask_ids.next + :count
-RETURNING next
-"""
+# Whether a commit in doubt was stored.
+IS_STORED = "SELECT 1 FROM yaotask_jobs WHERE task = :task AND id = :id"
+
+IS_CLAIMED = "SELECT 1 FROM yaotask_jobs WHERE key = :key AND state = 1 AND fence = :fence AND worker = :worker"
 
 # What a claim must be told before it looks: is there anything at all?
 ANY_READY = """
@@ -42,12 +41,13 @@ WHERE queue = :task AND task = :task AND state IN (0, 5) AND ready_at IS NOT NUL
 UNSETTLED = (
     ANY_READY,
     "SELECT 1 FROM yaotask_jobs WHERE task = :task AND state IN (3, 5, 6, 7) AND state = 5 LIMIT 1",
-    "SELECT 1 FROM yaotask_jobs WHERE state = 1 AND +task = :task LIMIT 1",
+    "SELECT 1 FROM yaotask_jobs WHERE state = 1 AND worker IS NOT NULL AND coalesce(task, '') = :task LIMIT 1",
     "SELECT 1 FROM yaotask_events WHERE task = :task AND state = 0 AND worker IS NULL LIMIT 1",
-    "SELECT 1 FROM yaotask_events WHERE worker IS NOT NULL AND +task = :task LIMIT 1",
+    "SELECT 1 FROM yaotask_events WHERE worker IS NOT NULL AND coalesce(task, '') = :task LIMIT 1",
 )
 
-NEXT_DUE = "SELECT min(due_at) FROM yaotask_jobs WHERE state IN (0, 5) AND due_at IS NOT NULL"
+# Not min(): without partial indexes that would read all that is due.
+NEXT_DUE = "SELECT due_at FROM yaotask_jobs WHERE state IN (0, 5) AND due_at IS NOT NULL ORDER BY due_at LIMIT 1"
 
 # The next that can be delivered, not one that waits for an earlier event of its job.
 NEXT_EVENT = """
@@ -60,16 +60,32 @@ ORDER BY next_at LIMIT 1
 """
 
 FOR_CHANGE = """
-SELECT key, state, fence, generation, started_at, counted, events
-FROM yaotask_jobs WHERE task = :task AND id = :id
+SELECT key, state, fence, generation, started_at, cancel_at, counted, events
+FROM yaotask_jobs WHERE task = :task AND id = :id FOR UPDATE
 """
 
 # T8, and the unstarted claim, whose fence moves so that its worker can change nothing any more.
 CANCEL = """
 UPDATE yaotask_jobs
-SET state = 6, attempt = attempt - CASE WHEN state = 1 THEN 1 ELSE 0 END, fence = fence + 1, worker = NULL,
+SET attempt = attempt - CASE WHEN state = 1 THEN 1 ELSE 0 END, state = 6, fence = fence + 1, worker = NULL,
     counted = 0, ready_at = NULL, due_at = NULL, finished_at = :now, updated_at = :now
 WHERE key = :key AND fence = :fence AND (state IN (0, 5) OR (state = 1 AND started_at IS NULL))
+"""
+
+# T9: the attempt that runs is to end, as what its handler returns or as CANCELLED.
+ASK_TO_STOP = """
+UPDATE yaotask_jobs SET cancel_at = :now, updated_at = :now
+WHERE key = :key AND fence = :fence AND state = 1 AND cancel_at IS NULL
+"""
+
+# What a worker should end.
+CANCELS_OF = """
+SELECT task, key, fence FROM yaotask_jobs WHERE worker = :worker AND state = 1 AND cancel_at IS NOT NULL
+ORDER BY cancel_at
+"""
+
+IS_ASKED_TO_STOP = """
+SELECT 1 FROM yaotask_jobs WHERE key = :key AND fence = :fence AND state = 1 AND cancel_at IS NOT NULL FOR UPDATE
 """
 
 # T11: a failure is given up, or sent round once more.
@@ -84,8 +100,8 @@ SET state = 0, generation = generation + 1, attempt = 0, losses = 0, deaths = 0,
     current = NULL, total = NULL, message = NULL, step = NULL, completed_steps = NULL, total_steps = NULL,
     success_count = 0, fail_count = 0, ignored_count = 0, result = NULL,
     error_type = NULL, error = NULL, traceback = NULL, claimed_at = NULL, started_at = NULL, finished_at = NULL,
-    run_at = :now, ready_at = :ready_at, due_at = NULL, updated_at = :now
-WHERE key = :key AND state IN (3, 6) AND generation = :generation
+    cancel_at = NULL, run_at = :now, ready_at = :ready_at, due_at = NULL, updated_at = :now
+WHERE key = :key AND +state IN (3, 6) AND generation = :generation
 """
 
 # What a job waits for: an event that was not tried, and is not behind one whose hook fails.
@@ -105,42 +121,68 @@ WHERE seq = :seq AND worker = :worker
 
 REGISTER_WORKER = """
 INSERT INTO yaotask_workers (
-    incarnation, host, pid, started_at, expires_at, lock_path, lock_device, lock_inode, boot_id)
-VALUES (:incarnation, :host, :pid, :now, NULL, :lock_path, :lock_device, :lock_inode, :boot_id)
-RETURNING key
+    incarnation, host, pid, started_at, renewed_at, expires_at, lock_path, lock_device, lock_inode, boot_id,
+    kind, node, number)
+VALUES (:incarnation, :host, :pid, :now, :now, :expires_at, :lock_path, :lock_device, :lock_inode, :boot_id,
+    :kind, :node, :number)
 """
 
+# Those that may be dead: all but one's own, and those of one's own node.
 OTHER_WORKERS = """
-SELECT key, incarnation, host, pid, lock_path, lock_device, lock_inode, boot_id
-FROM yaotask_workers WHERE key <> :worker
+SELECT key, incarnation, host, pid, kind, expires_at, lock_path, lock_device, lock_inode, boot_id
+FROM yaotask_workers WHERE key <> :worker AND coalesce(node, 0) <> :worker
 """
+
+RENEW_WORKER = """
+UPDATE yaotask_workers SET renewed_at = :now, expires_at = :expires_at, info = :info WHERE key = :worker
+"""
+
+IS_ENTERED = "SELECT 1 FROM yaotask_workers WHERE key = :worker"
 
 DELETE_WORKER = "DELETE FROM yaotask_workers WHERE key = :worker"
 
-# Workers that have claims or events, but no row: they are as lost as dead ones.
+# Workers that have claims or events, but no row: they are as lost as dead ones. What runs has a worker, which is
+# said again for databases whose indexes know no states.
 ORPHANS = """
-SELECT worker FROM yaotask_jobs WHERE state = 1 AND worker NOT IN (SELECT key FROM yaotask_workers)
+SELECT worker FROM yaotask_jobs
+WHERE state = 1 AND worker > 0 AND worker NOT IN (SELECT key FROM yaotask_workers)
 UNION
 SELECT worker FROM yaotask_events WHERE worker IS NOT NULL AND worker NOT IN (SELECT key FROM yaotask_workers)
 """
 
-DELETE_IDLE_WORKER = """
-DELETE FROM yaotask_workers
-WHERE key = :worker AND NOT EXISTS (SELECT 1 FROM yaotask_jobs WHERE state = 1 AND worker = :worker)
-"""
+DISOWN_WORKER = "UPDATE yaotask_workers SET node = NULL, expires_at = 0 WHERE key = :worker"
 
-# T10: what a worker claimed and did not start; its place in the queue is kept.
+IS_LOCK_USED = "SELECT 1 FROM yaotask_workers WHERE lock_path = :path LIMIT 1"
+
+HAS_CLAIMS = "SELECT 1 FROM yaotask_jobs WHERE state = 1 AND worker = :worker LIMIT 1"
+
+# T10: what a worker claimed and did not finish; its place in the queue is kept.
 HAND_BACK = """
 UPDATE yaotask_jobs
 SET state = CASE WHEN attempt = 1 AND losses = 0 AND deaths = 0 THEN 0 ELSE 5 END,
     attempt = attempt - 1, worker = NULL, started_at = NULL, updated_at = :now
-WHERE state = 1 AND worker = :worker
+WHERE state = 1 AND worker = :worker AND cancel_at IS NULL
 """
 
-# The claims of a worker that died.
+# The claims of a worker that died; not by walking all keys in order, whatever statistics say of how many run.
 CLAIMS_OF = """
-SELECT key, task, id, fence, generation, attempt, losses, deaths, events, ready_at, started_at, claimed_at
-FROM yaotask_jobs WHERE state = 1 AND worker = :worker ORDER BY key LIMIT :most
+SELECT key, task, id, fence, generation, attempt, attempts, timeout, losses, deaths, events, ready_at, started_at,
+    claimed_at, cancel_at
+FROM yaotask_jobs WHERE state = 1 AND worker = :worker ORDER BY key + 0 LIMIT :most
+"""
+# What somebody else is just taking back is left to them.
+CLAIMS_TO_LOSE = CLAIMS_OF + "FOR UPDATE SKIP LOCKED"
+
+ASKED_CLAIMS_OF = """
+SELECT key, task, id, fence, ready_at, started_at, claimed_at, events
+FROM yaotask_jobs WHERE state = 1 AND worker = :worker AND cancel_at IS NOT NULL ORDER BY cancel_at
+FOR UPDATE
+"""
+
+# The end of T9, where its worker did not come to it.
+END_CANCELLED = """
+UPDATE yaotask_jobs SET state = 6, fence = fence + 1, worker = NULL, finished_at = :now, updated_at = :now
+WHERE key = :key AND state = 1 AND fence = :fence
 """
 
 # T7: the try does not count, the death does.
@@ -158,6 +200,28 @@ SET state = 3, fence = fence + 1, attempt = attempt - 1, losses = :losses, death
     finished_at = :now, updated_at = :now,
     error_type = 'PoisonedJob', error = :error, traceback = NULL
 WHERE key = :key AND state = 1 AND fence = :fence
+"""
+
+# A walk through the whole table, which is done by the hour and without the write lock.
+MINUTES_TO_FOLD = """
+SELECT task, minute, outcome, bucket, shard, jobs, run_us, wait_us FROM yaotask_rollups
+WHERE minute < :before AND minute % :hour <> 0 LIMIT :most
+"""
+
+# Not where something was added to it since it was read: with the clock set back, that can be.
+DELETE_ROLLUP = """
+DELETE FROM yaotask_rollups
+WHERE task = :task AND minute = :minute AND outcome = :outcome AND bucket = :bucket AND shard = :shard
+    AND jobs = :jobs
+"""
+
+STALE_EVENT = """
+SELECT 1 FROM yaotask_events WHERE worker IS NOT NULL AND worker NOT IN (SELECT key FROM yaotask_workers) LIMIT 1
+"""
+
+RELEASE_STALE_EVENTS = """
+UPDATE yaotask_events SET worker = NULL
+WHERE worker IS NOT NULL AND worker NOT IN (SELECT key FROM yaotask_workers)
 """
 
 RELEASE_EVENT = "UPDATE yaotask_events SET worker = NULL WHERE seq = :seq AND worker = :worker AND state = 0"

@@ -6,17 +6,59 @@ as text. A new store is created from here; an older one is brought here by `migr
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, SmallInteger, Table, Text, text
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, SmallInteger, Table, text
+from sqlalchemy import Text as AnyText
+from sqlalchemy.ext.compiler import compiles
 
 metadata = MetaData()
 
+
+class LongText(AnyText):
+    """As long as need be."""
+
+    inherit_cache = True
+
+
+class ShortText(AnyText):
+    """A name: of at most 255 characters where the database wants a bound for what is in an index."""
+
+    inherit_cache = True
+
+
+@compiles(LongText, "mysql", "mariadb")
+def _long_text(_: LongText, compiler: Any, **__: Any) -> str:
+    # MySQL's own TEXT ends after 64 KiB.
+    return f"LONGTEXT {mysql_collation(compiler.dialect)}"
+
+
+@compiles(ShortText, "mysql", "mariadb")
+def _short_text(_: ShortText, compiler: Any, **__: Any) -> str:
+    return f"VARCHAR(255) {mysql_collation(compiler.dialect)}"
+
+
+def mysql_collation(dialect: Any) -> str:
+    """How texts are compared on MySQL and MariaDB: by their bytes, as elsewhere, trailing blanks included."""
+    collation = "utf8mb4_nopad_bin" if dialect.is_mariadb else "utf8mb4_0900_bin"
+    return f"CHARACTER SET utf8mb4 COLLATE {collation}"
+
+
 # SQLite counts rows itself only in a column that is called exactly INTEGER.
 Key = BigInteger().with_variant(Integer, "sqlite")
+Text = LongText()
+Name = ShortText()
+
+
+def _where(condition: str) -> dict[str, Any]:
+    """Only these rows are in the index, where the database has such indexes."""
+    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
+
 
 meta = Table(
     "yaotask_meta",
     metadata,
-    Column("name", Text, primary_key=True),
+    Column("name", Name, primary_key=True),
     Column("value", Text, nullable=False),
 )
 
@@ -25,9 +67,9 @@ jobs = Table(
     metadata,
     # Never reused, so that a claim which outlived its job's row can match no other.
     Column("key", Key, primary_key=True, autoincrement=True),
-    Column("task", Text, nullable=False),
+    Column("task", Name, nullable=False),
     Column("id", BigInteger, nullable=False),
-    Column("queue", Text, nullable=False),
+    Column("queue", Name, nullable=False),
     Column("state", SmallInteger, nullable=False),
     Column("priority", Integer, nullable=False),
     # A job can be claimed when it has a ready time; it has a due time when it will be ready then, and
@@ -48,7 +90,7 @@ jobs = Table(
     # 1 while the job counts against the size of its task: a caller's job that was never claimed.
     Column("counted", SmallInteger, nullable=False),
     Column("created_by", Text),
-    Column("idempotency_key", Text),
+    Column("idempotency_key", Name),
     Column("args", Text, nullable=False),
     Column("payload", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
@@ -57,6 +99,8 @@ jobs = Table(
     Column("claimed_at", BigInteger),
     Column("started_at", BigInteger),
     Column("finished_at", BigInteger),
+    # When somebody asked for the end of the attempt that runs.
+    Column("cancel_at", BigInteger),
     Column("current", BigInteger),
     Column("total", BigInteger),
     Column("message", Text),
@@ -83,22 +127,30 @@ Index(
     jobs.c.task,
     jobs.c.priority.desc(),
     jobs.c.ready_at,
-    sqlite_where=text("state IN (0, 5) AND ready_at IS NOT NULL"),
+    **_where("state IN (0, 5) AND ready_at IS NOT NULL"),
 )
 # promote: jobs whose time has come.
-Index("yaotask_jobs_due", jobs.c.due_at, sqlite_where=text("state IN (0, 5) AND due_at IS NOT NULL"))
+Index("yaotask_jobs_due", jobs.c.due_at, **_where("state IN (0, 5) AND due_at IS NOT NULL"))
 # reap, hand_back: the claims of one worker; unsettled, list: what runs.
-Index("yaotask_jobs_running", jobs.c.worker, sqlite_where=text("state = 1"))
+Index("yaotask_jobs_running", jobs.c.worker, **_where("state = 1"))
+# cancels_of: what a worker should end, looked for whenever another process has written; their order makes the
+# planner take this index and not the one above.
+Index(
+    "yaotask_jobs_cancelling",
+    jobs.c.worker,
+    jobs.c.cancel_at,
+    **_where("state = 1 AND cancel_at IS NOT NULL"),
+)
 # list of what was added in a span of time.
 Index("yaotask_jobs_created", jobs.c.created_at)
 # list, unsettled: the few that did not simply succeed.
-Index("yaotask_jobs_unsuccessful", jobs.c.task, jobs.c.state, jobs.c.id, sqlite_where=text("state IN (3, 5, 6, 7)"))
+Index("yaotask_jobs_unsuccessful", jobs.c.task, jobs.c.state, jobs.c.id, **_where("state IN (3, 5, 6, 7)"))
 # what retention will walk.
 Index(
     "yaotask_jobs_finished",
     jobs.c.task,
     jobs.c.finished_at,
-    sqlite_where=text("state IN (2, 3, 6, 7)"),
+    **_where("state IN (2, 3, 6, 7)"),
 )
 # add with a key: the job that used it first.
 Index(
@@ -106,7 +158,7 @@ Index(
     jobs.c.task,
     jobs.c.idempotency_key,
     unique=True,
-    sqlite_where=text("idempotency_key IS NOT NULL"),
+    **_where("idempotency_key IS NOT NULL"),
 )
 
 attempts = Table(
@@ -116,7 +168,7 @@ attempts = Table(
     Column("fence", Integer, primary_key=True, autoincrement=False),
     Column("generation", Integer, nullable=False),
     Column("attempt", Integer, nullable=False),
-    Column("outcome", Text, nullable=False),
+    Column("outcome", Name, nullable=False),
     Column("worker", BigInteger),
     Column("started_at", BigInteger),
     Column("finished_at", BigInteger, nullable=False),
@@ -132,7 +184,7 @@ events = Table(
     metadata,
     Column("seq", Key, primary_key=True, autoincrement=True),
     Column("job", BigInteger, nullable=False),
-    Column("task", Text, nullable=False),
+    Column("task", Name, nullable=False),
     Column("id", BigInteger, nullable=False),
     Column("kind", SmallInteger, nullable=False),
     Column("data", Text, nullable=False),
@@ -145,25 +197,33 @@ events = Table(
     sqlite_autoincrement=True,
 )
 # claim_deliveries, next_event: what can be delivered, oldest first.
-Index("yaotask_events_pending", events.c.task, events.c.next_at, sqlite_where=text("state = 0 AND worker IS NULL"))
+Index("yaotask_events_pending", events.c.task, events.c.next_at, **_where("state = 0 AND worker IS NULL"))
 # claim_deliveries, next_event, release_held: earlier events of the same job.
 Index("yaotask_events_job", events.c.job, events.c.seq)
 # reap: deliveries of a worker that is gone.
-Index("yaotask_events_worker", events.c.worker, sqlite_where=text("worker IS NOT NULL"))
+Index("yaotask_events_worker", events.c.worker, **_where("worker IS NOT NULL"))
 
+# Every process of every node, and what runs jobs inside other programs. `node` is the key of its supervisor.
 workers = Table(
     "yaotask_workers",
     metadata,
     Column("key", Key, primary_key=True, autoincrement=True),
-    Column("incarnation", Text, nullable=False, unique=True),
-    Column("host", Text, nullable=False),
+    Column("incarnation", Name, nullable=False, unique=True),
+    Column("host", Name, nullable=False),
     Column("pid", Integer, nullable=False),
     Column("started_at", BigInteger, nullable=False),
+    # The end of its lease, where somebody renews one for it.
     Column("expires_at", BigInteger),
     Column("lock_path", Text),
     Column("lock_device", BigInteger),
     Column("lock_inode", BigInteger),
-    Column("boot_id", Text),
+    Column("boot_id", Name),
+    Column("kind", Name, nullable=False, server_default=text("'worker'")),
+    Column("node", BigInteger),
+    Column("number", Integer),
+    Column("renewed_at", BigInteger),
+    # What its supervisor last heard of it, as JSON: for people.
+    Column("info", Text),
     sqlite_autoincrement=True,
 )
 
@@ -171,7 +231,7 @@ workers = Table(
 sizes = Table(
     "yaotask_sizes",
     metadata,
-    Column("task", Text, primary_key=True),
+    Column("task", Name, primary_key=True),
     Column("waiting", BigInteger, nullable=False),
 )
 
@@ -180,7 +240,7 @@ size_debts = Table(
     "yaotask_size_debts",
     metadata,
     Column("seq", Key, primary_key=True, autoincrement=True),
-    Column("task", Text, nullable=False),
+    Column("task", Name, nullable=False),
     Column("added", BigInteger, nullable=False),
 )
 
@@ -188,20 +248,27 @@ size_debts = Table(
 ids = Table(
     "yaotask_ids",
     metadata,
-    Column("task", Text, primary_key=True),
+    Column("task", Name, primary_key=True),
     Column("next", BigInteger, nullable=False),
 )
 
-# How jobs ended, by minute: `bucket` is the bit length of the milliseconds they ran.
+# How jobs ended, by minute: `bucket` is the bit length of the milliseconds they ran. Where many write at once each
+# process has a `shard`, so that they need not wait for each other; the sum over all of them counts.
 rollups = Table(
     "yaotask_rollups",
     metadata,
-    Column("task", Text, primary_key=True),
+    Column("task", Name, primary_key=True),
     Column("minute", BigInteger, primary_key=True, autoincrement=False),
     Column("outcome", SmallInteger, primary_key=True, autoincrement=False),
     Column("bucket", SmallInteger, primary_key=True, autoincrement=False),
+    Column("shard", SmallInteger, primary_key=True, autoincrement=False, server_default=text("0")),
     Column("jobs", BigInteger, nullable=False),
     Column("run_us", BigInteger, nullable=False),
     Column("wait_us", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
+
+# By this MySQL and MariaDB, where a table stays that was made, know what a dead process of ours has left half-made.
+MARK = "of a yaotask store"
+for _table in metadata.tables.values():
+    _table.comment = MARK

@@ -75,7 +75,7 @@ class Transaction:
 
     def begin(self) -> None:
         """Take the write lock. Raises the database's own error if another process has it."""
-        execute(self._ours, self._dialect.begin)
+        execute(self._ours, self._dialect.begin_guarded)
         self._guard.guard()
         # So that SQLAlchemy's sessions see a transaction to join instead of beginning their own.
         Connection.begin(self.connection)
@@ -104,8 +104,9 @@ class Transaction:
     def _write(self, finish: Finish, changes: Mapping[str, Any]) -> None:
         claim = finish.claim
         worker = execute(self._ours, statements.WORKER_OF, {"key": claim.key}).scalar()
+        now = self._dialect.now(self._ours, self._clock)
         # It adds nothing, so it needs no ids.
-        cycle = SqlCycle(self._ours, self._dialect, IdBlocks(), Owed(self._ours), self._clock.now(), worker)
+        cycle = SqlCycle(self._ours, self._dialect, IdBlocks(), Owed(self._ours), now, worker)
         if changes and not cycle.store_progress(Progress(claim.key, claim.fence, finish.started, dict(changes))):
             raise Misfit
         cycle.finish([finish])
@@ -114,8 +115,8 @@ class Transaction:
     def _commit(self) -> None:
         try:
             self._guard.end("COMMIT", _ended)
-        except self._dialect.error as error:
-            explained = self._dialect.explain(error)
+        except self._dialect.errors.of_driver as error:
+            explained = self._dialect.errors.explain(error)
             if isinstance(explained, StorageBusy | StorageFull):
                 raise explained from error
             raise OutcomeUnknown(f"{explained}; the job and its effects may or may not have been stored") from error
@@ -147,7 +148,7 @@ class Transaction:
         try:
             yield
         except DBAPIError as error:
-            raise self._dialect.translate(error) from error
+            raise self._dialect.errors.explain(error.orig) from error
 
 
 def _ended() -> TransactionError:

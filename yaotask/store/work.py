@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
 
-from yaotask.store import rows
+from yaotask.errors import YaotaskError
+from yaotask.store import rows, statements
 from yaotask.store.dialects.base import Dialect
 from yaotask.store.direct import Answer, execute
 from yaotask.store.ids import Ids
@@ -20,6 +22,17 @@ from yaotask.values import dumps
 # transaction is long.
 MOST_ROWS = 2_000
 MOST_BYTES = 4 * 1024 * 1024
+
+
+# In how many parts statistics are counted where many write at once.
+SHARDS = 16
+
+# One inside the other, each with a name of its own, which no caller has given to one in a transaction of theirs: not
+# every database lets an inner one have the name of an outer.
+_SAVEPOINTS = tuple(
+    (f"SAVEPOINT yaotask_{depth}", f"ROLLBACK TO SAVEPOINT yaotask_{depth}", f"RELEASE SAVEPOINT yaotask_{depth}")
+    for depth in range(1, 5)
+)
 
 
 class Misfit(Exception):
@@ -34,12 +47,15 @@ class Work:
     ) -> None:
         self.connection = connection
         self.dialect = dialect
+        # What this database says in its own words; what all say alike is in `statements`.
+        self.own = dialect.statements
         self.ids = ids
         self.sizes = sizes
         self.now = now
         self.worker = worker
         self.harvest = Harvest()
         self.tally = rows.Tally()
+        self._depth = 0
 
     def execute(self, statement: str, **values: Any) -> Answer:
         return execute(self.connection, statement, values)
@@ -52,35 +68,74 @@ class Work:
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         """Whatever is raised inside, nothing of it was stored."""
-        sizes = self.sizes.copy()
-        self.execute("SAVEPOINT request")
+        sizes, first_stored = self.sizes.copy(), self.harvest.first_stored
+        begin, undo, end = _SAVEPOINTS[self._depth]
+        self._depth += 1
+        try:
+            self.execute(begin)
+            try:
+                yield
+            except BaseException as error:
+                # Where the whole transaction is gone, so is this savepoint; and why it is gone has been said.
+                with suppress(*((DBAPIError, YaotaskError) if isinstance(error, DBAPIError) else ())):
+                    self.execute(undo)
+                    self.execute(end)
+                self.sizes.restore(sizes)
+                self.harvest.first_stored = first_stored
+                raise
+            self.execute(end)
+        finally:
+            self._depth -= 1
+
+    def lock(self, keys: Sequence[int]) -> None:
+        """Let nobody else change these jobs before this transaction ends."""
+        if keys and self.own.LOCK_JOBS is not None:
+            self.execute(self.own.LOCK_JOBS, keys=dumps(sorted(set(keys))))
+
+    def held_of(self, keys: Collection[int]) -> frozenset[int]:
+        """Those of these jobs that are in somebody else's open transaction; of the others we are sure from now on."""
+        if not keys or self.own.FREE_JOBS is None:
+            return frozenset()
+        free = {row.key for row in self.execute(self.own.FREE_JOBS, keys=dumps(sorted(keys))).all()}
+        missing = (key for key in keys if key not in free)
+        return frozenset(key for key in missing if self.execute(statements.STATE_OF, key=key).one_or_none() is not None)
+
+    @contextmanager
+    def briefly(self) -> Iterator[None]:
+        """Inside, what somebody else's transaction has is hardly waited for."""
+        brief, patient = self.own.BE_BRIEF, self.own.BE_PATIENT
+        if brief is None or patient is None:
+            yield
+            return
+        self.execute(brief)
         try:
             yield
         except BaseException:
-            self.execute("ROLLBACK TO SAVEPOINT request")
-            self.sizes.restore(sizes)
+            # Where nothing can be said to the database any more, why that is has been said.
+            with suppress(DBAPIError):
+                self.execute(patient)
             raise
-        finally:
-            self.execute("RELEASE SAVEPOINT request")
+        self.execute(patient)
 
     def insert_events(self, events: Sequence[list[Any]]) -> None:
         if events:
-            self.execute(self.dialect.insert_events, rows=dumps(events), now=self.now)
+            self.execute(self.own.INSERT_EVENTS, rows=dumps(events), now=self.now)
             self.harvest.wrote_events = True
 
     def release_held(self, keys: Sequence[int]) -> None:
         """Let jobs go on that were held for an event of theirs, and have nothing to wait for any more."""
         if keys:
-            self.execute(self.dialect.release_held, keys=dumps(keys), now=self.now)
+            self.execute(self.own.RELEASE_HELD, keys=dumps(keys), now=self.now)
 
     def insert_attempts(self, attempts: Sequence[list[Any]], worker: int | None = None) -> None:
         """Record tries of this cycle's worker, or of another one."""
         if attempts:
             by = self.worker if worker is None else worker
-            self.execute(self.dialect.insert_attempts, rows=dumps(attempts), worker=by)
+            self.execute(self.own.INSERT_ATTEMPTS, rows=dumps(attempts), worker=by)
 
     def close(self) -> None:
         """The last statements: rows that many processes share are touched as late as can be."""
         self.sizes.write()
         if self.tally:
-            self.execute(self.dialect.add_rollups, rows=self.tally.rows())
+            shard = (self.worker or 0) % SHARDS if self.dialect.shared else 0
+            self.execute(self.own.ADD_ROLLUPS, rows=self.tally.rows(shard))

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from sqlalchemy import Engine
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from yaotask.chance import Chance
 from yaotask.clock import Clock
@@ -24,6 +24,10 @@ PATIENCE = 30.0
 SHORTEST_WAIT, LONGEST_WAIT = 0.000_2, 0.002
 
 
+class Conflict(StorageBusy):
+    """The transaction had to give way to another one; nothing was stored."""
+
+
 class Writer:
     """Opens its connection when it is first used, and a new one where the last is of no more use."""
 
@@ -37,10 +41,20 @@ class Writer:
         self._mark: int | None = None
 
     def write(self, work: Callable[[Connection], T]) -> T:
-        """See SqlStore."""
+        """See SqlStore. What had to give way to another transaction is done once more, as a whole."""
+        deadline = self._clock.monotonic() + self.patience
+        while True:
+            try:
+                return self._write(work)
+            except Conflict:
+                if self._clock.monotonic() > deadline:
+                    raise
+            self._clock.pause(self._chance.uniform(SHORTEST_WAIT, LONGEST_WAIT))
+
+    def _write(self, work: Callable[[Connection], T]) -> T:
         connection = self._begin()
         try:
-            self._dialect.must_be_in_place()
+            self._dialect.database.must_be_in_place()
             result = work(connection)
         except BaseException as error:
             self._rollback(connection)
@@ -52,7 +66,7 @@ class Writer:
 
     def changed(self) -> bool:
         """Whether another connection has committed since the last time this was asked."""
-        self._dialect.must_be_in_place()
+        self._dialect.database.must_be_in_place()
         with self.translated():
             mark = self._dialect.change_mark(self.connected())
         known, self._mark = self._mark, mark
@@ -82,6 +96,16 @@ class Writer:
             raise self._explained(error) from error
 
     def _begin(self) -> Connection:
+        was_open = self._connection is not None
+        try:
+            return self._begin_once()
+        except StorageUnavailable:
+            # A server may have ended an idle connection; nothing was sent on it that could be in doubt.
+            if not (was_open and self._dialect.shared):
+                raise
+        return self._begin_once()
+
+    def _begin_once(self) -> Connection:
         def begin() -> Connection:
             connection = self.connected()
             execute(connection, self._dialect.begin)
@@ -105,12 +129,14 @@ class Writer:
     def _rollback(self, connection: Connection) -> None:
         try:
             execute(connection, "ROLLBACK")
-        except DBAPIError:
-            # Some errors end the transaction by themselves; a new connection is in a known state.
+        except SQLAlchemyError:
+            # Some errors end the transaction, or the connection, by themselves; a new one is in a known state.
             self.disconnect()
 
     def _explained(self, error: DBAPIError) -> StorageError:
-        explained = self._dialect.translate(error)
+        if self._dialect.errors.is_conflict(error):
+            return Conflict(str(self._dialect.errors.explain(error.orig)))
+        explained = self._dialect.errors.explain(error.orig)
         if isinstance(explained, StorageUnavailable):
             self.disconnect()
         return explained
@@ -123,7 +149,7 @@ def wait_for_lock(begin: Callable[[], T], patience: float, dialect: Dialect, clo
         try:
             return begin()
         except DBAPIError as error:
-            busy = isinstance(dialect.translate(error), StorageBusy)
+            busy = isinstance(dialect.errors.explain(error.orig), StorageBusy)
             if not busy or clock.monotonic() > deadline:
                 raise
         clock.pause(chance.uniform(SHORTEST_WAIT, LONGEST_WAIT))

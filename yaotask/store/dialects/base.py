@@ -1,19 +1,29 @@
-"""What a database must bring of its own to be a store."""
+"""What a database must bring of its own to be a store: a Dialect, and its three parts.
+
+Each database has a file for each: `sqlite.py` connects, `sqlite_statements.py` is what a cycle says, in
+`sqlite_database.py` the tables are made and looked after, and `sqlite_errors.py` explains what went wrong.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 from sqlalchemy import Engine
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
+from yaotask.clock import Clock
 from yaotask.errors import StorageError
+from yaotask.store.direct import Answer
 
 # What users are told who try to end a transaction that is not theirs to end.
 COMMIT_ADVICE = "the job ends its transaction itself: return to commit, raise to roll back"
 ROLLBACK_ADVICE = "raise an exception to roll the job's transaction back; it will not be committed any more"
+
+
+Nest = Callable[[str], str]
 
 
 class Guard(Protocol):
@@ -36,41 +46,30 @@ class Guard(Protocol):
 
 
 class Dialect(Protocol):
-    """The statements and habits of one database.
-
-    A statement takes a batch as one JSON text: one parse on the other side is cheaper than binding
-    each value, and the same text works everywhere.
-    """
+    """What to do with one database: how to connect to it, and by whom the rest is said."""
 
     name: str
+    # The database as users know it, without its password.
+    label: str
     # Which database: two dialects with the same place are of one.
     place: str
-    # What its driver raises.
-    error: type[Exception]
-    begin: str
-    insert_jobs: str
-    select_claims: str
-    take_claims: str
-    finish_success: str
-    finish_other: str
-    store_started: str
-    insert_events: str
-    insert_attempts: str
-    add_rollups: str
-    add_sizes: str
-    promote: str
-    select_deliveries: str
-    take_deliveries: str
-    insert_add_events: str
-    delete_events: str
-    release_held: str
+    # Whether many write at once: then rows are locked one by one, and a row that was read may change before it is.
+    shared: bool
 
-    def must_be_in_place(self) -> None:
-        """Raise StorageUnavailable where the database is not the one any more that it was at the first call."""
-        ...
+    # --- the rest of it -----------------------------------------------------------------------------
+
+    statements: Statements
+    database: Database
+    errors: Errors
+
+    # --- connections --------------------------------------------------------------------------------
+
+    begin: str
+    # The same for users' own statements, without settings for ours.
+    begin_guarded: str
 
     def engine(self, *, writer: bool) -> Engine:
-        """An engine on this store: for the ledger (`writer`) or for readers."""
+        """An engine on this store, in autocommit: for the ledger (`writer`) or for readers."""
         ...
 
     def guarded_engine(self) -> Engine:
@@ -84,18 +83,194 @@ class Dialect(Protocol):
         """
         ...
 
-    def is_taken_id(self, error: IntegrityError) -> bool:
-        """Whether a job was refused because its task has that id already."""
+    def snapshot(self, connection: Connection) -> AbstractContextManager[None]:
+        """All that is read inside is of one moment."""
+        ...
+
+    def now(self, connection: Connection, clock: Clock) -> int:
+        """The time that counts, in microseconds since 1970: a server's own, where several machines share it."""
         ...
 
     def change_mark(self, connection: Connection) -> int:
         """A number that changes when another connection has committed; constant where there is none."""
         ...
 
-    def translate(self, error: DBAPIError) -> StorageError:
-        """SQLAlchemy's wrapping of the database's error in our words."""
+    # --- hints to other nodes -----------------------------------------------------------------------
+
+    def announce(self, connection: Connection) -> None:
+        """Let all who listen know that there is something for them; nothing where the database has no such thing."""
+        ...
+
+    def listen(self) -> Notices | None:
+        """Begin to listen; None where the database has no such thing. Raises the driver's error, or StorageError."""
+        ...
+
+
+class Statements(Protocol):
+    """What a cycle says in the words of one database: each dialect has a module of these names.
+
+    A statement takes a batch as one JSON text: one parse on the other side is cheaper than binding each value, and the
+    same text works everywhere. What all databases say alike is in `store.statements`.
+    """
+
+    # How JSON text stands inside the JSON of a batch, so that it is stored as it is; None: as it is.
+    nest: Nest | None
+
+    # --- adding -------------------------------------------------------------------------------------
+
+    INSERT_JOBS: str
+    INSERT_ADD_EVENTS: str
+    ADD_SIZES: str
+
+    def reserve_ids(self, connection: Connection, task: str, count: int) -> int:
+        """The first of so many ids that nobody else gets."""
+        ...
+
+    def waiting(self, connection: Connection, task: str) -> int:
+        """How many callers' jobs of a task wait; nobody else changes that before the transaction ends."""
+        ...
+
+    def take_debts(self, connection: Connection) -> Sequence[Any]:
+        """What callers' own transactions owe to `sizes`, of each its `task` and how many it `added`; now it is ours."""
+        ...
+
+    # --- claiming -----------------------------------------------------------------------------------
+
+    PROMOTE: str
+    SELECT_CLAIMS: str
+    # None where SELECT_CLAIMS takes them too.
+    TAKE_CLAIMS: str | None
+
+    def gather_claims(self, answer: Answer) -> Any:
+        """What SELECT_CLAIMS found: how many `jobs`, how many of them `counted`, their `keys_` as a JSON array
+        where TAKE_CLAIMS needs them, and the `claims` as another.
+        """
+        ...
+
+    # --- what becomes of claims ---------------------------------------------------------------------
+
+    STORE_STARTED: str
+    FINISH_SUCCESS: str
+    FINISH_OTHER: str
+    INSERT_ATTEMPTS: str
+    ADD_ROLLUPS: str
+    # Keeps others from jobs with these keys for the rest of the transaction; None where all writers are kept off.
+    LOCK_JOBS: str | None
+    # The same for those of them that nobody else has, which it tells; None where LOCK_JOBS is.
+    FREE_JOBS: str | None
+    # Hardly wait for others' locks from now on, and wait again as before; None where LOCK_JOBS is.
+    BE_BRIEF: str | None
+    BE_PATIENT: str | None
+
+    # --- events -------------------------------------------------------------------------------------
+
+    INSERT_EVENTS: str
+    SELECT_DELIVERIES: str
+    TAKE_DELIVERIES: str
+    DELETE_EVENTS: str
+    RELEASE_HELD: str
+
+    def gather_deliveries(self, answer: Answer) -> str:
+        """What SELECT_DELIVERIES found, as a JSON array."""
+        ...
+
+    # --- workers ------------------------------------------------------------------------------------
+
+    # Answers a whole Glance, where each question would be a way to a server; None where many are as cheap.
+    GLANCE: str | None
+
+    def register_worker(self, connection: Connection, values: dict[str, Any]) -> int:
+        """Enter a worker; its key."""
+        ...
+
+
+class Database(Protocol):
+    """The database itself: whether it is there, how its tables are made, and whether they are sound."""
+
+    # Whether the making of a table can be rolled back.
+    undoes_tables: bool
+
+    def prepare(self) -> None:
+        """See that it can be opened; a file's folder is made. Raises StorageUnavailable, with what to do."""
+        ...
+
+    def is_missing(self) -> bool:
+        """Whether there is nothing yet, or nothing any more, that could be connected to."""
+        ...
+
+    def make(self) -> None:
+        """Make what is missing, empty."""
+        ...
+
+    def must_be_in_place(self) -> None:
+        """Raise StorageUnavailable where the database is not the one any more that it was at the first call."""
+        ...
+
+    def create(self, connection: Connection, fill: Callable[[Connection], None]) -> None:
+        """Let `fill` make the tables in an empty database; nobody else does so meanwhile, or in vain."""
+        ...
+
+    def furnish(self, connection: Connection) -> None:
+        """What the tables need besides what `tables` says of them: the last step of making them."""
+        ...
+
+    def set_counters(self, connection: Connection) -> None:
+        """Let keys go on behind those that were stored with their rows, where it does not see to that itself."""
+        ...
+
+    def analyze(self, connection: Connection, table: str) -> None:
+        """Let a server, which plans by what is in its tables, know what is in one now: by itself it finds out later."""
+        ...
+
+    def facts(self, connection: Connection) -> dict[str, Any]:
+        """For people: `bytes` that the store takes, and the `engine` with its version."""
+        ...
+
+    def fault(self, connection: Connection, tables: Sequence[str] | None) -> str | None:
+        """What is unsound about these tables, or all, as far as the database can tell; or None."""
+        ...
+
+
+class Errors(Protocol):
+    """What the errors of one database mean."""
+
+    @property
+    def of_driver(self) -> type[Exception]:
+        """What its driver raises."""
+        ...
+
+    def is_taken_id(self, error: IntegrityError) -> bool:
+        """Whether a job was refused because its task has that id already."""
+        ...
+
+    def is_taken_key(self, error: IntegrityError) -> bool:
+        """Whether a job was refused because somebody used its idempotency key meanwhile."""
+        ...
+
+    def is_conflict(self, error: DBAPIError) -> bool:
+        """Whether the transaction had to give way to another one: done again as a whole, it may succeed."""
+        ...
+
+    def is_held(self, error: DBAPIError) -> bool:
+        """Whether somebody else's open transaction has kept a row or a key for too long. It is a conflict too."""
         ...
 
     def explain(self, error: BaseException | None) -> StorageError:
-        """The database's own error in our words."""
+        """The driver's own error in our words, each with what to do."""
+        ...
+
+
+class Notices(Protocol):
+    """A connection on which a server says that some node has something for the others."""
+
+    def fileno(self) -> int:
+        """What to wait for until it can be read. Raises StorageError once the connection is gone."""
+        ...
+
+    def heard(self) -> bool:
+        """Read what came, without waiting; whether there was a hint. Raises StorageError."""
+        ...
+
+    def close(self) -> None:
+        """Listen no more. More than once is fine."""
         ...

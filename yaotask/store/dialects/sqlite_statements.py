@@ -3,6 +3,19 @@
 States stand in them as literals, so that the partial indexes of tables.py match.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy.engine import Connection
+
+from yaotask.store import statements
+from yaotask.store.dialects.base import Nest
+from yaotask.store.direct import Answer, execute
+
+nest: Nest | None = None
+
 # What the jobs of a batch have in common is given once: SQLite reads the text of a row anew for each value.
 INSERT_JOBS = """
 INSERT INTO yaotask_jobs (
@@ -30,7 +43,7 @@ FROM (
     LIMIT :most)
 """
 
-TAKE_CLAIMS = """
+TAKE_CLAIMS: str | None = """
 UPDATE yaotask_jobs
 SET state = 1, fence = fence + 1, attempt = attempt + 1, worker = :worker, counted = 0,
     claimed_at = :now, started_at = NULL
@@ -38,6 +51,11 @@ WHERE key IN (SELECT value FROM json_each(:keys))
     -- looked at again, so that this statement is right by itself
     AND state IN (0, 5)
 """
+
+
+def gather_claims(answer: Answer) -> Any:
+    return answer.one()
+
 
 # The plus signs keep the planner from the index on running jobs: it must come from the rows to the key.
 FINISH_SUCCESS = """
@@ -53,7 +71,9 @@ WHERE yaotask_jobs.key = won.key AND +yaotask_jobs.fence = won.fence AND +yaotas
 
 FINISH_OTHER = """
 UPDATE yaotask_jobs
-SET state = ended.state, worker = NULL, attempt = yaotask_jobs.attempt - ended.given_back,
+SET state = ended.state, worker = NULL, attempt = yaotask_jobs.attempt - ended.untried,
+    -- a loss is told by its fence too (T7)
+    losses = losses + ended.lost, deaths = deaths + ended.lost, fence = yaotask_jobs.fence + ended.lost,
     started_at = ended.started, finished_at = ended.finished, updated_at = ended.updated,
     run_at = coalesce(ended.run_at, yaotask_jobs.run_at), ready_at = ended.ready_at, due_at = ended.due_at,
     result = coalesce(ended.result, yaotask_jobs.result),
@@ -61,12 +81,14 @@ SET state = ended.state, worker = NULL, attempt = yaotask_jobs.attempt - ended.g
     error = coalesce(ended.error, yaotask_jobs.error),
     traceback = CASE WHEN ended.error IS NULL THEN yaotask_jobs.traceback ELSE ended.traceback END
 FROM (
-    SELECT value ->> 0 AS key, value ->> 1 AS fence, value ->> 2 AS state, value ->> 3 AS given_back,
+    SELECT value ->> 0 AS key, value ->> 1 AS fence, value ->> 2 AS state, value ->> 3 AS untried,
         value ->> 4 AS started, value ->> 5 AS updated, value ->> 6 AS finished, value ->> 7 AS run_at,
         value ->> 8 AS ready_at, value ->> 9 AS due_at, value ->> 10 AS result,
-        value ->> 11 AS error_type, value ->> 12 AS error, value ->> 13 AS traceback
+        value ->> 11 AS error_type, value ->> 12 AS error, value ->> 13 AS traceback, value ->> 14 AS lost
     FROM json_each(:rows)) AS ended
 WHERE yaotask_jobs.key = ended.key AND +yaotask_jobs.fence = ended.fence AND +yaotask_jobs.state = 1
+    -- once it was asked to stop there is no other end but success, which has a statement of its own
+    AND (yaotask_jobs.cancel_at IS NULL OR ended.state = 6)
 """
 
 STORE_STARTED = """
@@ -78,6 +100,13 @@ FROM (
 WHERE yaotask_jobs.key = begun.key AND +yaotask_jobs.fence = begun.fence AND +yaotask_jobs.state = 1
     AND started_at IS NULL
 """
+
+# All other writers are kept off.
+LOCK_JOBS: str | None = None
+FREE_JOBS: str | None = None
+BE_BRIEF: str | None = None
+BE_PATIENT: str | None = None
+
 
 INSERT_EVENTS = """
 INSERT INTO yaotask_events (job, task, id, kind, data, created_at, next_at)
@@ -94,10 +123,10 @@ FROM json_each(:rows)
 """
 
 ADD_ROLLUPS = """
-INSERT INTO yaotask_rollups (task, minute, outcome, bucket, jobs, run_us, wait_us)
-SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6
+INSERT INTO yaotask_rollups (task, minute, outcome, bucket, shard, jobs, run_us, wait_us)
+SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7
 FROM json_each(:rows) WHERE true
-ON CONFLICT (task, minute, outcome, bucket) DO UPDATE
+ON CONFLICT (task, minute, outcome, bucket, shard) DO UPDATE
 SET jobs = jobs + excluded.jobs, run_us = run_us + excluded.run_us, wait_us = wait_us + excluded.wait_us
 """
 
@@ -132,6 +161,11 @@ UPDATE yaotask_events SET worker = :worker
 WHERE seq IN (SELECT value FROM json_each(:seqs)) AND state = 0 AND worker IS NULL
 """
 
+
+def gather_deliveries(answer: Answer) -> str:
+    return answer.scalar() or "[]"
+
+
 # By id, because the rows have just been stored and their keys are not known here.
 INSERT_ADD_EVENTS = """
 INSERT INTO yaotask_events (job, task, id, kind, data, created_at, next_at)
@@ -157,3 +191,35 @@ WHERE key IN (SELECT value FROM json_each(:keys))
                 SELECT 1 FROM yaotask_events AS earlier
                 WHERE earlier.job = event.job AND earlier.seq < event.seq AND earlier.state = 0 AND earlier.tries > 0))
 """
+
+RESERVE_IDS = """
+INSERT INTO yaotask_ids (task, next) VALUES (:task, 1 + :count)
+ON CONFLICT (task) DO UPDATE SET next = yaotask_ids.next + :count
+RETURNING next
+"""
+
+
+def reserve_ids(connection: Connection, task: str, count: int) -> int:
+    return int(execute(connection, RESERVE_IDS, {"task": task, "count": count}).scalar_one()) - count
+
+
+REGISTER_WORKER = statements.REGISTER_WORKER + "RETURNING key"
+
+
+def register_worker(connection: Connection, values: dict[str, Any]) -> int:
+    return int(execute(connection, REGISTER_WORKER, values).scalar_one())
+
+
+TAKE_DEBTS = "DELETE FROM yaotask_size_debts RETURNING task, added"
+
+
+def take_debts(connection: Connection) -> Sequence[Any]:
+    return execute(connection, TAKE_DEBTS).all()
+
+
+def waiting(connection: Connection, task: str) -> int:
+    return int(execute(connection, statements.WAITING_OF, {"task": task}).scalar() or 0)
+
+
+# Many small questions cost no more.
+GLANCE: str | None = None

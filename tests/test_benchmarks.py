@@ -1,0 +1,82 @@
+"""What the benchmarks make of their figures; that they run at all is seen by running them with --quick."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT / "benchmarks"))
+import growth  # noqa: E402
+import harness  # noqa: E402
+import report  # noqa: E402
+import run  # noqa: E402
+from growing import Sample  # noqa: E402
+
+
+def sampled(number: int, claim: float, dead: int, log: int) -> Sample:
+    """After so many half minutes of 1,000 jobs each, of which each has left 500 bytes."""
+    jobs = number * 1_000
+    return Sample(number / 2, jobs, claim, 10, jobs * 300, jobs * 200, jobs, dead, log, 0)
+
+
+def test_a_store_that_stays_as_it_is_is_flat() -> None:
+    samples = [sampled(number, 2.0, 50 * number, 1_200_000 * number) for number in range(1, 13)]
+
+    assert growth.verdict(samples) == [
+        "claim: flat, 2 ms, then 2 ms",
+        "claim, for each of its jobs: flat, 0.2 ms, then 0.2 ms",
+        "log a job: flat, 1.2e+03 bytes, then 1.2e+03 bytes",
+        "dead rows of 100 live ones: flat, 5, then 5",
+        "tables and indexes, for a job more: flat, 500 bytes, then 500 bytes",
+    ]
+
+
+def test_what_is_more_at_the_end_than_at_the_beginning_grows() -> None:
+    samples = [sampled(number, 2.0 + number, 10 * number**2, 1_000_000 * number**2) for number in range(1, 13)]
+
+    words = [line.partition(": ")[2].partition(",")[0] for line in growth.verdict(samples)]
+
+    assert words == ["grows", "grows", "grows", "grows", "flat"]
+
+
+def test_a_database_that_does_not_say_is_not_judged() -> None:
+    samples = [Sample(number / 2, number, 1.0, 10, number, None, None, None, None, None) for number in range(1, 13)]
+
+    lines = growth.verdict(samples)
+
+    assert [line.partition(": ")[2].partition(",")[0] for line in lines] == [
+        "flat",
+        "flat",
+        "too few samples",
+        "too few samples",
+        "flat",
+    ]
+
+
+def test_a_line_of_growth_has_a_cell_for_each_column() -> None:
+    first, second = sampled(1, 2.0, 50, 1_200_000), sampled(2, 2.0, 50, 2_400_000)
+
+    assert len(growth.cells(None, first)) == len(growth.HEADER)
+    assert growth.cells(first, second)[-2] == "1,200 bytes"
+
+
+@pytest.mark.parametrize("kind", run.PAGES)
+def test_the_table_of_each_database_has_its_place_in_a_page(kind: str, tmp_path: Path) -> None:
+    page, mark = run.PAGES[kind]
+    copy = tmp_path / page.name
+    copy.write_text(page.read_text(encoding="utf-8"), encoding="utf-8")
+
+    report.replace(copy, mark, "the new table")
+
+    shown = copy.read_text(encoding="utf-8")
+    assert f"<!-- {mark} -->\nthe new table\n<!-- /{mark} -->" in shown
+    assert len(shown.splitlines()) <= len(page.read_text(encoding="utf-8").splitlines())
+
+
+def test_a_row_shows_the_median_and_the_range() -> None:
+    row = harness.Row("drain", "jobs/s", [50_000.0, 40_000.0, 60_000.0], ">= 1")
+
+    assert report.cells(row) == ["drain", "50,000 jobs/s", "40,000 to 60,000", ">= 1"]

@@ -1,0 +1,182 @@
+"""What an idle worker costs a server: one statement for each poll, however many tasks it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from store_support import EVERY_EVENT, Bench, EvenChance, an_add, answer
+from test_ledger import Postman, Taker
+
+from yaotask.clock import SECOND
+from yaotask.jobs import Claim
+from yaotask.store import direct
+from yaotask.store.direct import in_style
+from yaotask.store.ledger import Ledger
+from yaotask.store.protocol import Glance, Started
+from yaotask.values import dumps
+
+pytest_plugins = ["store_fixtures"]
+pytestmark = [pytest.mark.only_on("postgresql", "mariadb"), pytest.mark.timeout(60)]
+
+TASKS = [f"task{number}" for number in range(50)]
+WORKER = "INSERT INTO yaotask_workers (key, incarnation, host, pid, started_at) VALUES (1, 'one', '', 1, 0)"
+
+
+@contextmanager
+def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, Any]]]:
+    """What the ledger asks the server meanwhile."""
+    seen: list[tuple[str, Any]] = []
+    run = direct.run
+
+    def note(cursor: Any, statement: str, values: Any) -> None:
+        seen.append((statement, values))
+        run(cursor, statement, values)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(direct, "run", note)
+        yield seen
+
+
+@pytest.fixture
+def takers() -> dict[str, Taker]:
+    return {task: Taker() for task in TASKS}
+
+
+@pytest.fixture
+def ledger(bench: Bench, takers: dict[str, Taker]) -> Ledger:
+    bench.write(WORKER)
+    ledger, postman = Ledger(bench.store, bench.clock, EvenChance()), Postman()
+    postman.tasks = tuple(TASKS)
+    ledger.employ(1, takers, postman)
+    ledger.turn()
+    return ledger
+
+
+def poll(bench: Bench, ledger: Ledger) -> None:
+    bench.clock.advance(2)
+    while ledger.turn() == 0.0:
+        pass
+
+
+# --- how much is asked -------------------------------------------------------------------------------
+
+
+def test_an_idle_poll_is_one_statement(bench: Bench, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    with asked(monkeypatch) as seen:
+        for _ in range(3):
+            poll(bench, ledger)
+
+    glance = in_style(bench.store.dialect.statements.GLANCE or "", name(bench))
+    assert [statement for statement, _ in seen] == [glance] * 3
+
+
+def test_a_poll_finds_what_others_have_added_and_asks_of_no_other_task(
+    bench: Bench, ledger: Ledger, takers: dict[str, Taker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.add(2, task="task7")
+    with asked(monkeypatch) as seen:
+        poll(bench, ledger)
+
+    assert takers["task7"].ids == [1, 2]
+    assert {values["task"] for _, values in seen if "task" in values} == {"task7"}
+
+
+def test_a_poll_finds_what_is_due(bench: Bench, ledger: Ledger, takers: dict[str, Taker]) -> None:
+    bench.add(task="task7", run_at=bench.clock.now() + 3 * SECOND)
+    poll(bench, ledger)
+    before = list(takers["task7"].ids)
+    poll(bench, ledger)
+
+    assert (before, takers["task7"].ids) == ([], [1])
+
+
+def test_a_poll_finds_what_others_have_cancelled(bench: Bench, ledger: Ledger, takers: dict[str, Taker]) -> None:
+    bench.add(task="task7")
+    poll(bench, ledger)
+    (claim,) = takers["task7"].claims
+    bench.cycle(worker=1, started=[started(bench, claim)])
+    bench.errand(lambda cycle: cycle.cancel("task7", 1))
+    poll(bench, ledger)
+
+    assert takers["task7"].cancelled_claims == [(claim.key, claim.fence)]
+
+
+# --- what is seen ------------------------------------------------------------------------------------
+
+
+def test_a_glance_sees_what_single_looks_see(bench: Bench) -> None:
+    store, soon = bench.store, bench.clock.now() + SECOND
+    bench.add(3, task="ready")
+    bench.add(task="heard", events=EVERY_EVENT)
+    bench.add(task="future", run_at=soon)
+    bench.add(task="taken")
+    claim = bench.claim_one(task="taken")
+    bench.cycle(worker=1, started=[started(bench, claim)])
+    tasks = ["ready", "heard", "future", "taken", "none", "Ready", "ready "]
+    calm = glance(bench, 1, tasks, ["ready", "none"])
+    bench.errand(lambda cycle: cycle.cancel("taken", 1))
+    seen = glance(bench, 1, tasks, ["none", "heard"])
+
+    ready = frozenset(task for task in tasks if store.any_ready(task))
+
+    assert calm == Glance(soon, None, ready, False)
+    assert calm.ready == {"ready"}
+    assert seen == Glance(soon, store.next_event(("none", "heard")), ready, True)
+    assert seen.next_event == bench.clock.now()
+    assert not glance(bench, 2, tasks, []).asked_to_stop
+
+
+def test_names_that_json_must_escape_are_seen(bench: Bench) -> None:
+    task = "a\"b'c\\d:e%(f)s 任务"
+    bench.adds(an_add(task=task))
+
+    assert glance(bench, 1, [task], [task]).ready == {task}
+
+
+@pytest.mark.parametrize("analyzed", [False, True])
+def test_a_glance_reads_no_table_from_end_to_end(bench: Bench, analyzed: bool) -> None:
+    for _ in range(2):
+        answer(bench.adds(an_add(3_000, events=EVERY_EVENT))[0])
+    bench.add(3_000)
+    bench.add(3_000, run_at=bench.clock.now() + 3600 * SECOND)
+    if analyzed:
+        analyze(bench)
+    values = {"worked": dumps(["mail", *TASKS]), "told": dumps(["mail", *TASKS]), "worker": 1}
+
+    assert whole_reads(bench, bench.store.dialect.statements.GLANCE or "", values) == []
+
+
+def name(bench: Bench) -> str:
+    return "mysql" if bench.store.dialect.name == "mysql" else "postgresql"
+
+
+def glance(bench: Bench, worker: int, tasks: list[str], told: list[str]) -> Glance:
+    seen = bench.store.glance(worker, tasks, told)
+    assert seen is not None
+    return seen
+
+
+def started(bench: Bench, claim: Claim) -> Started:
+    return Started(claim.key, claim.fence, bench.clock.now())
+
+
+def analyze(bench: Bench) -> None:
+    tables = ("yaotask_jobs", "yaotask_events")
+    with bench.store.reading() as connection:
+        if name(bench) == "mysql":
+            connection.exec_driver_sql(f"ANALYZE TABLE {', '.join(tables)}")
+        else:
+            connection.exec_driver_sql(f"ANALYZE {', '.join(tables)}")
+
+
+def whole_reads(bench: Bench, statement: str, values: dict[str, Any]) -> list[str]:
+    """The steps of a plan that read all of a table of ours."""
+    with bench.store.reading() as connection:
+        rows = connection.exec_driver_sql(in_style(f"EXPLAIN {statement}", name(bench)), values).mappings().all()
+    if name(bench) == "postgresql":
+        return [row["QUERY PLAN"] for row in rows if "Seq Scan on yaotask" in row["QUERY PLAN"]]
+    ours = ("job", "event", "earlier", "yaotask_jobs")
+    return [str(dict(row)) for row in rows if row["table"] in ours and row["type"] in ("ALL", "index")]

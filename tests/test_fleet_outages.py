@@ -1,0 +1,270 @@
+"""A server that goes away and comes back, and lines to it that break: no job is lost, and none is stored twice."""
+
+from __future__ import annotations
+
+import gc
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pymysql
+import pytest
+from anyio.to_thread import run_sync
+from fleet_folders import all_succeed, folder
+from run_support import notes, running, until
+from server_fixtures import Database
+from servers import SERVERS, Missing, Servers
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
+
+from yaotask import App
+from yaotask.errors import OutcomeUnknown, StorageError, StorageUnavailable
+from yaotask.store import direct
+
+pytestmark = pytest.mark.timeout(120)
+
+TASKS = {"quick": "name: Q\nprocess: scripts.quick.Quick\nsize: 9999\nworker_nums: 4\n"}
+SCRIPTS = {
+    "quick": """
+    from scripts.witness import note
+
+    async def Quick(task_id):
+        note("quick", task_id)
+"""
+}
+
+
+def project(tmp_path: Path, name: str, database: Database) -> Path:
+    return folder(tmp_path, name, database, tasks=TASKS, scripts=SCRIPTS, settings="poll: 200ms\n")
+
+
+def insist(app: App, key: str) -> int:
+    """Add a job under a key again and again until that is answered, as whoever needs it stored would."""
+    while True:
+        try:
+            return app.tasks["quick"].options(key=key).add()
+        except StorageError:
+            time.sleep(0.02)
+
+
+def can_be_read(app: App) -> bool:
+    try:
+        return bool(app.store_status())
+    except StorageUnavailable:
+        return False
+
+
+# --- the server ---------------------------------------------------------------------------------------
+
+# What it has said to be stored, it has after a crash too; of all servers of a test this is one to lose nothing.
+HONEST = {
+    "postgresql": {"synchronous_commit": "on"},
+    "mariadb": {"innodb-flush-log-at-trx-commit": "2"},
+}
+CRASH = {"postgresql": signal.SIGQUIT, "mariadb": signal.SIGKILL}
+
+
+class OwnServer:
+    """A server that belongs to one test, which may crash it."""
+
+    def __init__(self, kind: str, place: Path) -> None:
+        self._kind = kind
+        self._place = place
+        self._process = SERVERS[kind].start(place)
+
+    def database(self) -> Database:
+        """A new one."""
+        server, url = SERVERS[self._kind], SERVERS[self._kind].url(self._place)
+        arguments: Any = {"connect_args": server.arguments, "poolclass": NullPool, "isolation_level": "AUTOCOMMIT"}
+        engine = create_engine(url.set(database=server.first), **arguments)
+        with engine.connect() as connection:
+            connection.exec_driver_sql("CREATE DATABASE fleet")
+        return Database(self._kind, url.set(database="fleet").render_as_string(hide_password=False))
+
+    def crash(self) -> None:
+        self._process.send_signal(CRASH[self._kind])
+        self._process.wait(30)
+
+    def start(self) -> None:
+        """Begin again with what was stored."""
+        owner: dict[str, Any] = {}
+        if self._kind == "postgresql" and os.geteuid() == 0:
+            owner = {"user": "nobody", "group": "nogroup", "extra_groups": [], "cwd": self._place}
+        environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
+        self._process = subprocess.Popen(
+            self._process.args, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **owner
+        )
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait(30)
+
+
+@pytest.fixture
+def server(
+    request: pytest.FixtureRequest, servers: Servers, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> Iterator[OwnServer]:
+    kind = request.param
+    if kind not in request.config.getoption("--databases").split(","):
+        pytest.skip("not one of --databases")
+    for name, value in HONEST[kind].items():
+        monkeypatch.setitem(SERVERS[kind].options, name, value)
+    place = Path(tempfile.mkdtemp(prefix="own-", dir=servers.folder))
+    try:
+        own = OwnServer(kind, place)
+    except Missing:
+        pytest.skip(SERVERS[kind].advice)
+    yield own
+    own.close()
+    # While its test may still leave something to be found, which the errors in the log hold on to.
+    caplog.get_records("call").clear()
+    gc.collect()
+    shutil.rmtree(place, ignore_errors=True)
+
+
+# PyMySQL leaves a socket to the garbage collector where nobody listens at the other end.
+@pytest.mark.filterwarnings("ignore:.*socket:pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+@pytest.mark.parametrize("server", list(SERVERS), indirect=True)
+def test_a_server_that_crashes_under_load_loses_no_job(tmp_path: Path, server: OwnServer) -> None:
+    database, count = server.database(), 300
+    a, c = project(tmp_path, "a", database), project(tmp_path, "c", database)
+    with running(a, "--processes", "2") as node, App(c) as app:
+        ids: list[int] = []
+        adder = threading.Thread(target=lambda: ids.extend(insist(app, str(number)) for number in range(count)))
+        adder.start()
+        for most in (50, 150):
+            until(lambda most=most: len(notes(a, "quick")) > most)  # type: ignore[misc]
+            server.crash()
+            server.start()
+        adder.join(60)
+        until(lambda: can_be_read(app))
+        all_succeed(app, count)
+        died = node.errors if "died" in node.errors else ""
+        node.signal(signal.SIGTERM)
+        status = node.status()
+
+    assert sorted(ids) == sorted(set(ids))
+    assert set(map(int, notes(a, "quick"))) == set(ids)
+    assert died == ""
+    assert (status, len(ids)) == (0, count)
+
+
+# --- the line -----------------------------------------------------------------------------------------
+
+
+class Line:
+    """What this process says to the server; the commits that come next may meet a line that breaks."""
+
+    def __init__(self) -> None:
+        self.run = direct.run
+        # For each of the next commits: None where all is well, else whether it reaches the server.
+        self.fates: list[bool | None] = []
+        self.broken = 0
+
+    def say(self, cursor: Any, statement: str, values: Any) -> None:
+        fate = self.fates.pop(0) if statement == "COMMIT" and self.fates else None
+        if fate is not False:
+            self.run(cursor, statement, values)
+        if fate is not None:
+            self.broken += 1
+            raise self._cut(cursor.connection)
+
+    @staticmethod
+    def _cut(connection: Any) -> Exception:
+        if isinstance(connection, psycopg.Connection):
+            connection.close()
+            return psycopg.OperationalError("server closed the connection unexpectedly")
+        connection._force_close()
+        return pymysql.err.OperationalError(2013, "Lost connection to server during query")
+
+
+@pytest.fixture
+def line(monkeypatch: pytest.MonkeyPatch) -> Line:
+    line = Line()
+    monkeypatch.setattr(direct, "run", line.say)
+    return line
+
+
+@pytest.fixture
+def app(tmp_path: Path, database: Database) -> Iterator[App]:
+    with App(project(tmp_path, "c", database)) as app:
+        # From here on there are ids that need no transaction of their own.
+        for _ in range(4):
+            app.tasks["quick"].add()
+        yield app
+
+
+servers_only = pytest.mark.only_on("postgresql", "mariadb")
+
+
+@servers_only
+def test_who_adds_is_answered_though_the_answer_to_the_commit_was_lost(app: App, line: Line) -> None:
+    line.fates = [True]
+    id = app.tasks["quick"].add()
+
+    assert line.broken == 1
+    assert app.get(f"quick.{id}")["status"] == "WAITING"
+    assert app.store_status()["jobs"]["WAITING"] == 5
+
+
+@servers_only
+@pytest.mark.parametrize("reaches", [True, False])
+def test_ids_are_asked_for_again_where_the_answer_was_lost(app: App, line: Line, reaches: bool) -> None:
+    line.fates = [reaches]
+    ids = app.tasks["quick"].add_many([[]] * 50)
+
+    assert line.broken == 1
+    assert len(set(ids)) == 50
+    assert app.store_status()["jobs"]["WAITING"] == 54
+
+
+@servers_only
+def test_where_the_commit_never_arrived_that_is_said_and_nothing_is_stored(app: App, line: Line) -> None:
+    line.fates = [False]
+    with pytest.raises((OutcomeUnknown, StorageUnavailable)):
+        app.tasks["quick"].options(key="k").add()
+    stored = app.store_status()["jobs"]["WAITING"]
+    again = app.tasks["quick"].options(key="k").add()
+
+    assert (line.broken, stored) == (1, 4)
+    assert app.get(f"quick.{again}")["status"] == "WAITING"
+
+
+@servers_only
+def test_with_a_key_who_asks_again_stores_no_second_job(app: App, line: Line) -> None:
+    line.fates = [True]
+    first = app.tasks["quick"].options(key="k").add()
+    again = app.tasks["quick"].options(key="k").add()
+
+    assert (line.broken, again) == (1, first)
+    assert app.store_status()["jobs"]["WAITING"] == 5
+
+
+@servers_only
+async def test_on_a_line_that_breaks_again_and_again_each_job_runs_once(
+    tmp_path: Path, database: Database, app: App, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = project(tmp_path, "a", database)
+    monkeypatch.chdir(root)
+    line.fates = [fate for reaches in (True, False) * 4 for fate in (None, None, None, reaches)]
+    async with App(root) as embedded, embedded.running():
+        ids = await run_sync(lambda: [insist(app, str(number)) for number in range(40)])
+        deadline = time.monotonic() + 60
+        while len(notes(root, "quick")) < 44 or line.fates:
+            assert time.monotonic() < deadline
+            await app.clock.sleep(0.02)
+            await run_sync(lambda: insist(app, "0"))
+        await run_sync(lambda: all_succeed(app, 44))
+
+    assert Counter(map(int, notes(root, "quick"))) == dict.fromkeys({1, 2, 3, 4, *ids}, 1)
+    assert line.broken == 8

@@ -1,0 +1,79 @@
+"""Whose fault it is that a worker is silent: the jobs that are overdue, and no others."""
+
+from __future__ import annotations
+
+import pytest
+from runtime_support import CLAIM
+
+from yaotask.clock import SECOND
+from yaotask.jobs import Claim
+from yaotask.runtime.hangs import Held, Verdict, blame, judge
+
+START = 1_000 * SECOND
+TIMEOUT = 30
+GRACE = 5
+OVER = TIMEOUT + GRACE
+
+
+def claimed(key: int, at: float = 0, timeout: int | None = None) -> Claim:
+    return CLAIM._replace(key=key, claimed_at=START + round(at * SECOND), timeout=timeout)
+
+
+def unseen(key: int, at: float = 0) -> Held:
+    """A claim of whose start the store was never told."""
+    return claimed(key, at), None
+
+
+def started(key: int, at: float = 0, timeout: int | None = None) -> Held:
+    return claimed(key, timeout=timeout), START + round(at * SECOND)
+
+
+def timeout_of(claim: Claim) -> int:
+    return TIMEOUT * 1_000 if claim.timeout is None else claim.timeout
+
+
+def after(seconds: float, *held: Held) -> Verdict:
+    return judge(held, START + round(seconds * SECOND), timeout_of, GRACE * SECOND)
+
+
+@pytest.mark.parametrize("held", [started(1), unseen(1)])
+def test_a_job_is_overdue_once_its_timeout_and_the_grace_are_over(held: Held) -> None:
+    assert not after(OVER, held)
+    assert after(OVER + 0.001, held) == Verdict([held])
+
+
+def test_nobody_is_to_blame_in_a_worker_without_jobs() -> None:
+    assert not after(1_000)
+
+
+def test_a_started_job_counts_from_its_start() -> None:
+    assert not after(OVER + 5, started(1, at=5))
+
+
+def test_a_job_with_a_timeout_of_its_own_is_judged_by_that() -> None:
+    short, long = started(1, timeout=1_000), started(2, timeout=60_000)
+
+    assert after(OVER, short, long).culprits == [short]
+
+
+def test_one_unseen_claim_alone_is_the_culprit() -> None:
+    assert after(OVER + 1, unseen(1), started(2, at=10)) == Verdict([unseen(1)])
+
+
+def test_of_several_unseen_claims_any_may_be_to_blame() -> None:
+    verdict = after(OVER + 1, unseen(1), unseen(2), unseen(3, at=10))
+
+    assert verdict == Verdict([], frozenset({1, 2}))
+    assert verdict
+
+
+def test_a_started_culprit_is_known_and_unseen_ones_are_suspects() -> None:
+    assert after(OVER + 1, started(1), unseen(2)) == Verdict([started(1)], frozenset({2}))
+
+
+def test_a_worker_that_knows_blames_one_claim() -> None:
+    assert blame([started(1), started(2)], 2, CLAIM.fence) == Verdict([started(2)])
+
+
+def test_nobody_is_blamed_for_a_claim_that_is_another_ones_now() -> None:
+    assert not blame([started(1)], 1, CLAIM.fence + 1)

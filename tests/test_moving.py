@@ -1,0 +1,586 @@
+"""A store carried to another database: nothing is lost or doubled, whatever happens in the middle."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import moving_support
+import pytest
+from moving_support import NOW, contents_of, filled, opened
+from servers import SERVERS, Missing, Servers
+from sqlalchemy import select
+
+from yaotask import App
+from yaotask.chance import SystemChance
+from yaotask.clock import SystemClock
+from yaotask.errors import StorageBusy, StorageUnavailable
+from yaotask.store import reads, verifying
+from yaotask.store.moving import copying, source, words
+from yaotask.store.moving.copying import Copy, Note
+from yaotask.store.moving.move import Moved, MoveRefused, Step, move, undo
+from yaotask.store.opening import Place, place, shown
+from yaotask.store.protocol import Add, Mailbox, NewJob, Terms, Ticket
+from yaotask.store.scripting import script
+from yaotask.store.tables import attempts, ids, jobs, meta, workers
+
+KILLED = Path(__file__).with_name("moving_killed.py")
+TASK = "name: Mail\nprocess: scripts.mail.Send\n"
+PAIRS = [("sqlite", "sqlite"), ("sqlite", "postgresql"), ("postgresql", "mariadb"), ("mariadb", "sqlite")]
+# How many jobs a planner reckons with.
+KNOWN_ROWS = {
+    "postgresql": "SELECT reltuples FROM pg_class WHERE oid = CAST('yaotask_jobs' AS regclass)",
+    "mariadb": "SELECT n_rows FROM mysql.innodb_table_stats"
+    " WHERE database_name = database() AND table_name = 'yaotask_jobs'",
+}
+PlaceOn = Callable[..., Place]
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(autouse=True)
+def no_other_transition() -> None:
+    """What is carried is stored in the state that it has."""
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "project"
+
+
+@pytest.fixture
+def place_on(root: Path, servers: Servers, request: pytest.FixtureRequest) -> Iterator[PlaceOn]:
+    """A place without a store, on the kind of database that is asked for."""
+    wanted = request.config.getoption("--databases").split(",")
+    with ExitStack() as stack:
+
+        def place_on(kind: str, name: str = "store") -> Place:
+            if kind not in wanted:
+                pytest.skip(f"not among the databases of this run: {kind}")
+            if kind not in SERVERS:
+                return place(root, f"sqlite:///{name}.db")
+            try:
+                url = stack.enter_context(servers.database(kind))
+            except Missing as missing:
+                pytest.skip(str(missing))
+            return place(root, url.render_as_string(hide_password=False))
+
+        yield place_on
+
+
+@pytest.fixture(params=PAIRS, ids=lambda pair: "-".join(pair))
+def pair(request: pytest.FixtureRequest, place_on: PlaceOn) -> tuple[Place, Place]:
+    """Where a store is, and where it shall be."""
+    here, there = request.param
+    return place_on(here, "here"), place_on(there, "there")
+
+
+@pytest.fixture
+def files(place_on: PlaceOn) -> tuple[Place, Place]:
+    return place_on("sqlite", "here"), place_on("sqlite", "there")
+
+
+def moved(here: Place, there: Place, tell: Callable[[Step], None] = lambda step: None) -> Moved:
+    return move(here, there, SystemClock(), SystemChance(), tell)
+
+
+def same(here: Place, there: Place) -> bool:
+    """Whether all that was left is there, and nothing else."""
+    one, other = contents_of(here), contents_of(there)
+    assert [name for name in one if one[name] != other[name]] == []
+    return True
+
+
+def refused(place: Place) -> str:
+    """Why a store cannot be opened."""
+    with pytest.raises(StorageUnavailable) as caught, opened(place):
+        pass
+    return str(caught.value)
+
+
+def a_stranger(there: Place) -> Place:
+    """The same database, as another project has it."""
+    return Place(there.url, there.state / "other")
+
+
+def add(place: Place, task: str = "mail") -> int:
+    """The id of a job that was added in the way of all jobs."""
+    one = Add(task, [NewJob("[]", "{}", Terms())], 1_000_000, 0, Ticket())
+    with opened(place) as store:
+        store.run_cycle(Mailbox(adds=[one]))
+    assert one.ticket.error is None
+    return one.stored[0]
+
+
+def change(place: Place, statement: Any, *rows: Any) -> None:
+    """Change something behind the store's back."""
+    engine = place.dialect().engine(writer=False)
+    with engine.connect() as connection:
+        connection.execute(statement, *rows)
+    engine.dispose()
+
+
+def a_worker(expires_at: int | None, *, kind: str = "worker", node: int | None = None) -> dict[str, Any]:
+    place = {"kind": kind, "node": node, "incarnation": f"{kind} {node}"}
+    return {"host": "far", "pid": 12, "started_at": NOW, "expires_at": expires_at, **place}
+
+
+# --- all of it ----------------------------------------------------------------------------------------
+
+
+def test_all_jobs_and_what_belongs_to_them_are_carried(pair: tuple[Place, Place]) -> None:
+    here, there = pair
+    filled(here, 2_000)
+
+    result = moved(here, there)
+
+    assert same(here, there)
+    assert result.jobs["RETRYING"] == 500
+    assert "RUNNING" not in result.jobs
+    assert result.rows["yaotask_jobs"] == 2_000
+    assert verifying.verify(there, {"mail"}) == []
+
+
+def test_from_database_to_database_the_checksum_stays(place_on: PlaceOn) -> None:
+    first = filled(place_on("sqlite", "first"), 300)
+    stations = [first, *(place_on(kind) for kind in ("postgresql", "mariadb")), place_on("sqlite", "last")]
+    sums = {moved(*leg).checksum for leg in pairwise(stations)}
+
+    assert len(sums) == 1
+    assert same(first, stations[-1])
+
+
+def test_ids_and_keys_go_on_behind_what_was_moved(pair: tuple[Place, Place]) -> None:
+    here, there = pair
+    filled(here, 100)
+    moved(here, there)
+
+    id = add(there)
+    with opened(there) as store, store.reading() as connection:
+        job = reads.get(connection, "mail", id)
+        last = max(key for key in connection.execute(select(jobs.c.key)).scalars())
+
+    assert id == 200
+    assert job is not None
+    assert job["key"] == last > 199
+
+
+def test_what_dead_workers_had_is_taken_back_first(files: tuple[Place, Place]) -> None:
+    here, there = files
+    filled(here, 40)  # 1, 11, 21 and 31 run; 1 and 21 are asked to stop
+    moved(here, there)
+    found = contents_of(there)
+    states = {row["id"]: (row["state"], row["worker"]) for row in found["yaotask_jobs"].values()}
+    lost = [row["job"] for row in found["yaotask_attempts"].values() if row["outcome"] == "lost"]
+
+    assert [states[id] for id in (2, 12, 22, 32)] == [(6, None), (5, None), (6, None), (5, None)]
+    assert lost == [2 * 11 + 1, 2 * 31 + 1]
+    assert found["yaotask_workers"] == {}
+    assert all(row["worker"] is None for row in found["yaotask_events"].values())
+
+
+def test_an_empty_store_can_be_moved(pair: tuple[Place, Place]) -> None:
+    here, there = pair
+    filled(here, 0)
+
+    assert moved(here, there).rows["yaotask_jobs"] == 0
+    assert add(there) == 1
+
+
+def test_the_new_store_is_that_of_the_project(files: tuple[Place, Place]) -> None:
+    here, there = files
+    filled(here, 1)
+    known = here.marker.read_text()
+    result = moved(here, there)
+
+    with opened(there) as store, store.reading() as connection:
+        found = connection.execute(select(meta.c.name)).scalars().all()
+    assert known.strip() == result.store_id
+    assert sorted(found) == ["schema", "store"]
+
+
+def test_long_rows_are_read_a_few_at_a_time(files: tuple[Place, Place], monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = files
+    filled(here, 60)
+    sizes: list[int] = []
+    write = Copy.write
+
+    def measured(self: Copy, there: Any, rows: Any, before: Note) -> Note:
+        if self.target is jobs:
+            sizes.append(len(rows))
+        return write(self, there, rows, before)
+
+    monkeypatch.setattr(Copy, "write", measured)
+    monkeypatch.setattr(copying, "MOST_TEXT", 1_000)
+    moved(here, there)
+
+    assert same(here, there)
+    assert max(sizes) < 20
+    assert min(sizes) >= 1
+
+
+def test_how_far_it_is_is_told(files: tuple[Place, Place]) -> None:
+    here, there = files
+    filled(here, 30)
+    steps: list[Step] = []
+    moved(here, there, steps.append)
+
+    assert {step.what for step in steps} == {"copying", "comparing"}
+    assert steps == sorted(steps, key=lambda step: (step.what != "copying", step.done))
+    assert steps[-1].done == steps[-1].total
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+def test_a_server_knows_at_once_what_it_holds(place_on: PlaceOn, kind: str) -> None:
+    here, there = place_on("sqlite"), place_on(kind)
+    filled(here, 300)
+    steps: list[Step] = []
+    moved(here, there, steps.append)
+    with opened(there) as store, store.reading() as connection:
+        known = connection.exec_driver_sql(KNOWN_ROWS[kind]).scalar_one()
+
+    assert known == 300
+    assert [step.what for step in steps[-2:]] == ["analyzing"] * 2
+    assert steps[-1].done == steps[-1].total
+
+
+# --- ended in the middle ------------------------------------------------------------------------------
+
+
+class Killer:
+    """The program that ends itself, asked one order after the other."""
+
+    def __init__(self, program: subprocess.Popen[str], root: Path) -> None:
+        self._program = program
+        self._root = root
+
+    def move(self, here: Place, there: Place, at: int, *, before: bool) -> bool:
+        """Whether the move came to its end before it was to be killed."""
+        addresses = {
+            name: side.url.render_as_string(hide_password=False) for name, side in (("here", here), ("there", there))
+        }
+        order = {"root": str(self._root), "at": at, "before": before, **addresses}
+        assert self._program.stdin
+        assert self._program.stdout
+        self._program.stdin.write(json.dumps(order) + "\n")
+        self._program.stdin.flush()
+        answer = self._program.stdout.readline()
+        assert answer, "the program has died itself"
+        return bool(json.loads(answer))
+
+
+@pytest.fixture
+def killer(root: Path) -> Iterator[Killer]:
+    command = [sys.executable, str(KILLED)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
+        yield Killer(program, root)
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+def test_killed_at_any_commit_it_goes_on_and_nothing_is_lost_or_doubled(
+    files: tuple[Place, Place], root: Path, killer: Killer, before: bool
+) -> None:
+    first, _ = files
+    filled(first, 400)
+    kills = 0
+    for at in range(1, 100):
+        here, there = place(root, f"sqlite:///here{at}.db"), place(root, f"sqlite:///there{at}.db")
+        shutil.copy(first.file or "", here.file or "")
+        if killer.move(here, there, at, before=before):
+            break
+        kills += 1
+        if there.file and there.file.exists() and "arriving" in _told(there):
+            assert "has not ended: go on with it: yaotask db move" in refused(there)
+        moved(here, there)
+
+        assert same(here, there)
+        assert add(there) == 500
+
+    assert kills > 15
+
+
+def _told(place: Place) -> set[str]:
+    engine = place.dialect().engine(writer=False)
+    with engine.connect() as connection:
+        found = connection.execute(select(meta.c.name)).scalars().all()
+    engine.dispose()
+    return {name.partition(".")[0] for name in found}
+
+
+def test_killed_again_and_again_on_servers_too(pair: tuple[Place, Place], killer: Killer) -> None:
+    here, there = pair
+    filled(here, 700)
+    tries = 0
+    while not killer.move(here, there, 3, before=bool(tries % 2)):
+        tries += 1
+
+    assert tries > 3
+    assert same(here, there)
+    assert verifying.verify(there, {"mail"}) == []
+
+
+def test_killed_while_the_tables_are_made(files: tuple[Place, Place], monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = files
+    filled(here, 10)
+    with monkeypatch.context() as patch:
+        patch.setattr(words, "receive", _fail)
+        with pytest.raises(ZeroDivisionError):
+            moved(here, there)
+
+    moved(here, there)
+
+    assert same(here, there)
+
+
+def _fail(*_: object) -> None:
+    raise ZeroDivisionError
+
+
+def test_of_two_that_move_at_once_one_is_refused(files: tuple[Place, Place]) -> None:
+    here, there = files
+    filled(here, 10)
+    filled(a_stranger(there), 0)
+    copy = Copy("arriving.jobs", jobs, jobs)
+    with opened(here) as left, opened(a_stranger(there)) as right:
+        with left.reading() as connection:
+            rows = copy.read(connection, None)
+        first = right.write(lambda connection: copy.write(connection, rows[:4], Note()))
+        right.write(lambda connection: copy.write(connection, rows[4:6], first))
+        with pytest.raises(StorageBusy, match="another process moves this store"):
+            right.write(lambda connection: copy.write(connection, rows[4:], first))
+        with right.reading() as connection:
+            stored = len(copy.read(connection, None))
+
+    assert stored == 6
+
+
+# --- what is not moved --------------------------------------------------------------------------------
+
+
+def test_it_is_refused_while_a_node_runs_on_either_side(pair: tuple[Place, Place]) -> None:
+    here, there = pair
+    filled(here, 5)
+    filled(a_stranger(there), 0)
+    change(there, workers.delete())
+    far = SystemClock().now() + 60 * 1_000_000
+    change(here, workers.delete())
+    for busy in (there, here):
+        change(
+            busy,
+            workers.insert(),
+            [a_worker(far, kind="supervisor"), a_worker(far, node=1)],
+        )
+        with pytest.raises(MoveRefused, match=r"1 node or program may run .*supervisor, process 12 on far \(if it is"):
+            moved(here, there)
+        assert "moved" not in _told(here)
+        change(busy, workers.delete())
+
+    with opened(here):
+        pass
+
+
+def test_a_process_without_a_lease_is_named_with_its_row(files: tuple[Place, Place]) -> None:
+    here, there = files
+    filled(here, 0)
+    change(here, workers.insert(), [a_worker(None, kind="embedded")])
+
+    with pytest.raises(MoveRefused, match="delete the row with key 8 of yaotask_workers"):
+        moved(here, there)
+
+
+def test_a_node_that_starts_meanwhile_ends_the_move_and_not_the_store(
+    pair: tuple[Place, Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = pair
+    filled(here, 5)
+    settle = source.settle
+
+    def late(side: Any) -> None:
+        settle(side)
+        change(here, workers.insert(), [a_worker(None)])
+
+    monkeypatch.setattr(source, "settle", late)
+    with pytest.raises(MoveRefused, match=r"a node of .* was started meanwhile"):
+        moved(here, there)
+    monkeypatch.undo()
+
+    assert add(here) == 105
+    change(here, workers.delete())
+    moved(here, there)
+    assert same(here, there)
+
+
+def test_what_is_not_empty_is_not_overwritten(pair: tuple[Place, Place]) -> None:
+    here, there = pair
+    filled(here, 5)
+    filled(a_stranger(there), 0)
+    change(there, workers.delete())
+    change(there, ids.insert(), [{"task": "mail", "next": 5}])
+
+    with pytest.raises(MoveRefused, match="is a store already, with 1 row in yaotask_ids: "):
+        moved(here, there)
+    with opened(here):
+        pass
+
+
+def test_a_store_is_not_moved_onto_itself(files: tuple[Place, Place]) -> None:
+    here, _ = files
+    filled(here, 1)
+
+    with pytest.raises(MoveRefused, match="the same database"):
+        moved(here, here)
+
+
+def test_where_there_is_no_store_there_is_nothing_to_move(files: tuple[Place, Place]) -> None:
+    with pytest.raises(MoveRefused, match="holds no yaotask store"):
+        moved(*files)
+
+
+def test_a_store_under_way_goes_nowhere_else(files: tuple[Place, Place], place_on: PlaceOn, killer: Killer) -> None:
+    here, there = files
+    filled(here, 400)
+    elsewhere = place_on("sqlite", "elsewhere")
+    assert not killer.move(here, there, 8, before=False)
+
+    with pytest.raises(MoveRefused, match=r"is being moved to .*there.db: go on with that, or give it up"):
+        moved(here, elsewhere)
+    with pytest.raises(StorageUnavailable, match="has not ended"):
+        moved(there, elsewhere)
+
+
+def test_what_differs_in_the_end_is_told_and_can_be_done_again(files: tuple[Place, Place]) -> None:
+    here, there = files
+    filled(here, 50)
+
+    def spoil(step: Step) -> None:
+        if step.what == "comparing" and step.done == 3:
+            change(there, jobs.update().where(jobs.c.id == 7).values(payload='{"text": "changed"}'))
+
+    with pytest.raises(MoveRefused, match=r"yaotask_jobs of .*there.db is not what was copied there"):
+        moved(here, there, spoil)
+    assert "being moved" in refused(here)
+    assert there.file
+    there.file.unlink()
+    moved(here, there)
+
+    assert same(here, there)
+
+
+# --- the store that was left --------------------------------------------------------------------------
+
+
+def test_programs_that_have_it_open_can_add_no_more(
+    pair: tuple[Place, Place], root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = pair
+    (root / "tasks").mkdir(parents=True)
+    (root / "tasks" / "mail.yml").write_text(TASK)
+    with App(root, settings={"store": here.url.render_as_string(hide_password=False)}) as app:
+        app.tasks["mail"].add()
+        moved(here, there)
+        for use in (app.tasks["mail"].add, lambda: app.get("mail.1"), app.list, lambda: app.cancel("mail.1")):
+            with pytest.raises(StorageUnavailable):
+                use()
+    with App(root, settings={"store": there.url.render_as_string(hide_password=False)}) as app:
+        assert app.get("mail.1")["status"] == "WAITING"
+
+
+def test_it_says_where_it_went_and_can_be_used_all_the_same(pair: tuple[Place, Place]) -> None:
+    here, there = pair
+    filled(here, 20)
+    moved(here, there)
+
+    said = refused(here)
+    undo(here, SystemClock(), SystemChance())
+
+    assert "this store was moved to " in said
+    assert "yaotask db move --undo " in said
+    assert add(here) == 120
+    with pytest.raises(MoveRefused, match="there is nothing to undo"):
+        undo(here, SystemClock(), SystemChance())
+
+
+def test_once_moved_the_same_again_says_the_same(pair: tuple[Place, Place], place_on: PlaceOn) -> None:
+    here, there = pair
+    filled(here, 20)
+    result = moved(here, there)
+    add(there)
+
+    assert moved(here, there) == result
+    with pytest.raises(MoveRefused, match=r"is being moved to|was moved to .* already"):
+        moved(here, place_on("sqlite", "elsewhere"))
+
+
+def test_a_move_that_was_given_up_does_not_go_on_by_itself(files: tuple[Place, Place], killer: Killer) -> None:
+    here, there = files
+    filled(here, 400)
+    assert not killer.move(here, there, 8, before=False)
+    undo(here, SystemClock(), SystemChance())
+    add(here)
+
+    with pytest.raises(MoveRefused, match=r"holds a part of another move, .*: delete the file"):
+        moved(here, there)
+    assert there.file
+    there.file.unlink()
+    moved(here, there)
+
+    assert same(here, there)
+
+
+def test_no_password_is_kept_or_told(tmp_path: Path) -> None:
+    there = place(tmp_path, "postgresql://me:secret@host/db?password=hidden")
+    told = words.command("--undo", shown(there))
+
+    assert "secret" not in told
+    assert "hidden" not in told
+
+
+# --- made by somebody else ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql", "mariadb"])
+def test_a_script_makes_a_complete_store_that_can_be_moved_into(place_on: PlaceOn, kind: str) -> None:
+    here, there = filled(place_on("sqlite", "here"), 30), place_on(kind, "there")
+    _run(there, script(there, SystemChance()))
+
+    assert script(there, SystemChance()) == ""
+    moved(here, there)
+    assert same(here, there)
+    assert verifying.verify(there, {"mail"}) == []
+    assert add(there) == 130
+
+
+def _run(place: Place, text: str) -> None:
+    """As the database's own client would."""
+    if place.file:
+        place.file.parent.mkdir(exist_ok=True)
+        connection = sqlite3.connect(place.file)
+        connection.executescript(text)
+        connection.close()
+        return
+    engine = place.dialect().engine(writer=False)
+    with engine.connect() as connected:
+        cursor = connected.connection.cursor()
+        for statement in text.split(";\n"):
+            if statement.strip():
+                cursor.execute(statement)
+        cursor.close()
+    engine.dispose()
+
+
+def test_tries_keep_their_own_workers(files: tuple[Place, Place]) -> None:
+    here, there = files
+    filled(here, 30)
+    moved(here, there)
+    with opened(there) as store, store.reading() as connection:
+        found = set(connection.execute(select(attempts.c.worker)).scalars())
+
+    assert found == {moving_support.DEAD}

@@ -1,0 +1,302 @@
+"""Processes of ours: what they are told, how they end, and that they never outlive who started them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from textwrap import dedent
+from typing import IO
+
+import pytest
+from run_support import until
+
+from yaotask.processes import Spawned, describe, is_stopped, reap_strays, spawn
+
+# Begins as our own programs do.
+BEGIN = """
+import os, signal, subprocess, sys
+from yaotask import processes
+channel, hello = processes.adopted(sys.argv[1:])
+"""
+Start = Callable[..., Spawned]
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """Writes a program that processes can be started with; its name."""
+    folder = tmp_path / "modules"
+    folder.mkdir()
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+
+    def write(body: str) -> str:
+        (folder / "program.py").write_text(BEGIN + dedent(body))
+        return "program"
+
+    return write
+
+
+@pytest.fixture
+def start(module: Callable[[str], str]) -> Iterator[Start]:
+    """Starts a process that does this; what is left of it at the end is killed."""
+    started: list[Spawned] = []
+
+    def start_one(body: str, **hello: object) -> Spawned:
+        started.append(spawn(module(body), "a child", hello))
+        return started[-1]
+
+    yield start_one
+    for spawned in started:
+        spawned.kill()
+        until(spawned.ended)
+        spawned.close()
+
+
+class Lifeline:
+    """A pipe for processes to hold."""
+
+    def __init__(self, path: Path) -> None:
+        os.mkfifo(path)
+        self._path = path
+        self.hold = f"line = os.open({str(path)!r}, os.O_WRONLY)\n"
+
+    def taken(self) -> IO[bytes]:
+        """What to read from, once a process holds it; the end comes when none does any more."""
+        return self._path.open("rb")
+
+
+@pytest.fixture
+def lifeline(tmp_path: Path) -> Lifeline:
+    return Lifeline(tmp_path / "lifeline")
+
+
+# --- birth -----------------------------------------------------------------------------------------
+
+
+def test_a_process_is_told_its_hello(start: Start) -> None:
+    spawned = start("channel.send({'heard': hello})", number=1)
+
+    assert spawned.channel.receive() == {"heard": {"number": 1}}
+
+
+def test_a_process_imports_what_its_parent_can(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend("/opt/ours")
+    monkeypatch.setattr(sys, "path", [*sys.path, Path("/opt/no-text")])
+    spawned = start("channel.send({'path': sys.path})")
+    told = spawned.channel.receive()
+
+    assert told is not None
+    assert "/opt/ours" in told["path"]
+
+
+def test_the_folder_that_we_are_in_hides_no_module(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "anyio.py").write_text("raise SystemExit('not this one')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    spawned = start("channel.send({'up': True})")
+
+    assert spawned.channel.receive() == {"up": True}
+
+
+def test_what_a_process_prints_fails_for_no_character(
+    start: Start, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    spawned = start("print('\\u4f60'); channel.send({'printed': True}); channel.receive()")
+
+    assert spawned.channel.receive() == {"printed": True}
+    assert capfd.readouterr().out == "\\u4f60\n"
+
+
+def test_a_process_that_cannot_be_started_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+
+    with pytest.raises(FileNotFoundError):
+        spawn("program", "a child", {})
+
+
+# --- what it does ----------------------------------------------------------------------------------
+
+
+def test_a_process_writes_down_what_it_does_whatever_that_is(start: Start) -> None:
+    spawned = start("channel.send({'up': True})\nwhile True: pass")
+    spawned.channel.receive()
+    spawned.ask_for_stacks()
+    until(lambda: "program.py" in spawned.stacks_told())
+    spawned.ask_for_stacks()
+    second = until(spawned.stacks_told)
+
+    assert second.startswith("Current thread")
+    assert second.count("Current thread") == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only /proc tells that a process is stopped")
+def test_a_process_that_was_stopped_is_not_asked_so_that_it_survives_going_on(start: Start) -> None:
+    spawned = start("channel.send({'up': True})\nchannel.receive()\nchannel.send({'on': True})\nchannel.receive()")
+    spawned.channel.receive()
+    os.kill(spawned.pid, signal.SIGSTOP)
+    until(lambda: is_stopped(spawned.pid))
+    spawned.ask_for_stacks()
+    os.kill(spawned.pid, signal.SIGCONT)
+    spawned.channel.send({"go": "on"})
+
+    assert spawned.channel.receive() == {"on": True}
+    assert spawned.stacks_told() == ""
+
+
+# --- end -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "fate"),
+    [
+        ("sys.exit(3)", "exit status 3"),
+        ("os._exit(0)", "exit status 0"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "SIGSEGV"),
+    ],
+)
+def test_how_a_process_ended_is_said_in_words(start: Start, body: str, fate: str) -> None:
+    spawned = start(body)
+    until(spawned.ended)
+
+    assert spawned.fate == fate
+
+
+def test_a_signal_without_a_name_is_a_number() -> None:
+    assert describe(-99) == "signal 99"
+
+
+def test_a_process_lives_until_it_is_killed(start: Start) -> None:
+    spawned = start("channel.send({'up': True}); channel.receive()")
+    spawned.channel.receive()
+    before = spawned.is_dead(), spawned.ended()
+    spawned.kill()
+    until(spawned.is_dead)
+
+    assert before == (False, False)
+    assert spawned.ended()
+    assert spawned.fate == "SIGKILL"
+
+
+def test_one_that_was_waited_for_is_killed_no_more(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    spawned = start("sys.exit(0)")
+    until(spawned.ended)
+    killed: list[int] = []
+    monkeypatch.setattr(os, "killpg", lambda group, number: killed.append(group))
+    spawned.kill()
+
+    assert spawned.ended()
+    assert killed == []
+
+
+SLEEPER = "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], pass_fds=[line])\n"
+
+
+@pytest.mark.parametrize("end", ["", "os._exit(1)", "os.kill(os.getpid(), signal.SIGKILL)"])
+def test_what_a_process_started_does_not_outlive_it(start: Start, lifeline: Lifeline, end: str) -> None:
+    spawned = start(lifeline.hold + SLEEPER + end)
+    with lifeline.taken() as line:
+        until(spawned.ended)
+
+        assert line.read() == b""
+
+
+def test_where_one_cannot_look_without_waiting_ends_are_noticed_too(
+    start: Start, lifeline: Lifeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "waitid")
+    spawned = start(lifeline.hold + SLEEPER + "channel.receive(); sys.exit(3)")
+    with lifeline.taken() as line:
+        before = spawned.is_dead(), spawned.ended()
+        spawned.channel.send({"go": "on"})
+        until(spawned.ended)
+
+        assert line.read() == b""
+    assert before == (False, False)
+    assert spawned.fate == "exit status 3"
+
+
+def test_a_process_whose_end_users_code_has_waited_for_has_ended(start: Start) -> None:
+    spawned = start("sys.exit(3)")
+    os.waitpid(spawned.pid, 0)
+
+    assert spawned.is_dead()
+    assert spawned.ended()
+    assert spawned.fate == "a status that something else has taken"
+
+
+# --- the parent's death ----------------------------------------------------------------------------
+
+PARENT = """
+import sys
+from yaotask.processes import spawn
+spawned = spawn("program", "a child", {})
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process notices by its channel alone")
+def test_a_process_dies_with_its_parent_whatever_it_does(module: Callable[[str], str], lifeline: Lifeline) -> None:
+    module(lifeline.hold + "while True: pass")
+    with subprocess.Popen([sys.executable, "-c", PARENT], stdin=subprocess.PIPE) as parent, lifeline.taken() as line:
+        parent.kill()
+
+        assert line.read() == b""
+
+
+def test_a_process_whose_parent_died_before_does_not_begin(
+    module: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = module("sys.exit(7)")
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    spawned = spawn(program, "a child", {})
+    until(spawned.ended)
+    spawned.close()
+
+    assert spawned.fate == "exit status 1"
+
+
+# --- the first process of a container --------------------------------------------------------------
+
+
+@pytest.fixture
+def stray() -> Iterator[subprocess.Popen[bytes]]:
+    """A child that has ended, and that nobody has waited for."""
+    process = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    yield process
+    process.wait()
+
+
+def is_waited_for(process: subprocess.Popen[bytes]) -> bool:
+    try:
+        return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    except ChildProcessError:
+        return True
+
+
+def test_strays_are_let_go(stray: subprocess.Popen[bytes]) -> None:
+    reap_strays([])
+
+    assert is_waited_for(stray)
+
+
+def test_what_we_started_is_left_for_who_will_ask_for_it(stray: subprocess.Popen[bytes]) -> None:
+    reap_strays([stray.pid])
+
+    assert not is_waited_for(stray)
+
+
+def test_one_that_was_buried_meanwhile_tells_no_stacks() -> None:
+    spawned = spawn("yaotask.services", "for a test", {"root": "/nowhere"})
+    spawned.kill()
+    spawned.process.wait()
+    spawned.close()
+    spawned.ask_for_stacks()
+
+    assert spawned.stacks_told() == ""

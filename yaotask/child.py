@@ -1,0 +1,172 @@
+"""`python -m yaotask.child`: runs the jobs that a worker gives it, one after the other, and may die of them."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any
+
+from yaotask import processes
+from yaotask.app import App
+from yaotask.channel import Channel, Message
+from yaotask.clock import Clock
+from yaotask.context import Job
+from yaotask.errors import HandlerNotFound, UnknownTask, YaotaskError
+from yaotask.jobs import Claim, Outcome, Succeeded
+from yaotask.observers import logs
+from yaotask.runtime import wire
+from yaotask.runtime.attempt import Attempt
+from yaotask.runtime.bench import Bench
+from yaotask.runtime.execute import execute_here
+from yaotask.store.protocol import Finish, Progress
+
+DONE, FAULTY, ORPHANED = 0, 1, 1
+
+
+def main(arguments: list[str]) -> int:
+    """Live as a child; the exit status."""
+    channel, hello = processes.adopted(arguments)
+    try:
+        with App(hello["root"], settings=hello["settings"]) as app:
+            logs.configure(app.settings.log)
+            Child(app, channel).live()
+    except YaotaskError as error:
+        channel.send({"complaint": str(error)})
+        return FAULTY
+    return DONE
+
+
+class Child:
+    """Runs jobs in this thread, which is the main one, so that handlers may use signals; another hears the worker."""
+
+    def __init__(self, app: App, channel: Channel) -> None:
+        self._app = app
+        self._channel = channel
+        self._wire = Wire(channel)
+        self._limit = Limit(app.clock)
+        self._benches: dict[str, Bench] = {}
+        self._orders: SimpleQueue[Message | None] = SimpleQueue()
+        self._attempt: Attempt | None = None
+        self._has_a_job = False
+        self._is_asked_to_stop = False
+        self._pid = os.getpid()
+
+    def live(self) -> None:
+        """Until the worker wants no more."""
+        threading.Thread(target=self._listen, name="yaotask-worker", daemon=True).start()
+        self._channel.send({"ready": True})
+        while (order := self._orders.get()) is not None:
+            self._obey(Claim(*order["run"]), order["started"])
+
+    def _listen(self) -> None:
+        while (message := self._channel.receive()) is not None:
+            if "run" in message:
+                self._has_a_job, self._is_asked_to_stop = True, False
+                self._orders.put(message)
+            else:
+                self._is_asked_to_stop = True
+                if (attempt := self._attempt) is not None:
+                    attempt.ask_to_stop()
+        if self._has_a_job:
+            # The worker is gone, and its jobs are for others.
+            os._exit(ORPHANED)
+        self._orders.put(None)
+
+    def _obey(self, claim: Claim, started: int) -> None:
+        try:
+            bench = self._bench(claim.task)
+        except (HandlerNotFound, UnknownTask) as error:
+            self._has_a_job = False
+            self._channel.send({"refused": str(error)})
+        else:
+            self._run(claim, started, bench)
+
+    def _bench(self, task: str) -> Bench:
+        bench = self._benches.get(task)
+        if bench is None:
+            bench = self._benches[task] = self._app.works.bench(task, self._wire, self._limit)
+        return bench
+
+    def _run(self, claim: Claim, started: int, bench: Bench) -> None:
+        policy = bench.policy
+        job = Job(claim, bench.desk, started, policy.attempts_of(claim), policy.timeout_of(claim))
+        attempt = self._attempt = self._limit.attempt = Attempt(job, self._app.clock.monotonic(), None)
+        if self._is_asked_to_stop:
+            attempt.ask_to_stop()
+        outcome = execute_here(job, bench.handler, policy, bench.start)
+        if os.getpid() != self._pid:
+            # What the handler forked must not go on as a second child.
+            os._exit(0 if type(outcome) is Succeeded else 1)
+        self._end(attempt, outcome, bench)
+
+    def _end(self, attempt: Attempt, outcome: Outcome, bench: Bench) -> None:
+        last: Message = {"lost": True}
+        if attempt.job.open_transaction is not None:
+            outcome = bench.desk.conclude(attempt, outcome)
+            last = self._wire.last_word() or last
+        if attempt.close():
+            bench.desk.leave_word(attempt.job)
+            last = {"outcome": wire.written(outcome)}
+        self._limit.lift()
+        self._attempt, self._has_a_job = None, False
+        self._channel.send(last)
+
+
+class Wire:
+    """Takes what the desk has for the store to the worker, whose ledger writes it."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._last: Message | None = None
+
+    def progress(self, note: Progress) -> None:
+        """Before the end: a channel keeps the order."""
+        self._channel.send({"progress": note.changes})
+
+    def finish(self, finish: Finish) -> None:
+        """A transaction could not be committed."""
+        self._last = {"outcome": wire.written(finish.outcome)}
+
+    def committed(self, outcome: Outcome) -> None:
+        """A transaction was committed, and with it the end of the attempt."""
+        self._last = {"committed": wire.written(outcome)}
+
+    def last_word(self) -> Message | None:
+        """What became of the transaction, where it was to be committed and its claim still held."""
+        last, self._last = self._last, None
+        return last
+
+
+class Limit:
+    """Cuts off the transaction of the job that runs, where it is open for too long."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.attempt: Attempt | None = None
+        self._clock = clock
+        self._lifted: threading.Event | None = None
+
+    def wake_by(self, moment: float) -> None:
+        """At this moment its time is up."""
+        opened: Any = self.attempt.job.open_transaction if self.attempt is not None else None
+        if opened is not None:
+            self._lifted, left = threading.Event(), moment - self._clock.monotonic()
+            call = (self._lifted, left, opened.transaction.expire)
+            threading.Thread(target=_call_unless, args=call, name="yaotask-limit", daemon=True).start()
+
+    def lift(self) -> None:
+        """The job has ended."""
+        lifted, self._lifted = self._lifted, None
+        if lifted is not None:
+            lifted.set()
+
+
+def _call_unless(lifted: threading.Event, seconds: float, function: Callable[[], object]) -> None:
+    if not lifted.wait(max(0.0, seconds)):
+        function()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

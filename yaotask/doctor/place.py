@@ -1,0 +1,117 @@
+"""Where the state of a project lies: the folder, its files, the disk below them."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from yaotask.doctor.finding import Findings, fault, ok, warn
+from yaotask.phrases import counted
+from yaotask.store.mounts import NETWORK_FILE_SYSTEMS, file_system
+from yaotask.store.opening import Place
+from yaotask.store.presence import FOLDER
+
+MEGABYTE = 1_000_000
+LITTLE_ROOM = 256 * MEGABYTE
+NO_ROOM = 16 * MEGABYTE
+# A log of this size is usual even for a small database.
+USUAL_LOG = 64 * MEGABYTE
+SHOWN = 3
+
+
+def folder(place: Place) -> Findings:
+    """Whether the state can be used by its owner, and by nobody else."""
+    if not place.state.exists():
+        yield ok("state", f"{place.state} is made at the first use")
+        return
+    modes = _modes(place)
+    closed = [path for path in modes if not os.access(path, os.R_OK | os.W_OK)]
+    public = [path for path, mode in modes.items() if mode & 0o077]
+    if closed:
+        what = f"{_names(closed)} cannot be written by this user"
+        yield fault("state", what, "be its owner, or give it to this user")
+    if public:
+        yield warn("state", f"others can come at {_names(public)}", _shut(place, public))
+    if not closed and not public:
+        yield ok("state", str(place.state))
+
+
+def disk(place: Place) -> Findings:
+    """Whether locks hold where they are taken, and how much room there is."""
+    database = place.file
+    # What a server has is on the server's disk, which it looks after.
+    paths = [path for path in (database, place.state / FOLDER) if path is not None]
+    networked = [path for path in paths if _kind(path) in NETWORK_FILE_SYSTEMS]
+    for path in networked:
+        what = f"{path} is on a network file system ({_kind(path)})"
+        yield fault("disk", what, "move it to a local disk: locks do not hold there")
+    free = shutil.disk_usage(_nearest(paths[0].parent)).free
+    room = f"{free / MEGABYTE:,.0f} MB free for {paths[0].name}"
+    if free < LITTLE_ROOM:
+        find = fault if free < NO_ROOM else warn
+        yield find("disk", f"only {room}", "make room: when the disk is full, adds are refused")
+    elif not networked:
+        yield ok("disk", f"{room}, on {_kind(paths[0]) or 'an unknown file system'}")
+
+
+def log(place: Place) -> Findings:
+    """Whether SQLite can write its log back into the database."""
+    database = place.file
+    if database is None:
+        return
+    wal = _size(database.with_name(database.name + "-wal"))
+    if wal > max(_size(database), USUAL_LOG):
+        what = f"the log of the database has grown to {wal / MEGABYTE:,.0f} MB, more than the database itself"
+        yield warn("log", what, "end the program that reads from it without end: a transaction that is left open")
+
+
+def _modes(place: Place) -> dict[Path, int]:
+    """Who may use what yaotask has made there."""
+    database, workers = place.file, place.state / FOLDER
+    beside = [database.with_name(database.name + end) for end in ("", "-wal", "-shm")] if database else []
+    modes = {}
+    for path in (place.state, *beside, place.marker, place.state / "lock", workers, *_inside(workers)):
+        # Much of it comes and goes with the processes that use it, or is behind a closed door.
+        with suppress(OSError):
+            modes[path] = path.stat().st_mode
+    # Sockets have no modes of their own: who comes into the folder is what counts.
+    return {path: mode for path, mode in modes.items() if not stat.S_ISSOCK(mode)}
+
+
+def _inside(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _kind(path: Path) -> str | None:
+    return file_system(path.resolve())
+
+
+def _nearest(path: Path) -> Path:
+    """The path itself, or the first above it that is there."""
+    return next(folder for folder in (path, *path.parents) if folder.exists())
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _shut(place: Place, public: list[Path]) -> str:
+    """The command that keeps others out."""
+    outside = [path for path in public if not path.is_relative_to(place.state)]
+    inside = [place.state] if len(outside) < len(public) else []
+    return f"chmod -R go-rwx {' '.join(shlex.quote(str(path)) for path in (*inside, *outside))}"
+
+
+def _names(paths: list[Path]) -> str:
+    shown = ", ".join(str(path) for path in paths[:SHOWN])
+    return shown if len(paths) <= SHOWN else f"{shown} and {counted(len(paths) - SHOWN, 'more file')}"

@@ -1,0 +1,219 @@
+"""The processes that yaotask starts: they speak with their parent over a channel, and die with it.
+
+They are plain programs, `python -m yaotask.worker` and the like, started without a fork of our own memory.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import io
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from yaotask.channel import Channel, Message
+
+PACKAGE = Path(__file__).resolve().parent
+# prctl(2): the signal that the kernel sends when the thread that started us ends.
+PR_SET_PDEATHSIG = 1
+
+
+@dataclass(slots=True, eq=False)
+class Spawned:
+    """A process that was started, and the channel to it."""
+
+    process: subprocess.Popen[bytes]
+    channel: Channel
+    # A file without a name, in which it writes what its threads do when it gets SIGQUIT.
+    stacks: IO[bytes]
+    _is_stolen: bool = False
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def kill(self) -> None:
+        """SIGKILL to it and to whatever it started; nothing happens to one that was waited for."""
+        if self.process.returncode is None:
+            kill_group(self.pid)
+
+    def is_dead(self) -> bool:
+        """Whether it has ended; it need not have been waited for."""
+        if self.process.returncode is None:
+            if not hasattr(os, "waitid"):
+                return self._has_ended()
+            try:
+                return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+            except ChildProcessError:
+                # Users' code waits for any child. Its number, and its group's, may be somebody else's by now.
+                self._is_stolen = True
+                self.process.wait()
+        return True
+
+    def _has_ended(self) -> bool:
+        """For a Python that cannot look without waiting, as on macOS before 3.13."""
+        ended = self.process.poll() is not None
+        if ended:
+            # The number of a group stays taken as long as it has members.
+            kill_group(self.pid)
+        return ended
+
+    def ended(self) -> bool:
+        """Whether it has ended. What it started and left behind is killed then."""
+        if self.process.returncode is None:
+            # Looked at before it is waited for: until then nobody else gets its number, or its group's.
+            if not self.is_dead():
+                return False
+            self.kill()
+            self.process.wait()
+        return True
+
+    def ask_for_stacks(self) -> None:
+        """Have it write down what its threads do, which it can although a handler never gives way.
+
+        One that is stopped is not asked. It would answer only when it goes on, and then its threads move while
+        their frames are read, which CPython does not survive for certain.
+        """
+        if self.stacks.closed:
+            return
+        self.stacks.seek(0)
+        self.stacks.truncate()
+        if is_stopped(self.pid):
+            return
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGQUIT)
+
+    def stacks_told(self) -> str:
+        """What it has written since it was asked, as `faulthandler` writes it; nothing once it was buried."""
+        if self.stacks.closed:
+            return ""
+        self.stacks.seek(0)
+        return self.stacks.read().decode(errors="backslashreplace")
+
+    def close(self) -> None:
+        """Let go of what we have of it. More than once is fine."""
+        self.channel.close()
+        self.stacks.close()
+
+    @property
+    def fate(self) -> str:
+        """How it ended, in words; to be asked once it has."""
+        return "a status that something else has taken" if self._is_stolen else describe(self.process.returncode)
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process was stopped by a signal or a debugger, where the system tells."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return False
+    # Its name is in brackets, and may have some of its own.
+    return status.rpartition(b")")[2].split()[0] in (b"T", b"t")
+
+
+def spawn(module: str, label: str, hello: Message) -> Spawned:
+    """Start `python -m MODULE` in a session of its own. `label` is what `ps` shows, `hello` its first message.
+
+    To be called from a thread that lives as long as the process shall. Raises OSError.
+    """
+    stacks = _nameless_file()
+    channel, theirs = Channel.pair()
+    with theirs:
+        given = [theirs.fileno(), stacks.fileno()]
+        command = [sys.executable, *_flags(), "-m", module, *map(str, given), str(os.getpid()), label]
+        try:
+            process = subprocess.Popen(  # noqa: S603 - our own modules
+                command, stdin=subprocess.DEVNULL, pass_fds=given, start_new_session=True
+            )
+        except BaseException:
+            channel.close()
+            stacks.close()
+            raise
+    spawned = Spawned(process, channel, stacks)
+    # Users' code may have put there what is no text; imports pass over it.
+    folders: list[object] = [*sys.path]
+    channel.send({**hello, "path": [folder for folder in folders if isinstance(folder, str)]})
+    return spawned
+
+
+def _nameless_file() -> IO[bytes]:
+    """A file that is gone with the last process that has it open."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("yaotask-stacks"), "w+b", buffering=0)
+    return tempfile.TemporaryFile(buffering=0)
+
+
+def adopted(arguments: list[str]) -> tuple[Channel, Message]:
+    """In the process that was started: the channel to the parent, and its first message.
+
+    From now on this process dies with its parent. SystemExit where that has died already.
+    """
+    descriptor, stacks, parent = map(int, arguments[:3])
+    _die_with(parent)
+    _print_plainly()
+    # Python writes this whatever keeps its threads from running.
+    faulthandler.register(signal.SIGQUIT, file=stacks, all_threads=True)
+    end = socket.socket(fileno=descriptor)
+    # What users' code starts shall not hold it open.
+    end.set_inheritable(False)
+    os.set_inheritable(stacks, False)
+    channel = Channel(end)
+    hello = channel.receive()
+    if hello is None:
+        raise SystemExit(1)
+    sys.path += [folder for folder in hello.pop("path") if folder not in sys.path]
+    return channel, hello
+
+
+def reap_strays(ours: Collection[int]) -> None:
+    """As the first process of a container: let go of ended processes that nobody else is the parent of any more."""
+    with suppress(ChildProcessError):
+        while (found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+            if found.si_pid in ours:
+                return  # whoever started it will ask for it
+            os.waitpid(found.si_pid, 0)
+
+
+def describe(status: int) -> str:
+    """An exit status as people say it: `exit status 3`, `SIGSEGV`."""
+    if status >= 0:
+        return f"exit status {status}"
+    with suppress(ValueError):
+        return signal.Signals(-status).name
+    return f"signal {-status}"
+
+
+def _flags() -> list[str]:
+    """Keep the folder that we happen to be in off the path, unless we ourselves were found there."""
+    here = not sys.flags.safe_path and sys.path and Path(sys.path[0] or ".").resolve() == PACKAGE.parent
+    return [] if here else ["-P"]
+
+
+def _print_plainly() -> None:
+    """What users' code prints is seen at once, and never fails for the sake of a character."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace", line_buffering=True)
+
+
+def _die_with(parent: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    # It may have died before that was said.
+    if os.getppid() != parent:
+        raise SystemExit(1)
+
+
+def kill_group(leader: int) -> None:
+    """SIGKILL to all processes of a group that are left."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)

@@ -1,0 +1,119 @@
+"""A child process of a worker, as its worker sees it: it runs one job at a time, and may die of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import anyio
+
+from yaotask.channel import Message
+from yaotask.clock import Clock
+from yaotask.jobs import Claim
+from yaotask.processes import Spawned
+
+Hear = Callable[[Mapping[str, Any]], None]
+
+GLANCE = 0.005
+# What has let go of its channel, or was told to end, gets so many seconds for it.
+PATIENCE = 2.0
+SILENCE = "its channel closed or written to by users' code"
+
+
+class ChildProcess:
+    """Belongs to the loop."""
+
+    def __init__(self, spawned: Spawned, clock: Clock) -> None:
+        self.jobs = 0
+        # Whether it may be given another job.
+        self.is_good = True
+        self.is_busy = False
+        # When it is killed if it has not ended by then.
+        self.patience_ends = math.inf
+        self._spawned = spawned
+        self._clock = clock
+        self._scope: anyio.CancelScope | None = None
+        # Until all of a job has been sent, nothing else may be.
+        self._is_sent = False
+        self._is_cancelled = False
+        # Whether users' code has closed or used its channel, so that it had to be killed.
+        self._is_silent = False
+
+    @property
+    def pid(self) -> int:
+        return self._spawned.pid
+
+    async def ready(self) -> str | None:
+        """Wait until it can take jobs; None then, or why it cannot."""
+        message = await self._receive()
+        if message is None:
+            return f"it ended with {await self.fate()} before it was ready"
+        return message.get("complaint")
+
+    async def run(self, claim: Claim, started: int, hear: Hear) -> Message | None:
+        """Run a job there; its last word, or None where the process died before. `hear` takes its progress."""
+        self.jobs += 1
+        self._is_sent = self._is_cancelled = False
+        with anyio.CancelScope() as self._scope:
+            if not await self._spawned.channel.asend({"run": claim, "started": started}):
+                return {"refused": f"it ended with {await self.fate()} before it could be given a job"}
+            self._is_sent = True
+            if self._is_cancelled:
+                self.cancel()
+            while (message := await self._receive()) is not None:
+                if "progress" not in message:
+                    return message
+                hear(message["progress"])
+        return None
+
+    async def _receive(self) -> Message | None:
+        message = await self._spawned.channel.areceive()
+        if self._spawned.channel.torn:
+            self._is_silent = True
+            self.kill()
+        return message
+
+    def cancel(self) -> None:
+        """Tell its handler that the job is cancelled."""
+        self._is_cancelled = True
+        if self._is_sent:
+            self._spawned.channel.send({"cancel": True})
+
+    def kill(self) -> None:
+        """End it, and whatever it started, now."""
+        self.is_good = False
+        self._spawned.kill()
+
+    def leave(self) -> None:
+        """Let it end by itself, soon. Not for one that runs a job."""
+        self.is_good = False
+        self._spawned.channel.close()
+        self.patience_ends = self._clock.monotonic() + PATIENCE
+
+    def is_dead(self) -> bool:
+        """Whether it has ended; others may still hold its channel."""
+        return self._spawned.is_dead()
+
+    def ended(self) -> bool:
+        """Whether it has ended, and nothing of it is left."""
+        ended = self._spawned.ended()
+        if ended:
+            self._spawned.close()
+        return ended
+
+    def give_up(self) -> None:
+        """Wait for its job no longer: it is dead, whoever else has its channel."""
+        if self._scope is not None:
+            self._scope.cancel()
+
+    async def fate(self) -> str:
+        """Wait for the end of one that says nothing any more; how it ended, in words."""
+        was_good, self.is_good = self.is_good, False
+        deadline = self._clock.monotonic() + PATIENCE
+        while not self.ended():
+            await self._clock.sleep(GLANCE)
+            if was_good and self._clock.monotonic() > deadline:
+                self._is_silent = True
+                self.kill()
+        return SILENCE if self._is_silent else self._spawned.fate

@@ -1,0 +1,233 @@
+"""The child processes of a worker: started when they are needed, kept warm, and gone when it ends."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import anyio
+
+from yaotask.channel import Message
+from yaotask.clock import Clock
+from yaotask.jobs import Claim
+from yaotask.processes import spawn
+from yaotask.runtime.childprocess import GLANCE, PATIENCE, ChildProcess
+from yaotask.runtime.spawner import Spawner
+from yaotask.runtime.upbringing import Upbringing
+
+log = logging.getLogger(__name__)
+
+MODULE = "yaotask.child"
+# Between two looks at all of them.
+LOOK = 0.5
+# How long one may take to import the project.
+LONGEST_START = 60.0
+# After children that could not be started.
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+# Children that could not be started for want of descriptors, one after the other, before the worker is given up.
+MOST_SHORTAGES = 3
+# Children that were not needed for so long end.
+WINDOW = 60.0
+
+
+class NoChild(Exception):
+    """No child process could be had for a job."""
+
+
+class Children:
+    """Any of them runs jobs of any task, one at a time. Belongs to the loop."""
+
+    def __init__(self, upbringing: Upbringing, clock: Clock) -> None:
+        self.upbringing = upbringing
+        self._clock = clock
+        # Told of each birth and burial, so that a supervisor can end what they leave when we die; must not raise.
+        self.tell: Callable[[Message], object] = lambda message: None
+        self._spawner: Spawner | None = None
+        self._all: set[ChildProcess] = set()
+        self._idle: list[ChildProcess] = []
+        # Jobs whose process has died before must not all run at once: each of them may be too much for the machine.
+        self._cores = anyio.Semaphore(os.cpu_count() or 1)
+        self._waits: set[anyio.CancelScope] = set()
+        self._is_stopped = False
+        self._pause = 0.0
+        # How many times in a row a process could not be started for want of descriptors.
+        self._shortages = 0
+        self._most_busy = 0
+        self._window_ends = 0.0
+
+    def open(self, spawner: Spawner) -> None:
+        """Begin to work on the running loop."""
+        self._spawner = spawner
+
+    @property
+    def is_helpless(self) -> bool:
+        """Whether users' code has used up what this process may have open: only another one can help."""
+        return self._shortages >= MOST_SHORTAGES
+
+    # --- lending -----------------------------------------------------------------------------------------
+
+    async def take(self, claim: Claim) -> ChildProcess:
+        """A child for this claim; `put` takes it back. Raises NoChild where none starts, or the worker stops."""
+        if claim.losses or self._is_stopped or (child := self._warm()) is None:
+            child = await self._wait_for_one(claim)
+        child.is_busy = True
+        self._most_busy = max(self._most_busy, len(self._all) - len(self._idle))
+        return child
+
+    async def _wait_for_one(self, claim: Claim) -> ChildProcess:
+        with self._unless_stopped():
+            if claim.losses:
+                await self._cores.acquire()
+            try:
+                return self._warm() or await self._start()
+            except BaseException:
+                self._release(claim)
+                raise
+        raise NoChild("the worker stops")
+
+    def put(self, claim: Claim, child: ChildProcess) -> None:
+        """Take back what was lent for this claim."""
+        self._release(claim)
+        child.is_busy = False
+        if child.is_good and child.jobs == 1:
+            # Only now a new one has shown that those of today are fit to work.
+            self._pause = 0.0
+        if not child.is_good or child.jobs >= self.upbringing.most_jobs:
+            child.leave()
+        else:
+            self._idle.append(child)
+
+    def complain(self, claim: Claim, reason: str) -> None:
+        """Say that a child would not run a job."""
+        self._lengthen_pause()
+        log.error("a child process could not run %s, which is handed back: %s", claim.name, reason)
+
+    def _release(self, claim: Claim) -> None:
+        if claim.losses:
+            self._cores.release()
+
+    @contextmanager
+    def _unless_stopped(self) -> Iterator[None]:
+        with anyio.CancelScope() as scope:
+            self._waits.add(scope)
+            if self._is_stopped:
+                scope.cancel()
+            try:
+                yield
+            finally:
+                self._waits.discard(scope)
+
+    def _warm(self) -> ChildProcess | None:
+        while self._idle:
+            child = self._idle.pop()
+            if not child.is_dead():
+                return child
+            child.leave()
+        return None
+
+    async def _start(self) -> ChildProcess:
+        try:
+            spawned = spawn(MODULE, f"child of {self.upbringing.root}", self.upbringing.hello)
+        except OSError as error:
+            self._shortages += error.errno == errno.EMFILE
+            raise self._no_child(str(error)) from error
+        self._shortages = 0
+        child = ChildProcess(spawned, self._clock)
+        self._keep(child)
+        reason: str | None = f"it took longer than {LONGEST_START:g} s to get ready"
+        try:
+            with anyio.move_on_after(LONGEST_START):
+                reason = await child.ready()
+        except BaseException:
+            self._drop(child)
+            raise
+        if reason is not None:
+            self._drop(child)
+            raise self._no_child(reason)
+        return child
+
+    def _no_child(self, reason: str) -> NoChild:
+        self._lengthen_pause()
+        log.error("no child process could be started, so its job is handed back: %s", reason)
+        return NoChild(reason)
+
+    def _lengthen_pause(self) -> None:
+        self._pause = min(max(FIRST_PAUSE, 2 * self._pause), LONGEST_PAUSE)
+
+    async def pause(self) -> None:
+        """Give the machine some time after a child that could not be started, or would not run its job."""
+        with self._unless_stopped():
+            await self._clock.sleep(self._pause)
+
+    # --- keeping -----------------------------------------------------------------------------------------
+
+    def _keep(self, child: ChildProcess) -> None:
+        if not self._window_ends and self._spawner is not None:
+            self._window_ends = self._clock.monotonic() + WINDOW
+            self._spawner.start(self._look_after)
+        self._all.add(child)
+        self.tell({"born": child.pid})
+
+    def _forget(self, child: ChildProcess) -> None:
+        self._all.discard(child)
+        self.tell({"buried": child.pid})
+
+    def _drop(self, child: ChildProcess) -> None:
+        child.kill()
+        child.leave()
+
+    async def _look_after(self) -> None:
+        suspects: set[ChildProcess] = set()
+        while True:
+            await self._clock.sleep(LOOK)
+            # All that the dead have said is read by now, unless others hold their channels open.
+            for child in suspects:
+                child.give_up()
+            suspects = {child for child in self._all if child.is_busy and child.is_dead()}
+            self._bury()
+            if self._clock.monotonic() > self._window_ends:
+                self._let_go()
+
+    def _bury(self) -> None:
+        """Wait for those that were told to end, or did by themselves, and help those that do not."""
+        for child in [child for child in self._idle if child.is_dead()]:
+            self._idle.remove(child)
+            child.leave()
+        for child in [child for child in self._all if not (child.is_good or child.is_busy)]:
+            if child.ended():
+                self._forget(child)
+            elif self._clock.monotonic() > child.patience_ends:
+                child.kill()
+
+    def _let_go(self) -> None:
+        """Let those end that were not needed lately."""
+        needed, busy = self._most_busy, sum(child.is_busy for child in self._all)
+        while self._idle and busy + len(self._idle) > needed:
+            self._idle.pop(0).leave()
+        self._most_busy, self._window_ends = busy, self._clock.monotonic() + WINDOW
+
+    # --- the end -----------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Lend nothing more; who waits for a child gets NoChild."""
+        self._is_stopped = True
+        for scope in self._waits:
+            scope.cancel()
+
+    async def close(self) -> None:
+        """End them all, and wait for it; jobs that still run there are cut off."""
+        self.stop()
+        while self._idle:
+            self._idle.pop().leave()
+        for child in self._all:
+            if child.is_busy:
+                child.kill()
+        deadline = self._clock.monotonic() + 3 * PATIENCE
+        while self._all and self._clock.monotonic() < deadline:
+            self._bury()
+            await self._clock.sleep(GLANCE)
+        if self._all:
+            log.error("child processes do not end: %s", ", ".join(str(child.pid) for child in self._all))

@@ -1,0 +1,49 @@
+"""Whose fault it is that a worker does not answer any more: pure rules, from what it has claimed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from yaotask.jobs import Claim
+
+# A claim, and when its handler was started in microseconds since 1970, where the store was told.
+Held = tuple[Claim, int | None]
+
+MILLISECOND = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The `culprits` have used up their time: a failed try. A job among the `suspects` will run alone next time.
+
+    What else the worker had goes back as if nothing had been.
+    """
+
+    culprits: Sequence[Held] = ()
+    suspects: frozenset[int] = field(default_factory=frozenset)
+
+    def __bool__(self) -> bool:
+        return bool(self.culprits or self.suspects)
+
+
+def judge(held: Sequence[Held], now: int, timeout_of: Callable[[Claim], int], grace: int) -> Verdict:
+    """Who is overdue by `grace` (microseconds) in a worker that is silent; nobody, while nothing is.
+
+    `timeout_of` gives milliseconds. While a handler keeps the interpreter to itself the store is told of no
+    start, and a claim counts from when it was taken; among several such any may be to blame.
+    """
+
+    def is_overdue(claim: Claim, since: int) -> bool:
+        return now > since + timeout_of(claim) * MILLISECOND + grace
+
+    started = [(claim, at) for claim, at in held if at is not None and is_overdue(claim, at)]
+    unseen = [(claim, at) for claim, at in held if at is None and is_overdue(claim, claim.claimed_at)]
+    if not started and len(unseen) == 1:
+        return Verdict(unseen)
+    return Verdict(started, frozenset(claim.key for claim, _ in unseen))
+
+
+def blame(held: Sequence[Held], key: int, fence: int) -> Verdict:
+    """The verdict where the worker itself could tell who blocks it."""
+    return Verdict([(claim, at) for claim, at in held if (claim.key, claim.fence) == (key, fence)])

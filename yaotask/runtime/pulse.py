@@ -1,0 +1,160 @@
+"""The pulse of a worker: a thread that says twice a second how it is, and notices when its loop does not turn.
+
+A handler that keeps the interpreter to itself stops this thread too. Then the supervisor hears nothing, and
+judges by that.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from yaotask.channel import Channel, Message
+from yaotask.clock import Clock
+from yaotask.runtime import slots
+from yaotask.runtime.attempt import Attempt
+from yaotask.runtime.pool import Pool
+from yaotask.runtime.stacks import stack_of
+
+log = logging.getLogger(__name__)
+
+EVERY = 0.5
+TURN = 0.25
+# A loop that has not turned for so many seconds is blocked. It is noticed within 2 s.
+BLOCKED_AFTER = 1.4
+
+
+class Pulse:
+    """Beats for the pools of one worker; a process without any just says that it lives."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        clock: Clock,
+        pools: Sequence[Pool] = (),
+        *,
+        ended: Callable[[], Counter[str]] = Counter,
+        is_helpless: Callable[[], bool] = lambda: False,
+        cancel_grace: float = 0.0,
+        hook_timeout: float = 0.0,
+    ) -> None:
+        self._channel = channel
+        self._clock = clock
+        self._pools = pools
+        self._ended = ended
+        self._is_helpless = is_helpless
+        self._cancel_grace = cancel_grace
+        self._hook_timeout = hook_timeout
+        self._turned = self._looked = clock.monotonic()
+        self._blocked: Message | None = None
+        self._loop_thread = 0
+        # Since when each zombie on the loop has been seen, by attempt.
+        self._seen: dict[Attempt, float] = {}
+        self._over = threading.Event()
+
+    @contextmanager
+    def beating(self) -> Iterator[None]:
+        """Beat while the block lasts, in which the loop has to call `turn`."""
+        self._loop_thread = threading.get_ident()
+        self._turned = self._looked = self._clock.monotonic()
+        thread = threading.Thread(target=self._run, name="yaotask-pulse", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._over.set()
+
+    async def turn(self) -> None:
+        """Show that the loop turns, until cancelled."""
+        while True:
+            self._turned = self._clock.monotonic()
+            await self._clock.sleep(TURN)
+
+    # --- the thread -------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._over.wait(EVERY):
+            self._look_at_loop()
+            if not self._channel.send({"beat": self._beat()}):
+                return
+
+    def _beat(self) -> Message:
+        zombies = {pool.work.task: pool.zombies() for pool in self._pools}
+        return {
+            "ended": dict(self._ended()),
+            "zombies": {task: len(some) for task, some in zombies.items() if some},
+            "stuck": self._stuck(zombies),
+            "blocked": self._blocked,
+        }
+
+    # --- the loop ---------------------------------------------------------------------------------------
+
+    def _look_at_loop(self) -> None:
+        now = self._clock.monotonic()
+        paused, self._looked = now - self._looked > BLOCKED_AFTER, now
+        age = now - self._turned
+        if paused:
+            return  # all of this process stood still; the loop gets its chance first
+        if age > BLOCKED_AFTER:
+            self._hold(age, now)
+        elif self._blocked is not None:
+            self._blocked = None
+            log.warning("the event loop turns again")
+            for pool in self._pools:
+                pool.on_hold = False
+                pool.ledger.poke()
+
+    def _hold(self, age: float, now: float) -> None:
+        frame = sys._current_frames().get(self._loop_thread)
+        attempt = _attempt_in(frame)
+        if self._blocked is None and frame is not None:
+            who = "something" if attempt is None else attempt.job.name
+            text = "%s has blocked the event loop for %.1f s, and with it all other jobs; this is where it is:"
+            log.error(text, who, age, extra={"stack": stack_of(frame)})
+        # Again each time: a batch that was on its way may have come meanwhile.
+        for pool in self._pools:
+            pool.hold()
+        self._blocked = self._blame(attempt, age, now)
+
+    def _blame(self, attempt: Attempt | None, age: float, now: float) -> Message:
+        if attempt is None or attempt.job.over:
+            # A hook, or what users' code left on the loop; or a handler whose job has ended without it.
+            return {"job": None, "overdue": age > self._hook_timeout + self._cancel_grace}
+        claim = attempt.job.claim
+        return {"job": [claim.key, claim.fence], "overdue": now > attempt.deadline + self._cancel_grace}
+
+    # --- zombies ----------------------------------------------------------------------------------------
+
+    def _stuck(self, zombies: dict[str, list[Attempt]]) -> dict[str, str]:
+        """The tasks that only another process can help, with the reason."""
+        now = self._clock.monotonic()
+        alive = {attempt for some in zombies.values() for attempt in some}
+        self._seen = {attempt: self._seen.get(attempt, now) for attempt in alive}
+        stuck = {}
+        for pool in self._pools:
+            some = zombies[pool.work.task]
+            old = [attempt for attempt in some if now - self._seen[attempt] > self._cancel_grace]
+            if any(attempt.stop is not None for attempt in old):
+                stuck[pool.work.task] = "a handler goes on although it was cancelled"
+            elif old and len(old) >= pool.work.worker_nums:
+                stuck[pool.work.task] = "handlers that do not end hold all its places"
+        if self._is_helpless():
+            stuck["child processes"] = "none can be started: what runs here has used up its open files (ulimit -n)"
+        return stuck
+
+
+def _attempt_in(frame: FrameType | None) -> Attempt | None:
+    """The attempt whose handler a thread is in, as the frame of its slot knows it."""
+    while frame is not None:
+        if frame.f_code.co_filename == slots.__file__:
+            found: Any = frame.f_locals.get("attempt")
+            if isinstance(found, Attempt):
+                return found
+        frame = frame.f_back
+    return None

@@ -1,0 +1,134 @@
+"""MySQL and MariaDB, through PyMySQL; tried on MariaDB 10.11.
+
+What a session must have is set when it is made, so that neither the server's configuration nor its version shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import URL, Engine, create_engine, event
+from sqlalchemy.engine import Connection
+from sqlalchemy.pool import NullPool, QueuePool
+
+from yaotask.clock import Clock
+from yaotask.errors import StorageUnavailable
+from yaotask.store.dialects import mysql_address as addresses
+from yaotask.store.dialects import mysql_statements as sql
+from yaotask.store.dialects.base import Database, Errors, Statements
+from yaotask.store.dialects.mysql_connection import TlsOnceConnection
+from yaotask.store.dialects.mysql_database import MysqlDatabase
+from yaotask.store.dialects.mysql_errors import MysqlErrors
+from yaotask.store.dialects.mysql_guard import GuardedConnection
+from yaotask.store.dialects.mysql_joining import join
+from yaotask.store.dialects.server import ServerDialect, unwrap
+from yaotask.store.direct import execute
+
+_READ_COMMITTED = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
+# Without backslashes a text grows little on its way; a claim comes back as one text; and the ledger would rather begin
+# a transaction anew than wait long for a row that somebody else's transaction has.
+_SETTINGS = (
+    "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_BACKSLASH_ESCAPES,NO_ENGINE_SUBSTITUTION',"
+    f" group_concat_max_len = 268435456, {sql.LOCK_WAIT}, default_storage_engine = InnoDB"
+)
+# A process that is stopped in the middle of a transaction must not keep its rows from all others; MySQL has no such
+# setting.
+_IDLE_TIMEOUT = "SET SESSION idle_write_transaction_timeout = 10"
+
+
+class MysqlDialect(ServerDialect):
+    """A store on the MySQL or MariaDB server that `url` leads to."""
+
+    name = "mysql"
+    begin = "BEGIN"
+    statements: Statements = sql
+
+    def __init__(self, url: URL) -> None:
+        super().__init__(url)
+        self.database: Database = MysqlDatabase(url, self.label)
+        self.errors: Errors = MysqlErrors(self.label)
+        self._address = addresses.address(url)
+        self._options = addresses.driver_options(url)
+        where = url.query.get("unix_socket") or f"{url.host or 'localhost'}:{url.port or 3306}"
+        # The same by either name.
+        self.place = f"mysql://{where}/{url.database}"
+        self._store: str | None = None
+
+    def engine(self, *, writer: bool) -> Engine:
+        """The writer keeps its one connection itself; readers share a few, each tried before it is used."""
+        few: dict[str, Any] = {"poolclass": QueuePool, "pool_size": 2, "max_overflow": 8, "pool_pre_ping": True}
+        pool: dict[str, Any] = {"poolclass": NullPool} if writer else few
+        engine = create_engine(
+            self._address, **pool, isolation_level="AUTOCOMMIT", connect_args=self._options, hide_parameters=True
+        )
+        _connect_by(engine, TlsOnceConnection)
+        event.listen(engine, "connect", self._configure, insert=True)
+        return engine
+
+    def _configure(self, connection: Any, _record: Any) -> None:
+        addresses.refuse_old(connection.get_server_info(), self.label)
+        with connection.cursor() as cursor:
+            cursor.execute(_READ_COMMITTED)
+            cursor.execute(_SETTINGS)
+            if "MariaDB" in connection.get_server_info():
+                cursor.execute(_IDLE_TIMEOUT)
+            cursor.execute("SELECT @@max_allowed_packet")
+            (most,) = cursor.fetchone()
+        if most < addresses.SMALLEST_PACKET:
+            raise StorageUnavailable(
+                f"{self.label} takes statements of {most:,} bytes at most, yaotask needs"
+                f" {addresses.SMALLEST_PACKET:,}: set max_allowed_packet there to 64M"
+            )
+
+    def guarded_engine(self) -> Engine:
+        # A connection a transaction: it is closed with it, so that nobody can go on with it.
+        engine = create_engine(
+            self._address,
+            poolclass=NullPool,
+            pool_reset_on_return=None,
+            connect_args=self._options,
+            hide_parameters=True,
+        )
+
+        _connect_by(engine, GuardedConnection)
+        event.listen(engine, "connect", _commit_what_is_read, insert=True)
+        event.listen(engine, "handle_error", unwrap)
+        return engine
+
+    def join(self, connection: Connection) -> None:
+        join(connection, self._name_of_store, self.label)
+
+    def _name_of_store(self) -> str | None:
+        if self._store is None:
+            engine = self.engine(writer=True)
+            with engine.connect() as own:
+                self._store = execute(own, sql.STORE_NAME).scalar()
+            engine.dispose()
+        return self._store
+
+    @contextmanager
+    def snapshot(self, connection: Connection) -> Iterator[None]:
+        execute(connection, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        execute(connection, "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+        try:
+            yield
+        finally:
+            execute(connection, "ROLLBACK")
+
+    def now(self, connection: Connection, clock: Clock) -> int:
+        return int(execute(connection, sql.NOW).scalar_one())
+
+
+def _connect_by(engine: Engine, kind: type[TlsOnceConnection]) -> None:
+    def connect(_dialect: Any, _record: Any, arguments: Any, parameters: Any) -> Any:
+        return kind(*arguments, **parameters)
+
+    event.listen(engine, "do_connect", connect)
+
+
+def _commit_what_is_read(connection: Any, _record: Any) -> None:
+    """As on every connection of ours: each statement sees what is committed when it begins."""
+    with connection.cursor() as cursor:
+        cursor.execute(_READ_COMMITTED)

@@ -1,0 +1,221 @@
+"""A store's database on PostgreSQL: how its tables are made, and whether they are sound."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from sqlalchemy import func, inspect, select
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from yaotask.errors import StorageUnavailable
+from yaotask.store.dialects.postgresql_errors import UNKNOWN_STATEMENT, code_of
+from yaotask.store.dialects.postgresql_statements import BEGIN
+from yaotask.store.dialects.server import ServerDatabase, on_tables
+from yaotask.store.direct import execute
+from yaotask.store.tables import metadata
+
+# Their texts and planners changed since: what is older was not tried.
+OLDEST_POSTGRESQL = 140_000
+# What a node reads that makes the tables at the same time as another one, which was first.
+_LOST_RACE = ("23505", "42P07", "42710", "40001", "40P01")
+# Of servers that speak PostgreSQL's language, but know no such setting, lock or function.
+_UNKNOWN = (*UNKNOWN_STATEMENT, "22023", "42704", "42883", "XXUUU")
+_TABLES = [table.name for table in metadata.sorted_tables]
+
+# A lost race for the creation of a store ends here instead of in an error, where there is such a lock.
+ONE_CREATES = "SELECT pg_advisory_xact_lock(7929871154423)"
+
+# Of the whole server, whoever has them.
+_CONNECTIONS = """
+SELECT count(*) AS open, current_setting('max_connections') AS most FROM pg_stat_activity
+WHERE backend_type = 'client backend'
+"""
+
+_BYTES = """
+SELECT coalesce(sum(pg_total_relation_size(oid)), 0) FROM pg_class
+WHERE relkind = 'r' AND relname = ANY (:tables) AND pg_table_is_visible(oid)
+"""
+
+_BROKEN_INDEX = """
+SELECT made.relname FROM pg_index AS i
+JOIN pg_class AS made ON made.oid = i.indexrelid JOIN pg_class AS held ON held.oid = i.indrelid
+WHERE held.relname = ANY (:tables) AND pg_table_is_visible(held.oid) AND NOT (i.indisvalid AND i.indisready)
+ORDER BY made.relname LIMIT 1
+"""
+
+# The function that looks through an index, where its extension is installed and open to us.
+_INDEX_CHECK = """
+SELECT CAST(CAST(p.oid AS regproc) AS text) FROM pg_proc AS p
+JOIN pg_depend AS d ON d.objid = p.oid AND d.deptype = 'e' AND d.classid = CAST('pg_proc' AS regclass)
+JOIN pg_extension AS e ON e.oid = d.refobjid AND e.extname = 'amcheck'
+WHERE p.proname = 'bt_index_check' AND p.pronargs = 1 AND has_function_privilege(p.oid, 'EXECUTE')
+"""
+
+_INDEXES = """
+SELECT CAST(CAST(i.indexrelid AS regclass) AS text) AS name FROM pg_index AS i
+JOIN pg_class AS held ON held.oid = i.indrelid JOIN pg_class AS made ON made.oid = i.indexrelid
+JOIN pg_am ON pg_am.oid = made.relam AND pg_am.amname = 'btree'
+WHERE held.relname = ANY (:tables) AND pg_table_is_visible(held.oid)
+ORDER BY 1
+"""
+
+# What is updated all the time leaves room in its pages, and is cleaned long before a fifth of it is dead. Small
+# tables that are all change are cleaned by the number of their dead rows alone.
+_STORAGE = (
+    "ALTER TABLE yaotask_jobs SET (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02,"
+    " autovacuum_vacuum_threshold = 2000, autovacuum_analyze_scale_factor = 0.02,"
+    " autovacuum_analyze_threshold = 2000)",
+    "ALTER TABLE yaotask_events SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000)",
+    "ALTER TABLE yaotask_rollups SET (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02,"
+    " autovacuum_vacuum_threshold = 500)",
+    "ALTER TABLE yaotask_workers SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0,"
+    " autovacuum_vacuum_threshold = 200)",
+    "ALTER TABLE yaotask_sizes SET (fillfactor = 30, autovacuum_vacuum_scale_factor = 0,"
+    " autovacuum_vacuum_threshold = 500)",
+    "ALTER TABLE yaotask_ids SET (fillfactor = 30, autovacuum_vacuum_scale_factor = 0,"
+    " autovacuum_vacuum_threshold = 500)",
+    "ALTER TABLE yaotask_size_debts SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500)",
+)
+
+_INDEXES_OF_ITS_OWN = (
+    # What became ready at the same time goes in the order in which it was added, wherever its rows found room.
+    "DROP INDEX yaotask_jobs_ready;"
+    " CREATE INDEX yaotask_jobs_ready ON yaotask_jobs (queue, task, priority DESC, ready_at, key)"
+    " WHERE state IN (0, 5) AND ready_at IS NOT NULL",
+    # Each change of a job is written into all its full indexes anew. What is only looked up by spans of time can do
+    # with one that says of each stretch of the table which times are in it; it costs a write next to nothing.
+    "DROP INDEX yaotask_jobs_created;"
+    " CREATE INDEX yaotask_jobs_created ON yaotask_jobs USING brin (created_at) WITH (autosummarize = on)",
+    "DROP INDEX yaotask_jobs_finished;"
+    " CREATE INDEX yaotask_jobs_finished ON yaotask_jobs USING brin (finished_at) WITH (autosummarize = on)",
+)
+
+# For people who look into the database by hand: states by name, times as times.
+_READABLE_VIEW = """
+CREATE VIEW yaotask_jobs_readable AS
+SELECT task || '.' || id AS job, task, id,
+    CASE state WHEN 0 THEN 'WAITING' WHEN 1 THEN 'RUNNING' WHEN 2 THEN 'SUCCESS' WHEN 3 THEN 'FAILURE'
+        WHEN 5 THEN 'RETRYING' WHEN 6 THEN 'CANCELLED' WHEN 7 THEN 'IGNORED' END AS status,
+    priority, generation, attempt, losses, fence, worker, args, payload,
+    to_timestamp(created_at / 1e6) AS created, to_timestamp(run_at / 1e6) AS run,
+    to_timestamp(started_at / 1e6) AS started,
+    to_timestamp(finished_at / 1e6) AS finished, result, error
+FROM yaotask_jobs
+"""
+
+
+class PostgresqlDatabase(ServerDatabase):
+    """The database that users know as `label`. See Database."""
+
+    undoes_tables = True
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+
+    def create(self, connection: Connection, fill: Callable[[Connection], None]) -> None:
+        _refuse_what_it_cannot_use(connection, self.label)
+        execute(connection, BEGIN)
+        try:
+            _where_known(connection, ONE_CREATES)
+            if not inspect(connection).has_table("yaotask_meta"):
+                fill(connection)
+            execute(connection, "COMMIT")
+        except DBAPIError as error:
+            roll_back(connection)
+            # The other one has committed before we are told.
+            if code_of(error) not in _LOST_RACE or not inspect(connection).has_table("yaotask_meta"):
+                raise
+        except BaseException:
+            roll_back(connection)
+            raise
+
+    def furnish(self, connection: Connection) -> None:
+        connection.exec_driver_sql(_READABLE_VIEW)
+        for indexes in _INDEXES_OF_ITS_OWN:
+            _where_known(connection, indexes)
+        for parameters in _STORAGE:
+            _where_known(connection, parameters)
+
+    def set_counters(self, connection: Connection) -> None:
+        for table in metadata.sorted_tables:
+            column = table.autoincrement_column
+            if column is not None:
+                last = select(func.max(column)).scalar_subquery()
+                sequence = func.pg_get_serial_sequence(table.name, column.name)
+                connection.execute(select(func.setval(sequence, last)).where(last.is_not(None)))
+
+    def analyze(self, connection: Connection, table: str) -> None:
+        connection.exec_driver_sql(on_tables("ANALYZE", [table]))
+
+    def facts(self, connection: Connection) -> dict[str, Any]:
+        size = execute(connection, _BYTES, {"tables": _TABLES}).scalar_one()
+        version = str(execute(connection, "SHOW server_version").scalar_one())
+        told = {"bytes": int(size), "engine": f"PostgreSQL {version.split()[0]}"}
+        try:
+            used = execute(connection, _CONNECTIONS).one()
+        except DBAPIError as error:
+            if code_of(error) not in _UNKNOWN:
+                raise
+            return told
+        return {**told, "connections": f"{used.open} of {used.most}"}
+
+    def fault(self, connection: Connection, tables: Sequence[str] | None) -> str | None:
+        looked_at = {"tables": _TABLES if tables is None else list(tables)}
+        broken = execute(connection, _BROKEN_INDEX, looked_at).scalar()
+        if broken is not None:
+            return f"the index {broken} is not valid: REINDEX INDEX {broken}"
+        check = execute(connection, _INDEX_CHECK).scalar()
+        if check is None:
+            return None
+        indexes = [row.name for row in execute(connection, _INDEXES, looked_at).all()]
+        return next((fault for name in indexes if (fault := _fault_of(connection, check, name))), None)
+
+
+def _refuse_what_it_cannot_use(connection: Connection, label: str) -> None:
+    number = int(execute(connection, "SHOW server_version_num").scalar_one())
+    if number < OLDEST_POSTGRESQL:
+        oldest = OLDEST_POSTGRESQL // 10_000
+        raise StorageUnavailable(f"{label}: it is PostgreSQL {number // 10_000}, yaotask needs {oldest} or newer")
+    encoding = str(execute(connection, "SHOW server_encoding").scalar_one())
+    if encoding.upper().replace("-", "") != "UTF8":
+        raise StorageUnavailable(
+            f"{label}: its encoding is {encoding}, which cannot hold every text: CREATE DATABASE … ENCODING 'UTF8'"
+            " TEMPLATE template0"
+        )
+
+
+def roll_back(connection: Connection) -> None:
+    # Where the line is down there is nothing to roll back, and why it is down has been said.
+    with suppress(SQLAlchemyError):
+        execute(connection, "ROLLBACK")
+
+
+def _where_known(connection: Connection, statement: str) -> None:
+    """Execute what is only for speed; a server that does not know it goes on without."""
+    execute(connection, "SAVEPOINT optional")
+    try:
+        execute(connection, statement)
+    except DBAPIError as error:
+        if code_of(error) not in _UNKNOWN:
+            raise
+        execute(connection, "ROLLBACK TO SAVEPOINT optional")
+    execute(connection, "RELEASE SAVEPOINT optional")
+
+
+def _fault_of(connection: Connection, check: str, index: str) -> str | None:
+    try:
+        # The name of the function is the server's own.
+        execute(connection, _index_check(check), {"name": index})
+    except DBAPIError as error:
+        if code_of(error) in ("XX002", "XX001"):
+            return f"the index {index} is damaged: {error.orig}"
+        raise
+    return None
+
+
+def _index_check(function: str) -> str:
+    """Let a function of the server, by the name that it gave us, look through an index."""
+    return f"SELECT {function}(CAST(:name AS regclass))"

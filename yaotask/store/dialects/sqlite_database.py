@@ -1,0 +1,108 @@
+"""A store's file: where it lies, how its tables are made, and whether they are sound."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.engine import Connection
+
+from yaotask.errors import StorageUnavailable
+from yaotask.store.direct import execute
+from yaotask.store.mounts import refuse_network
+
+# The first SQLite that has all that our statements use.
+OLDEST_SQLITE = (3, 38, 0)
+_ADVICE = "nothing is stored any more; stop whoever uses it, put the right file back and start again"
+
+# For people who look into the database by hand: states by name, times as text.
+_READABLE_VIEW = """
+CREATE VIEW yaotask_jobs_readable AS
+SELECT task || '.' || id AS job, task, id,
+    CASE state WHEN 0 THEN 'WAITING' WHEN 1 THEN 'RUNNING' WHEN 2 THEN 'SUCCESS' WHEN 3 THEN 'FAILURE'
+        WHEN 5 THEN 'RETRYING' WHEN 6 THEN 'CANCELLED' WHEN 7 THEN 'IGNORED' END AS status,
+    priority, generation, attempt, losses, fence, worker, args, payload,
+    datetime(created_at / 1000000, 'unixepoch') AS created, datetime(run_at / 1000000, 'unixepoch') AS run,
+    datetime(started_at / 1000000, 'unixepoch') AS started,
+    datetime(finished_at / 1000000, 'unixepoch') AS finished, result, error
+FROM yaotask_jobs
+"""
+
+
+class SqliteDatabase:
+    """The file `path`. See Database."""
+
+    undoes_tables = True
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        # Device and inode, once they are known.
+        self._file: tuple[int, int] | None = None
+
+    def prepare(self) -> None:
+        refuse_old_sqlite()
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageUnavailable(
+                f"{error.filename} cannot be made: {error.strerror}; the store lies there"
+            ) from error
+        refuse_network(self.path)
+
+    def is_missing(self) -> bool:
+        return not self.path.exists() or self.path.stat().st_size == 0
+
+    def make(self) -> None:
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+    def must_be_in_place(self) -> None:
+        # SQLite goes on with a file that was removed, and whatever is written there is lost with it.
+        try:
+            status = os.stat(self.path)
+        except OSError as error:
+            raise StorageUnavailable(f"{self.path} is gone while it is in use ({error.strerror}): {_ADVICE}") from error
+        found = (status.st_dev, status.st_ino)
+        self._file = self._file or found
+        if found != self._file:
+            raise StorageUnavailable(f"{self.path} was replaced while it is in use: {_ADVICE}")
+
+    def create(self, connection: Connection, fill: Callable[[Connection], None]) -> None:
+        connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        try:
+            fill(connection)
+        except BaseException:
+            connection.exec_driver_sql("ROLLBACK")
+            raise
+        connection.exec_driver_sql("COMMIT")
+
+    def furnish(self, connection: Connection) -> None:
+        connection.exec_driver_sql(_READABLE_VIEW)
+
+    def set_counters(self, connection: Connection) -> None:
+        """They go on by themselves."""
+
+    def analyze(self, connection: Connection, table: str) -> None:
+        """It plans our statements without, and would never learn what changed since."""
+
+    def facts(self, connection: Connection) -> dict[str, Any]:
+        files = [self.path, *(self.path.with_name(self.path.name + end) for end in ("-wal", "-shm"))]
+        size = sum(file.stat().st_size for file in files if file.exists())
+        return {"bytes": size, "engine": f"SQLite {sqlite3.sqlite_version}"}
+
+    def fault(self, connection: Connection, tables: Sequence[str] | None) -> str | None:
+        checks = ["PRAGMA quick_check(1)"] if tables is None else [f"PRAGMA quick_check({table})" for table in tables]
+        found = (str(execute(connection, check).scalar()) for check in checks)
+        return next((fault for fault in found if fault != "ok"), None)
+
+
+def refuse_old_sqlite() -> None:
+    """Raises StorageUnavailable where this Python's SQLite lacks what our statements use."""
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        needed = ".".join(map(str, OLDEST_SQLITE))
+        raise StorageUnavailable(
+            f"this Python has SQLite {sqlite3.sqlite_version}, yaotask needs {needed} or newer: use another Python"
+        )

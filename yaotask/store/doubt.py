@@ -1,0 +1,52 @@
+"""A commit whose answer was lost on the way: whether it was stored, by what it would have left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlalchemy.engine import Connection
+
+from yaotask.jobs import JobState, Lost, Succeeded
+from yaotask.store import rows, statements
+from yaotask.store.direct import execute
+from yaotask.store.protocol import ClaimBatch, Finish, Harvest, Mailbox
+
+# Looks at the store for the trace of a transaction.
+Look = Callable[[Connection], bool]
+
+
+def trace(mailbox: Mailbox, harvest: Harvest, now: int) -> Look | None:
+    """How to see whether a cycle was stored: all of it was, or nothing. None where nobody could tell later.
+
+    That it is not to be seen proves nothing: it may still be on its way.
+    """
+    if harvest.first_stored is not None:
+        task, id = harvest.first_stored
+        return lambda connection: _exists(connection, task, id)
+    for claims in harvest.claims.values():
+        if claims:
+            return lambda connection: _is_claimed(connection, claims, mailbox.worker)
+    for finish in mailbox.finishes:
+        claim = finish.claim
+        if (claim.key, claim.fence) not in harvest.lost and claim.key not in harvest.held.jobs:
+            return lambda connection: has_ended(connection, finish, now)
+    return None
+
+
+def _exists(connection: Connection, task: str, id: int) -> bool:
+    return execute(connection, statements.IS_STORED, {"task": task, "id": id}).scalar() is not None
+
+
+def _is_claimed(connection: Connection, claims: ClaimBatch, worker: int | None) -> bool:
+    values = {"key": claims[0].key, "fence": claims[0].fence, "worker": worker}
+    return execute(connection, statements.IS_CLAIMED, values).scalar() is not None
+
+
+def has_ended(connection: Connection, finish: Finish, now: int) -> bool:
+    """Whether this very finish is in the store."""
+    row = execute(connection, statements.STATE_OF, {"key": finish.claim.key}).one_or_none()
+    if row is None or row.fence != finish.claim.fence + isinstance(finish.outcome, Lost):
+        return False
+    if type(finish.outcome) is Succeeded:
+        return bool(row.state == JobState.SUCCESS)
+    return bool(row.state == rows.Ending(finish, now).state)

@@ -1,0 +1,125 @@
+"""One of the two stores of a move, as the move has it open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+from sqlalchemy import Table, func, select
+from sqlalchemy.engine import Connection
+
+from yaotask.chance import Chance
+from yaotask.clock import SECOND, Clock
+from yaotask.errors import YaotaskError
+from yaotask.phrases import counted
+from yaotask.store import tables
+from yaotask.store.cycle import SqlCycle
+from yaotask.store.forks import forks
+from yaotask.store.opening import Place, shown
+from yaotask.store.protocol import Errand, Mailbox, Ticket
+from yaotask.store.reaping import is_lost
+from yaotask.store.sql import SqlStore
+from yaotask.store.tables import workers
+
+T = TypeVar("T")
+
+_SHOWN = 5
+
+# All that is carried: those who work are not, and what a store says of itself has its own way.
+COPIED = (
+    tables.ids,
+    tables.sizes,
+    tables.size_debts,
+    tables.rollups,
+    tables.jobs,
+    tables.attempts,
+    tables.events,
+)
+
+
+class MoveRefused(YaotaskError):
+    """The store cannot be moved as things are; nothing was lost, and the message says what to do."""
+
+
+@dataclass(slots=True)
+class Side:
+    """A store, and what its table of jobs is called now."""
+
+    place: Place
+    store: SqlStore
+    jobs: Table = field(default=tables.jobs)
+
+    @property
+    def name(self) -> str:
+        """Its address, as people may see it."""
+        return shown(self.place)
+
+    def table(self, table: Table) -> Table:
+        """A table as it is called here."""
+        return self.jobs if table is tables.jobs else table
+
+    def ask(self, question: Callable[[Connection], T]) -> T:
+        """What a connection that reads has answered."""
+        with self.store.reading() as connection:
+            return question(connection)
+
+    def write(self, work: Callable[[Connection], T]) -> T:
+        """See SqlStore."""
+        with forks.held_off():
+            return self.store.write(work)
+
+    def run(self, errand: Callable[[SqlCycle], Any]) -> None:
+        """Do this in a cycle of the store."""
+        ticket = Ticket()
+        with forks.held_off():
+            self.store.run_cycle(Mailbox(errands=[Errand(errand, ticket)]))  # type: ignore[arg-type]
+        if ticket.error is not None:
+            raise ticket.error
+
+
+@contextmanager
+def opened(place: Place, clock: Clock, chance: Chance) -> Iterator[Side]:
+    """A side, of which nothing was looked at yet. Raises StorageUnavailable where it could not be opened."""
+    dialect = place.dialect()
+    dialect.database.prepare()
+    store = SqlStore(dialect, clock, chance)
+    try:
+        yield Side(place, store)
+    finally:
+        store.close()
+
+
+def must_be_alone(side: Side) -> None:
+    """Raises MoveRefused where anybody may run jobs of a store."""
+    now = side.ask(side.store.now)
+    entered = side.ask(lambda connection: connection.execute(select(workers).order_by(workers.c.key)).all())
+    alive = [one for one in entered if not is_lost(one, now)]
+    # The processes of a node end with their supervisor.
+    heads = [one for one in alive if one.node is None] or alive
+    if heads:
+        names = "; ".join(_describe(one, now) for one in heads[:_SHOWN])
+        raise MoveRefused(
+            f"{counted(len(heads), 'node or program', 'nodes or programs')} may run jobs of {side.name}: {names}."
+            " Stop what runs (Ctrl-C, SIGTERM), then do this again"
+        )
+
+
+def _describe(process: Any, now: int) -> str:
+    who = f"{process.kind}, process {process.pid} on {process.host}"
+    if process.expires_at is None:
+        return f"{who} (if that machine is gone for good: delete the row with key {process.key} of {workers.name})"
+    seconds = -(-(process.expires_at - now) // SECOND)
+    return f"{who} (if it is dead, its lease ends in {seconds} s)"
+
+
+def count(connection: Connection, table: Table, *conditions: Any) -> int:
+    """How many rows there are, for which all this is so."""
+    return int(connection.execute(select(func.count()).select_from(table).where(*conditions)).scalar_one())
+
+
+def counts(side: Side) -> dict[str, int]:
+    """How many rows each table has that is carried."""
+    return {table.name: side.ask(partial(count, table=side.table(table))) for table in COPIED}

@@ -1,0 +1,76 @@
+"""The store that is left: settled, so that it is like one in which nobody has ever run, and closed."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from sqlalchemy import Table
+from sqlalchemy.engine import Connection
+
+from yaotask.jobs import JobState
+from yaotask.store import adds, opening
+from yaotask.store.moving import words
+from yaotask.store.moving.side import MoveRefused, Side, count, must_be_alone
+from yaotask.store.moving.words import Leaving
+from yaotask.store.reaping import reap
+from yaotask.store.tables import events, workers
+
+# No process has this key, so that all that are entered are others.
+_NOBODY = -1
+
+
+def must_be_store(side: Side) -> str:
+    """The id of a store that this yaotask can read. Raises StorageUnavailable, MoveRefused where it is none."""
+    place, dialect = side.place, side.store.dialect
+    known = opening.known_id(place)
+
+    def look(connection: Connection) -> str | None:
+        if not opening.has_store(place, dialect, connection, known):
+            return None
+        found = opening.identify(place, dialect, connection, known)
+        opening.must_be_current(connection)
+        if words.arriving(connection) is not None:
+            words.must_be_here(connection)
+        return found
+
+    found = None if opening.is_missing(place, dialect, known) else side.ask(look)
+    if found is None:
+        raise MoveRefused(f"{side.name} holds no yaotask store: there is nothing to move")
+    return found
+
+
+def settle(side: Side) -> None:
+    """Take back what dead workers had, and pay what is owed. Raises MoveRefused where that cannot be done."""
+    before, left = None, side.ask(partial(_unsettled, jobs=side.jobs))
+    while any(left):
+        must_be_alone(side)
+        if left == before:
+            raise MoveRefused(
+                f"jobs of {side.name} could not be taken back from workers that died; `yaotask db verify` says what is"
+                " wrong with them"
+            )
+        side.run(lambda cycle: reap(cycle, _NOBODY, cycle.now))
+        before, left = left, side.ask(partial(_unsettled, jobs=side.jobs))
+    side.run(adds.pay_debts)
+
+
+def close(side: Side, word: Leaving) -> None:
+    """Close a settled store. Raises MoveRefused, and leaves it open, where somebody has begun to work meanwhile."""
+    side.write(partial(_close, word=word, name=side.name))
+
+
+def _close(connection: Connection, word: Leaving, name: str) -> None:
+    words.close(connection, word)
+    if any(_unsettled(connection, words.closed_jobs)):
+        # Undone by hand: not every database rolls back the name of a table.
+        words.reopen(connection)
+        raise MoveRefused(f"a node of {name} was started meanwhile: stop it, and begin again")
+
+
+def _unsettled(connection: Connection, jobs: Table) -> tuple[int, int, int]:
+    """How many processes are entered, how many jobs run, and how many events are being delivered."""
+    return (
+        count(connection, workers),
+        count(connection, jobs, jobs.c.state == JobState.RUNNING),
+        count(connection, events, events.c.worker.is_not(None)),
+    )

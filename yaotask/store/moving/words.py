@@ -1,0 +1,139 @@
+"""What a store says of its own move: the one that is left, and the one that is filled.
+
+They are rows of the meta table. A store that is left is closed by more than a word: programs that opened it before
+would not look. Its table of jobs gets another name, so that whatever they ask for is refused by the database.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import MetaData, inspect
+from sqlalchemy.engine import Connection
+
+from yaotask.clock import SECOND
+from yaotask.errors import StorageUnavailable
+from yaotask.store import tables
+
+LEAVING, ARRIVING = "moved", "arriving"
+CLOSED = "yaotask_jobs_moved"
+# The table of jobs of a store that is closed.
+closed_jobs = tables.jobs.to_metadata(MetaData(), name=CLOSED)
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """Of a store that is left: `move` names the move on both sides, `place` is where it goes, `since` when it began.
+
+    `here` and `there` are addresses as people may see them. `result` is what was moved, once it was compared.
+    """
+
+    move: str
+    here: str
+    there: str
+    place: str
+    since: int
+    result: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Arriving:
+    """Of a store that is filled, and cannot be used until it is."""
+
+    move: str
+    here: str
+    there: str
+
+
+def leaving(connection: Connection) -> Leaving | None:
+    """The word of a store that is left, or None."""
+    found = _read(connection, LEAVING)
+    return None if found is None else Leaving(**found)
+
+
+def arriving(connection: Connection) -> Arriving | None:
+    """The word of a store that is filled, or None."""
+    found = _read(connection, ARRIVING)
+    return None if found is None else Arriving(**found)
+
+
+def must_be_here(connection: Connection) -> None:
+    """Raises StorageUnavailable for a store that was moved away, or is not complete yet."""
+    filled = arriving(connection)
+    if filled is not None:
+        raise StorageUnavailable(
+            f"a move into this store has not ended: go on with it: {command(filled.here, filled.there)}"
+        )
+    left = leaving(connection)
+    if left is None:
+        return
+    back = f"to use this one all the same: {command('--undo', left.here)}"
+    if left.result is not None:
+        raise StorageUnavailable(
+            f"this store was moved to {left.there} ({_day(left.since)}): write that as `store:` into yaotask.yml;"
+            f" {back}"
+        )
+    raise StorageUnavailable(
+        f"this store is being moved to {left.there}: wait for its end, or go on with it:"
+        f" {command(left.here, left.there)}; {back}"
+    )
+
+
+def command(*arguments: str) -> str:
+    """`yaotask db move` as it can be given to a shell."""
+    return shlex.join(["yaotask", "db", "move", *arguments])
+
+
+def close(connection: Connection, word: Leaving) -> None:
+    """Let nobody use this store any more, whoever has it open. More than once is fine."""
+    _write(connection, LEAVING, asdict(word))
+    if not is_closed(connection):
+        connection.exec_driver_sql("ALTER TABLE yaotask_jobs RENAME TO yaotask_jobs_moved")
+
+
+def reopen(connection: Connection) -> None:
+    """Let a store that was left be used again."""
+    if is_closed(connection):
+        connection.exec_driver_sql("ALTER TABLE yaotask_jobs_moved RENAME TO yaotask_jobs")
+    forget(connection, LEAVING)
+
+
+def is_closed(connection: Connection) -> bool:
+    """Whether the jobs of this store are out of reach."""
+    return inspect(connection).has_table(CLOSED)
+
+
+def note_result(connection: Connection, word: Leaving, result: dict[str, Any]) -> None:
+    """From now on this store says where it went."""
+    _write(connection, LEAVING, asdict(replace(word, result=result)))
+
+
+def receive(connection: Connection, word: Arriving) -> None:
+    """Let nobody use this store until it is complete."""
+    _write(connection, ARRIVING, asdict(word))
+
+
+def forget(connection: Connection, name: str) -> None:
+    """Take back a word, and all that was noted under it."""
+    named = tables.meta.c.name
+    connection.execute(tables.meta.delete().where((named == name) | named.like(f"{name}.%")))
+
+
+def _read(connection: Connection, name: str) -> dict[str, Any] | None:
+    meta = tables.meta
+    text = connection.execute(meta.select().with_only_columns(meta.c.value).where(meta.c.name == name)).scalar()
+    return None if text is None else json.loads(text)
+
+
+def _write(connection: Connection, name: str, value: Mapping[str, Any]) -> None:
+    forget(connection, name)
+    connection.execute(tables.meta.insert(), [{"name": name, "value": json.dumps(value)}])
+
+
+def _day(moment: int) -> str:
+    return datetime.fromtimestamp(moment / SECOND, UTC).strftime("%Y-%m-%d %H:%M UTC")
