@@ -10,6 +10,13 @@ from textwrap import dedent
 
 import hypothesis
 import pytest
+import transitions
+from sqlalchemy import URL
+from sqlalchemy.engine import Connection
+
+from yaotask.store import migrations, opening
+from yaotask.store.dialects import choice
+from yaotask.store.dialects.base import Dialect
 
 pytest_plugins = ["scale_fixtures", "server_fixtures"]
 
@@ -65,6 +72,33 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("YAOTASK_"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def no_other_transition(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every store that a test creates refuses each change of a job that is not in the table of transitions.
+
+    Where jobs are written as no transition leaves them, a test module has a fixture of this name that does nothing.
+    """
+    plain = migrations.create
+
+    def create(connection: Connection, store_id: str, furnish: Callable[[Connection], None]) -> None:
+        plain(connection, store_id, furnish)
+        transitions.hold(connection)
+
+    monkeypatch.setattr(migrations, "create", create)
+
+
+@pytest.fixture(autouse=True)
+def our_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server tells the time that the clock of its store shows, so that tests can move it."""
+
+    def dialect_of(url: URL) -> Dialect:
+        dialect = choice.dialect_of(url)
+        monkeypatch.setattr(dialect, "now", lambda connection, clock: clock.now())
+        return dialect
+
+    monkeypatch.setattr(opening, "dialect_of", dialect_of)
 
 
 @pytest.fixture(autouse=True)

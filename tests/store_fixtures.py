@@ -1,8 +1,4 @@
-"""Fixtures of the store tests, taken in with `pytest_plugins = ["store_fixtures"]`.
-
-Every store that is created while they are in use refuses each change of a job that is not in the
-table of transitions.
-"""
+"""Fixtures of the store tests, taken in with `pytest_plugins = ["store_fixtures"]`."""
 
 from __future__ import annotations
 
@@ -10,44 +6,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import transitions
 from server_fixtures import Database
-from sqlalchemy import URL
-from sqlalchemy.engine import Connection
 from store_support import Bench, EvenChance, ManualClock, an_add
 
 from yaotask.jobs import Claim
-from yaotask.store import migrations, opening
-from yaotask.store.dialects import choice
-from yaotask.store.dialects.base import Dialect
 from yaotask.store.opening import Place, open_store, place
 from yaotask.store.protocol import Mailbox
 from yaotask.store.sql import SqlStore
 from yaotask.store.transactions import Transaction
-
-
-@pytest.fixture(autouse=True)
-def no_other_transition(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every new store raises on a change that is not in the table."""
-    plain = migrations.create
-
-    def create(connection: Connection, store_id: str, furnish: Callable[[Connection], None]) -> None:
-        plain(connection, store_id, furnish)
-        transitions.hold(connection)
-
-    monkeypatch.setattr(migrations, "create", create)
-
-
-@pytest.fixture(autouse=True)
-def our_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server tells the time that the clock of its store shows, so that tests can move it."""
-
-    def dialect_of(url: URL) -> Dialect:
-        dialect = choice.dialect_of(url)
-        monkeypatch.setattr(dialect, "now", lambda connection, clock: clock.now())
-        return dialect
-
-    monkeypatch.setattr(opening, "dialect_of", dialect_of)
 
 
 @pytest.fixture

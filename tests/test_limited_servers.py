@@ -59,6 +59,11 @@ SCRIPTS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def no_other_transition() -> None:
+    """What is carried is stored in the state that it has."""
+
+
 @pytest.fixture(params=list(LACKING))
 def server(request: pytest.FixtureRequest, database: Database, servers: Servers) -> Iterator[tuple[Database, Line]]:
     with limited(database, servers.folder, request.param) as server:

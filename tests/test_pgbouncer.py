@@ -73,6 +73,11 @@ SCRIPTS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def no_other_transition() -> None:
+    """What is carried is stored in the state that it has."""
+
+
 @pytest.fixture(params=[20, 2], ids=lambda size: f"pool-of-{size}")
 def pooler(request: pytest.FixtureRequest, database: Database, servers: Servers) -> Iterator[Pooler]:
     try:
