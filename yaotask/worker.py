@@ -8,11 +8,13 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 
 from yaotask import processes
 from yaotask.app import App
@@ -31,6 +33,8 @@ DONE, FAULTY, NO_STORE = 0, 3, 4
 SWITCH_INTERVAL = 0.000_5
 # Seconds that are left to what is still in the process once its jobs are given back.
 LAST_WORDS = 2.0
+# About how many seconds pass between two tries to open the store, drawn each time.
+PAUSE = 1.0
 
 
 def main(arguments: list[str]) -> int:
@@ -55,10 +59,12 @@ class Worker:
         self._channel = channel
         self._hello = hello
         self._grace = app.settings.grace.total_seconds()
+        # There once the store was reached.
+        self._runner: Runner | None = None
 
     def live(self) -> int:
         """Get ready, wait for the word to begin, work."""
-        app, hello = self._app, self._hello
+        app = self._app
         if app.problems:
             self._channel.send({"complaint": "the definitions or settings are at fault: " + str(app.problems[0])})
             return FAULTY
@@ -67,22 +73,56 @@ class Worker:
         begin = self._channel.receive()
         if begin is None or "begin" not in begin:
             return DONE
-        runner = app.works.runner(broken, Share(hello["number"], hello["of"]), hello["only"])
-        anyio.run(self._work, runner, begin)
+        anyio.run(self._work, broken, begin)
         return DONE
 
-    async def _work(self, runner: Runner, begin: Message) -> None:
+    async def _work(self, broken: Collection[str], begin: Message) -> None:
         stopping = anyio.Event()
-        pulse = self._pulse(runner)
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._hear_supervisor, stopping)
+            group.start_soon(self._hear_signals, stopping)
+            if await self._reach_store(stopping):
+                hello = self._hello
+                share = Share(hello["number"], hello["of"])
+                self._runner = self._app.works.runner(broken, share, hello["only"])
+                await self._run_jobs(self._runner, begin, stopping)
+            else:
+                self._channel.send({"left": {}})
+            group.cancel_scope.cancel()
+
+    async def _reach_store(self, stopping: anyio.Event) -> bool:
+        """Open the store, which may be away now as at any other time; False where the end came first."""
+        told = False
+        async with self._beating(Pulse(self._channel, self._app.clock)):
+            while not stopping.is_set():
+                try:
+                    await anyio.to_thread.run_sync(self._app.works.reach)
+                    return True
+                except StorageError as error:
+                    if not told:
+                        log.error("the store cannot be opened, will go on trying: %s", error)
+                    told = True
+                with anyio.move_on_after(PAUSE * self._app.chance.uniform(0.5, 1.5)):
+                    await stopping.wait()
+        return False
+
+    async def _run_jobs(self, runner: Runner, begin: Message, stopping: anyio.Event) -> None:
         runner.children.tell = self._channel.send
+        leave = partial(self._leave, runner)
+        async with (
+            self._beating(self._pulse(runner)),
+            runner.working(begin["begin"], lambda: self._grace, _ear(begin), leave),
+        ):
+            await stopping.wait()
+
+    @staticmethod
+    @asynccontextmanager
+    async def _beating(pulse: Pulse) -> AsyncIterator[None]:
+        """Show the supervisor that this process lives, and its loop turns, while the block lasts."""
         async with anyio.create_task_group() as group:
             group.start_soon(pulse.turn)
-            group.start_soon(self._hear_supervisor, runner, stopping)
-            group.start_soon(self._hear_signals, stopping)
             with pulse.beating():
-                leave = partial(self._leave, runner)
-                async with runner.working(begin["begin"], lambda: self._grace, _ear(begin), leave):
-                    await stopping.wait()
+                yield
             group.cancel_scope.cancel()
 
     def _leave(self, runner: Runner) -> None:
@@ -107,13 +147,14 @@ class Worker:
             hook_timeout=settings.hook_timeout.total_seconds(),
         )
 
-    async def _hear_supervisor(self, runner: Runner, stopping: anyio.Event) -> None:
+    async def _hear_supervisor(self, stopping: anyio.Event) -> None:
         while (message := await self._channel.areceive()) is not None:
             if "stop" in message:
                 self._grace = message["stop"]
                 stopping.set()
             elif "hurry" in message:
-                runner.hurry()
+                if self._runner is not None:
+                    self._runner.hurry()
                 stopping.set()
         # Where the system does not end us with our supervisor, this does; its jobs are taken back by others.
         os._exit(1)

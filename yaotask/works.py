@@ -46,6 +46,10 @@ class Works:
     # The App on whose behalf users' code runs.
     owner: object
 
+    def reach(self) -> None:
+        """Open the store, unless it is open. Raises StorageError where that cannot be done now."""
+        _ = self.access.opened
+
     def runner(self, broken: Collection[str], share: Share = WHOLE, only: Collection[str] = ()) -> Runner:
         """What runs a share of the project's jobs in this process, but for those of the `broken` tasks."""
         self.access.opened.ledger.tell = outcomes.tell
