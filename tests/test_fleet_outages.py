@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-import os
-import shutil
 import signal
-import subprocess
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -20,16 +15,16 @@ import pymysql
 import pytest
 from anyio.to_thread import run_sync
 from fleet_folders import all_succeed, folder
+from own_server import OwnServer
 from run_support import notes, running, until
 from server_fixtures import Database
-from servers import SERVERS, Missing, Servers
-from sqlalchemy import create_engine
-from sqlalchemy.pool import NullPool
+from servers import SERVERS
 
 from yaotask import App
 from yaotask.errors import OutcomeUnknown, StorageError, StorageUnavailable
 from yaotask.store import direct
 
+pytest_plugins = ["own_server_fixtures"]
 pytestmark = pytest.mark.timeout(120)
 
 TASKS = {"quick": "name: Q\nprocess: scripts.quick.Quick\nsize: 9999\nworker_nums: 4\n"}
@@ -64,71 +59,6 @@ def can_be_read(app: App) -> bool:
 
 
 # --- the server ---------------------------------------------------------------------------------------
-
-# What it has said to be stored, it has after a crash too; of all servers of a test this is one to lose nothing.
-HONEST = {
-    "postgresql": {"synchronous_commit": "on"},
-    "mariadb": {"innodb-flush-log-at-trx-commit": "2"},
-}
-CRASH = {"postgresql": signal.SIGQUIT, "mariadb": signal.SIGKILL}
-
-
-class OwnServer:
-    """A server that belongs to one test, which may crash it."""
-
-    def __init__(self, kind: str, place: Path) -> None:
-        self._kind = kind
-        self._place = place
-        self._process = SERVERS[kind].start(place)
-
-    def database(self) -> Database:
-        """A new one."""
-        server, url = SERVERS[self._kind], SERVERS[self._kind].url(self._place)
-        arguments: Any = {"connect_args": server.arguments, "poolclass": NullPool, "isolation_level": "AUTOCOMMIT"}
-        engine = create_engine(url.set(database=server.first), **arguments)
-        with engine.connect() as connection:
-            connection.exec_driver_sql("CREATE DATABASE fleet")
-        return Database(self._kind, url.set(database="fleet").render_as_string(hide_password=False))
-
-    def crash(self) -> None:
-        self._process.send_signal(CRASH[self._kind])
-        self._process.wait(30)
-
-    def start(self) -> None:
-        """Begin again with what was stored."""
-        owner: dict[str, Any] = {}
-        if self._kind == "postgresql" and os.geteuid() == 0:
-            owner = {"user": "nobody", "group": "nogroup", "extra_groups": [], "cwd": self._place}
-        environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
-        self._process = subprocess.Popen(
-            self._process.args, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **owner
-        )
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.wait(30)
-
-
-@pytest.fixture
-def server(
-    request: pytest.FixtureRequest, servers: Servers, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> Iterator[OwnServer]:
-    kind = request.param
-    if kind not in request.config.getoption("--databases").split(","):
-        pytest.skip("not one of --databases")
-    for name, value in HONEST[kind].items():
-        monkeypatch.setitem(SERVERS[kind].options, name, value)
-    place = Path(tempfile.mkdtemp(prefix="own-", dir=servers.folder))
-    try:
-        own = OwnServer(kind, place)
-    except Missing:
-        pytest.skip(SERVERS[kind].advice)
-    yield own
-    own.close()
-    # While its test may still leave something to be found, which the errors in the log hold on to.
-    caplog.get_records("call").clear()
-    gc.collect()
-    shutil.rmtree(place, ignore_errors=True)
 
 
 # PyMySQL leaves a socket to the garbage collector where nobody listens at the other end.

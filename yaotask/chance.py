@@ -27,3 +27,7 @@ class SystemChance:
     @staticmethod
     def uuid() -> str:
         return uuid.uuid4().hex
+
+
+# What can be repeated: the same seed, the same draws.
+Dice = random.Random

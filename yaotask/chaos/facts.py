@@ -1,17 +1,21 @@
 """What a run of chaos left behind: the facts that its checker judges, and nothing else.
 
-They come from four sides that know nothing of each other: the callers, the handlers and hooks, the database's
-own triggers, and whoever made the faults. Moments are microseconds since 1970 by the clock of the machine of the run.
+They come from four sides that know nothing of each other: the callers, the handlers and hooks, the database's own
+triggers, and whoever made the faults. Moments are microseconds since 1970, by the clock of the machine of the run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from yaotask.jobs import JobState
+
+SECOND = 1_000_000
+
+# How a call ended, in the words of Jepsen's histories: it happened, it did not, nobody can say.
+OK, FAIL, INFO = "ok", "fail", "info"
 
 
 class JobId(NamedTuple):
@@ -24,68 +28,47 @@ class JobId(NamedTuple):
         return f"{self.task}.{self.id}"
 
 
-class Answer(StrEnum):
-    """How a call ended, as in Jepsen's histories: whether it happened, and UNKNOWN where nobody can say."""
-
-    OK = "ok"
-    FAIL = "fail"
-    UNKNOWN = "info"
-
-
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of a caller. A caller that was killed in it, or heard OutcomeUnknown, cannot say whether it happened."""
+    """One call of a caller: INFO where it heard OutcomeUnknown, or was killed before it heard anything."""
 
-    caller: str
-    number: int
     operation: str
     """add, cancel, retry, or get."""
+    answer: str
     began: int
     ended: int | None
-    answer: Answer
     job: JobId | None = None
     """Of an add the job that was answered, of others the job that was asked about."""
     tag: str | None = None
-    """What an add wrote into its job's arguments: no two adds have one, unless they repeat each other by their key."""
+    """What an add writes into its job's arguments: only adds that repeat each other, with one key, share it."""
     key: str | None = None
-    value: Mapping[str, Any] | None = None
-    """What `get` answered."""
+    seen: Mapping[str, Any] | None = None
+    """What `get` showed: status, generation as attempt counters allow, message."""
     error: str | None = None
     """The type of what was raised."""
 
 
-class Doing(StrEnum):
-    """What handlers and hooks note of themselves, each line synced before they go on."""
-
-    START = "start"
-    END = "end"
-    PROGRESS = "progress"
-    EVENT = "event"
-
-
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A line of a handler or a hook."""
+    """A line that a handler or a hook wrote of itself, outside the store."""
 
     at: int
     node: str
     pid: int
-    doing: Doing
+    what: str
+    """start, end, or the name of the hook that was called."""
     job: JobId
-    tag: str | None = None
-    generation: int | None = None
-    attempt: int | None = None
-    fence: int | None = None
-    """Of events: not known to hooks."""
-    event: str | None = None
-    """The hook that was called: success, error, and so on."""
-    seq: int | None = None
-    """Progress: which report of the attempt it was, from 1."""
+    generation: int = 0
+    fence: int = 0
+    """0 where it was a hook, which is not told."""
+
+    @property
+    def is_of_hook(self) -> bool:
+        return self.what not in ("start", "end")
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A job's row, as a trigger saw it."""
+class Row(NamedTuple):
+    """What matters of a job's row."""
 
     state: JobState
     generation: int
@@ -94,24 +77,33 @@ class Row:
     losses: int
     deaths: int
     worker: int | None
+    counted: int
     cancel_at: int | None
     started_at: int | None
     finished_at: int | None
     result: str | None
-    """The first hundred characters of it."""
+    message: str | None
+    """Of its progress: handlers of the run say there which fence they have."""
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A committed change of a job's row, in the order of `seq` for each job; `before` is None for an add, `after` for
-    a row that was removed.
-    """
+class Change(NamedTuple):
+    """A committed change of a job's row; those of one job are in the order of `seq`. `before` is None for an add."""
 
     seq: int
     at: int
-    job: JobId
+    key: int
     before: Row | None
-    after: Row | None
+    after: Row
+
+
+class Event(NamedTuple):
+    """What was written into the outbox; in order for each job."""
+
+    seq: int
+    job: JobId
+    hook: str
+    given_up: bool
+    pending: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,71 +111,60 @@ class Job:
     """A job in the store, once all was drained."""
 
     key: int
-    job: JobId
+    id: JobId
     tag: str
     row: Row
     idempotency_key: str | None
-    tries: Sequence[tuple[int, str]] = ()
-    """Of each row in `attempts` its fence and outcome, by fence."""
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """A row that was ever in the outbox, as its trigger saw it."""
+class Worker(NamedTuple):
+    """A process that was entered among the workers of the store."""
 
-    seq: int
-    job: JobId
-    event: str
-    state: int
-    """0 while it was to be delivered, 1 where it was given up."""
-    generation: int
-    """Of its job, as the event was written."""
+    key: int
+    pid: int
+    kind: str
+    node: int | None
+    at: int
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What was done to the run, from when to when, and to whom."""
+    """What was done to the run, from when to when, and to which process or server."""
 
     kind: str
     began: int
     ended: int
     target: str
-    victims: Sequence[int] = ()
-    """The keys of the workers in the store that died of it, where any did."""
+    killed: Sequence[int] = ()
+    """The processes that were seen dead after it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a task of the run promises."""
+    """What a task of the run promises; times in microseconds."""
 
     attempts: int
-    losses: int
     worker_nums: int
     size: int
     timeout: int
-    """Microseconds."""
-    events: frozenset[str]
-    is_ledgered: bool
-    """Whether its handler writes into the ledger, in `job.transaction()`."""
-    is_thread: bool
-    """Whether a handler may outlive its timeout."""
+    hooks: frozenset[str] = frozenset()
+    is_ledgered: bool = False
+    """Its handler writes a row of the ledger in `job.transaction()`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """The times of the run, in microseconds."""
+    """The times of the run's settings, in microseconds."""
 
     lease: int
     reap: int
     poll: int
     grace: int
-    local: int
-    """Within which a node takes back what its own dead worker had."""
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """All that is known of one run, after its end."""
+    """All that is known of one run after its end."""
 
     terms: Mapping[str, Terms]
     bounds: Bounds
@@ -192,24 +173,22 @@ class Facts:
     changes: Sequence[Change]
     events: Sequence[Event]
     faults: Sequence[Fault]
-    jobs: Mapping[JobId, Job]
-    workers: Mapping[int, str]
-    """Each key of a worker that was ever in the store, with the name of its node."""
+    jobs: Mapping[int, Job]
+    """By their keys."""
+    workers: Sequence[Worker]
     ledger: Sequence[tuple[JobId, int]]
     """Job and fence of each row that a handler wrote in `job.transaction()`."""
-    sizes: Mapping[str, int]
-    """Of each task the number of waiting jobs that `size` goes by, at the end."""
-    leftovers: Sequence[str] = field(default=())
-    """Processes, files and connections that were still there when all had ended, in words."""
+    waiting: Mapping[str, int]
+    """Of each task the number that `size` goes by, at the end."""
+    is_serial: bool
+    """Whether changes of all jobs together are in the order of their commits, as where one writes at a time."""
+    leftovers: Sequence[str] = ()
+    """What was still there when all had ended, in words."""
     was_drained: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Violation:
+class Violation(NamedTuple):
     """A promise that was not kept."""
 
     invariant: str
-    """I1 to I16."""
     what: str
-    """For people, with the job and the fences."""
-    job: JobId | None = None

@@ -35,6 +35,7 @@ SECTIONS = {
     "Upkeep": {
         "doctor": ("yaotask.cli.doctor", "Look for what is wrong, and say what to do."),
         "db": ("yaotask.cli.db", "Show, upgrade, verify or move the store."),
+        "chaos": ("yaotask.cli.chaos", "Break a scratch store on purpose, and see that no job is lost."),
     },
 }
 

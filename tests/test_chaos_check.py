@@ -1,0 +1,448 @@
+"""The checker of chaos runs: what is in order passes, and each way to break a promise is found under its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from chaos_support import NEW, PLAIN, TERMS, Story, whole
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from yaotask.chaos.check import judge
+from yaotask.chaos.check.index import Index
+from yaotask.chaos.check.runs import recoveries
+from yaotask.chaos.check.transitions import transition
+from yaotask.chaos.facts import FAIL, INFO, SECOND, Fault, JobId, Worker
+from yaotask.jobs import JobState
+
+
+def found(story: Story) -> list[str]:
+    """The promises that a story breaks, each once."""
+    return sorted({violation.invariant for violation in judge(story.facts)}, key=lambda name: int(name[1:]))
+
+
+@pytest.mark.parametrize("task", TERMS)
+def test_a_run_in_which_all_went_well_breaks_nothing(task: str) -> None:
+    story, _ = whole(task)
+
+    assert judge(story.facts) == []
+
+
+# --- what callers were told -----------------------------------------------------------------------------
+
+
+def test_an_acknowledged_job_that_is_not_there_is_lost() -> None:
+    story, _ = whole()
+    story.call("add", job=JobId("quick", 99), tag="tag-99")
+
+    assert found(story) == ["I1"]
+
+
+def test_an_acknowledged_job_that_did_not_end_is_lost() -> None:
+    story = Story()
+    story.add()
+
+    assert "quick.1 has not ended: it is WAITING" in [violation.what for violation in judge(story.facts)]
+
+
+def test_a_job_that_nobody_added_is_one_too_many() -> None:
+    story, _ = whole()
+    story.calls.clear()
+
+    assert found(story) == ["I1"]
+
+
+def test_a_job_that_was_refused_may_not_be_stored() -> None:
+    story = Story()
+    story.claim(key := story.add(answer=FAIL))
+    story.succeed(key)
+
+    assert found(story) == ["I1"]
+
+
+def test_a_job_of_which_nobody_could_say_may_be_stored() -> None:
+    story = Story()
+    story.claim(key := story.add(answer=INFO))
+    story.succeed(key)
+    story.call("add", INFO, tag="tag-of-one-that-was-not")
+
+    assert found(story) == []
+
+
+def test_a_job_that_answers_for_another_is_no_answer() -> None:
+    story, key = whole()
+    story.calls[0] = replace(story.calls[0], tag="another")
+    story.call("add", INFO, tag=story.jobs[key].tag)
+
+    assert found(story) == ["I1"]
+
+
+def test_whoever_asks_for_an_acknowledged_job_is_not_told_that_there_is_none() -> None:
+    story, key = whole()
+    story.call("get", FAIL, job=story.jobs[key].id, error="JobNotFound")
+
+    assert found(story) == ["I1"]
+
+
+def test_one_add_makes_one_job() -> None:
+    story, first = whole()
+    second = story.add()
+    story.jobs[second] = replace(story.jobs[second], tag=story.jobs[first].tag)
+    story.calls[-1] = replace(story.calls[-1], tag=story.jobs[first].tag)
+    story.claim(second)
+    story.succeed(second)
+
+    assert found(story) == ["I2"]
+
+
+def test_a_key_that_is_used_again_answers_the_first_job() -> None:
+    story, key = whole()
+    story.call("add", job=story.jobs[key].id, tag=story.jobs[key].tag, key="k")
+
+    assert found(story) == []
+
+
+def test_reads_never_go_back() -> None:
+    story, key = whole()
+    story.call("get", job=story.jobs[key].id, seen={"status": "SUCCESS"})
+    story.call("get", job=story.jobs[key].id, seen={"status": "RUNNING"})
+
+    assert found(story) == ["I16"]
+
+
+def test_two_who_ask_at_the_same_time_may_see_it_in_either_order() -> None:
+    story, key = whole()
+    first = story.call("get", job=story.jobs[key].id, seen={"status": "SUCCESS"})
+    story.calls.append(replace(first, began=first.began, seen={"status": "RUNNING"}))
+
+    assert found(story) == []
+
+
+def test_a_job_that_is_retried_by_hand_is_seen_waiting_again() -> None:
+    story = Story()
+    story.claim(key := story.add())
+    story.fail(key)
+    story.call("get", job=story.jobs[key].id, seen={"status": "FAILURE"})
+    story.retry(key)
+    story.call("get", job=story.jobs[key].id, seen={"status": "WAITING"})
+    story.claim(key)
+    story.succeed(key)
+
+    assert found(story) == []
+
+
+# --- rows -----------------------------------------------------------------------------------------------
+
+
+def test_a_result_of_an_older_claim_is_not_stored() -> None:
+    story = Story()
+    story.claim(key := story.add())
+    story.lose(key)
+    story.claim(key)
+    story.set(key, state=JobState.SUCCESS, worker=None, result='{"fence":1}', finished_at=story.now)
+
+    assert found(story) == ["I3"]
+
+
+def test_progress_of_an_older_claim_is_not_stored() -> None:
+    story = Story()
+    story.claim(key := story.add())
+    story.set(key, message="fence 1, 1 of 5")
+    story.lose(key)
+    story.claim(key)
+    story.set(key, message="fence 1, 2 of 5")
+    story.succeed(key)
+
+    assert found(story) == ["I3"]
+
+
+def test_a_fence_only_grows() -> None:
+    story, key = whole()
+    story.set(key, fence=1)
+
+    assert "I3" in found(story)
+
+
+def test_a_claim_ends_once() -> None:
+    story = Story()
+    story.claim(key := story.add())
+    running = story.rows[key]
+    story.again(key)
+    story.rows[key] = running
+    story.again(key)
+    story.claim(key)
+    story.succeed(key)
+
+    assert "I4" in found(story)
+
+
+def test_what_has_ended_is_not_written_over() -> None:
+    story, key = whole()
+    story.set(key, state=JobState.CANCELLED, fence=story.rows[key].fence)
+
+    assert found(story) == ["I5", "I6"]
+
+
+def test_a_result_that_is_replaced_after_the_end_is_found() -> None:
+    story, key = whole()
+    story.set(key, result='{"fence":4,"more":1}')
+
+    assert "I5" in found(story)
+
+
+def test_a_change_that_no_trigger_saw_is_found() -> None:
+    story, _ = whole()
+    del story.changes[3]
+
+    assert "I6" in found(story)
+
+
+def test_a_job_that_is_removed_is_found() -> None:
+    story, key = whole()
+    del story.jobs[key]
+
+    assert found(story) == ["I1", "I6"]
+
+
+# --- handlers -------------------------------------------------------------------------------------------
+
+
+def test_a_handler_that_starts_twice_for_one_claim_is_found() -> None:
+    story, _ = whole()
+    story.notes.append(story.notes[0])
+
+    assert found(story) == ["I7"]
+
+
+def test_a_handler_that_starts_without_a_claim_is_found() -> None:
+    story, _ = whole()
+    story.notes.append(replace(story.notes[0], fence=9))
+
+    assert found(story) == ["I7"]
+
+
+def test_a_job_that_is_tried_more_often_than_it_may_be_is_found() -> None:
+    story = Story()
+    key = story.add()
+    for _ in range(PLAIN.attempts + 1):
+        story.claim(key)
+        story.again(key)
+    story.claim(key)
+    story.succeed(key)
+
+    assert found(story) == ["I7"]
+
+
+def test_effects_without_a_success_are_found() -> None:
+    story = Story()
+    story.claim(key := story.add("ledger"))
+    story.ledger.append((story.jobs[key].id, 1))
+    story.fail(key)
+
+    assert found(story) == ["I8"]
+
+
+def test_effects_that_are_there_twice_are_found() -> None:
+    story, _ = whole("ledger")
+    story.ledger.append(story.ledger[0])
+
+    assert found(story) == ["I8"]
+
+
+def test_a_success_without_its_effects_is_found() -> None:
+    story, _ = whole("ledger")
+    story.ledger.clear()
+
+    assert found(story) == ["I8"]
+
+
+def test_a_lost_event_is_found() -> None:
+    story, _ = whole("told")
+    gone = story.events.pop(1)
+    story.notes.remove(next(note for note in story.notes if note.what == gone.hook))
+
+    assert found(story) == ["I10"]
+
+
+def test_an_event_that_no_hook_was_told_is_found() -> None:
+    story, _ = whole("told")
+    story.notes.remove(next(note for note in story.notes if note.what == "success"))
+
+    assert found(story) == ["I10"]
+
+
+def test_hooks_that_are_told_in_the_wrong_order_are_found() -> None:
+    story, _ = whole("told")
+    told = [number for number, note in enumerate(story.notes) if note.is_of_hook]
+    story.notes[told[0]], story.notes[told[-1]] = story.notes[told[-1]], story.notes[told[0]]
+
+    assert found(story) == ["I10"]
+
+
+def test_a_hook_that_is_told_twice_is_in_order() -> None:
+    story, _ = whole("told")
+    twice = [note for note in story.notes for _ in range(1 + note.is_of_hook)]
+    story.notes[:] = twice
+
+    assert found(story) == []
+
+
+def test_a_hook_that_hears_what_did_not_happen_is_found() -> None:
+    story, _ = whole("told")
+    story.notes.append(replace(story.notes[-1], what="cancel"))
+
+    assert found(story) == ["I10"]
+
+
+def test_a_job_that_is_taken_over_too_late_is_found() -> None:
+    story = Story()
+    story.claim(key := story.add())
+    story.faults.append(Fault("kill-worker", story.tick(), story.tick(), "node-1", (70,)))
+    story.tick(30)
+    story.lose(key)
+    story.claim(key)
+    story.succeed(key)
+
+    assert found(story) == ["I12"]
+    assert [round(one.took / SECOND) for one in recoveries(Index.of(story.facts))] == [30]
+
+
+def test_a_node_that_is_stopped_need_not_take_anything_over() -> None:
+    story = Story()
+    story.claim(key := story.add())
+    story.faults.append(Fault("kill-worker", story.tick(), story.tick(), "node-1", (70,)))
+    began = story.tick()
+    story.tick(30)
+    story.faults.append(Fault("pause-node", began, story.tick(), "node-1"))
+    story.lose(key)
+    story.claim(key)
+    story.succeed(key)
+
+    assert found(story) == []
+
+
+def test_a_process_number_that_is_used_again_is_not_mistaken() -> None:
+    story = Story()
+    story.workers.append(Worker(8, 70, "worker", 1, story.tick()))
+    story.claim(key := story.add(), worker=8)
+    story.faults.append(Fault("kill-worker", story.tick(), story.tick(), "node-1", (70,)))
+    story.lose(key)
+    story.claim(key)
+    story.succeed(key)
+
+    assert len(recoveries(Index.of(story.facts))) == 1
+
+
+def test_a_handler_that_outlives_its_timeout_is_found() -> None:
+    story = Story()
+    story.claim(key := story.add())
+    story.tick(30)
+    story.succeed(key)
+
+    assert found(story) == ["I13"]
+
+
+@pytest.mark.parametrize(("nodes", "broken"), [(("node-1",) * 3, ["I14"]), (("node-1", "node-1", "node-2"), [])])
+def test_more_at_once_than_a_node_may_run_is_found(nodes: tuple[str, ...], broken: list[str]) -> None:
+    story = Story()
+    keys = [story.add() for _ in nodes]
+    for key in keys:
+        story.set(
+            key, state=JobState.RUNNING, fence=1, attempt=1, worker=7, counted=0
+        )  # fmt: skip
+    for what in ("start", "end"):
+        for key, node in zip(keys, nodes, strict=True):
+            story.note(key, what, node)
+    for key in keys:
+        story.set(key, state=JobState.SUCCESS, worker=None, result='{"fence":1}', finished_at=story.now)
+
+    assert found(story) == broken
+
+
+@pytest.mark.parametrize(("count", "broken"), [(3, []), (4, ["I14"])])
+def test_more_that_wait_than_there_is_room_for_are_found(count: int, broken: list[str]) -> None:
+    story = Story()
+    keys = [story.add() for _ in range(count)]
+    for key in keys:
+        story.claim(key)
+        story.succeed(key)
+
+    assert found(story) == broken
+
+
+def test_a_size_that_does_not_go_by_what_waits_is_found() -> None:
+    story, _ = whole()
+    facts = replace(story.facts, waiting={"quick": 2})
+
+    assert [violation.invariant for violation in judge(facts)] == ["I14"]
+
+
+def test_what_is_left_behind_is_found() -> None:
+    story, _ = whole()
+    story.leftovers = ["the process yaotask run"]
+    story.was_drained = False
+
+    assert [violation.invariant for violation in judge(story.facts)] == ["I15", "I15"]
+
+
+# --- any story ------------------------------------------------------------------------------------------
+
+ACTS: dict[str, tuple[set[JobState], Callable[[Story, int], None]]] = {
+    "claim": ({JobState.WAITING, JobState.RETRYING}, Story.claim),
+    "cancel": ({JobState.WAITING, JobState.RETRYING}, Story.cancel),
+    "succeed": ({JobState.RUNNING}, Story.succeed),
+    "fail": ({JobState.RUNNING}, Story.fail),
+    "lose": ({JobState.RUNNING}, Story.lose),
+    "hand_back": ({JobState.RUNNING}, Story.hand_back),
+    "retry": ({JobState.FAILURE, JobState.CANCELLED}, Story.retry),
+}
+
+
+def told(acts: list[str], task: str) -> tuple[Story, int]:
+    """A story of one job in which happens what can happen of these, up to an end."""
+    story = Story()
+    key = story.add(task)
+    for act in [*acts, "claim", "succeed"]:
+        states, play = ACTS[act]
+        if story.rows[key].state in states:
+            play(story, key)
+    return story, key
+
+
+@settings(max_examples=200)
+@given(st.lists(st.sampled_from(sorted(ACTS)), max_size=30), st.sampled_from(sorted(TERMS)))
+def test_whatever_the_table_allows_breaks_nothing(acts: list[str], task: str) -> None:
+    story, _ = told(acts, task)
+
+    assert judge(story.facts) == []
+
+
+@settings(max_examples=200)
+@given(st.lists(st.sampled_from(sorted(ACTS)), max_size=30), st.data())
+def test_a_change_that_the_table_does_not_know_is_always_found(acts: list[str], data: st.DataObject) -> None:
+    story, _ = told(acts, "quick")
+    number = data.draw(st.integers(0, len(story.changes) - 1))
+    change = story.changes[number]
+    state = data.draw(st.sampled_from([state for state in JobState if state != change.after.state]))
+    story.changes[number] = change._replace(after=change.after._replace(state=state))
+
+    assert {"I5", "I6"} & set(found(story))
+
+
+@pytest.mark.parametrize("state", [JobState.SUCCESS, JobState.IGNORED])
+def test_nothing_leads_out_of_a_success(state: JobState) -> None:
+    ended = NEW._replace(state=state, fence=1, attempt=1, finished_at=5)
+    again = ended._replace(state=JobState.WAITING, generation=1, attempt=0, finished_at=None)
+
+    assert transition(ended, again) is None
+
+
+def test_what_was_asked_to_stop_is_not_tried_again() -> None:
+    running = NEW._replace(state=JobState.RUNNING, fence=1, attempt=1, worker=7, cancel_at=5)
+    retrying = running._replace(state=JobState.RETRYING, worker=None)
+
+    assert transition(running, retrying) is None
+    assert transition(running, retrying._replace(state=JobState.CANCELLED)) == "T9"
+    assert transition(running._replace(cancel_at=None), retrying._replace(cancel_at=None)) == "T5"

@@ -1,0 +1,172 @@
+"""How often, how soon, and how many at once handlers ran: I7, I12, I13, I14."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from yaotask.chaos.check.index import Index, named
+from yaotask.chaos.facts import SECOND, Change, Fault, Note, Violation
+from yaotask.jobs import JobState
+
+# Beyond its bound a machine that is busy with the faults themselves gets so long.
+SLACK = 5 * SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """A claim whose process had died: when that was, and when its job could be claimed again."""
+
+    job: str
+    died: int
+    reclaimed: int
+    bound: int
+
+    @property
+    def took(self) -> int:
+        return self.reclaimed - self.died
+
+
+def each_claim_starts_once(index: Index) -> Iterator[Violation]:
+    """I7: a handler starts at most once for each claim, with a claim, and no job is tried more often than it may be."""
+    for job in index.facts.jobs.values():
+        changes = index.changes.get(job.key, [])
+        claims = {change.after.fence for change in changes if named(change) == "T2"}
+        starts = Counter(note.fence for note in index.starts.get(job.id, []))
+        for fence, count in starts.items():
+            if count > 1:
+                yield Violation("I7", f"{job.id}: its handler started {count} times for fence {fence}")
+            if fence not in claims:
+                yield Violation("I7", f"{job.id}: its handler started for fence {fence}, which was no claim")
+        retries = Counter(change.after.generation for change in changes if named(change) == "T5")
+        most = index.facts.terms[job.id.task].attempts
+        if retries and max(retries.values()) > most:
+            yield Violation("I7", f"{job.id} was retried {max(retries.values())} times, of {most}")
+
+
+def recoveries(index: Index) -> list[Recovery]:
+    """Every claim that was lost with a process that the run has killed."""
+    deaths = _deaths(index.facts.faults, index)
+    found = []
+    for key, changes in index.changes.items():
+        for change in changes:
+            if named(change) != "T7" or change.before is None or change.before.worker not in deaths:
+                continue
+            died = deaths[change.before.worker]
+            job = index.facts.jobs.get(key)
+            found.append(Recovery(str(job.id if job else key), died, change.at, _bound(index, died, change.at)))
+    return found
+
+
+def _deaths(faults: Sequence[Fault], index: Index) -> dict[int, int]:
+    """When which worker of the store died. Numbers of processes are used again, so the latest of that time counts."""
+    by_pid = defaultdict(list)
+    for worker in sorted(index.facts.workers, key=lambda worker: worker.at):
+        by_pid[worker.pid].append(worker)
+    deaths = {}
+    for fault in faults:
+        for pid in fault.killed:
+            entered = [worker for worker in by_pid.get(pid, []) if worker.at <= fault.ended]
+            if entered:
+                deaths[entered[-1].key] = fault.began
+    return deaths
+
+
+def _bound(index: Index, died: int, until: int) -> int:
+    """The published bound, and what other faults took away meanwhile: a node that is stopped can reclaim nothing."""
+    bounds = index.facts.bounds
+    disturbed = sum(
+        max(0, min(fault.ended, until) - max(fault.began, died))
+        for fault in index.facts.faults
+        if fault.ended > died and fault.began < until
+    )
+    # Whoever has just come back leaves all others the time of a lease.
+    return 2 * bounds.lease + bounds.reap + bounds.poll + disturbed + SLACK
+
+
+def the_dead_are_buried_in_time(index: Index) -> Iterator[Violation]:
+    """I12: what a dead worker had can be claimed again within the bound."""
+    for one in recoveries(index):
+        if one.took > one.bound:
+            late = f"{one.took / SECOND:.1f} s after the death of its worker, of {one.bound / SECOND:.1f} s"
+            yield Violation("I12", f"{one.job} could be claimed again {late}")
+
+
+def nobody_outlives_its_timeout(index: Index) -> Iterator[Violation]:
+    """I13: no handler goes on for longer than its timeout and the grace; stopped processes do not count."""
+    for begin, end in _runs(index.facts.notes):
+        terms, bounds = index.facts.terms[begin.job.task], index.facts.bounds
+        paused = sum(
+            max(0, min(fault.ended, end.at) - max(fault.began, begin.at))
+            for fault in index.facts.faults
+            if fault.ended > begin.at and fault.began < end.at
+        )
+        if end.at - begin.at > terms.timeout + bounds.grace + paused + SLACK:
+            took = (end.at - begin.at) / SECOND
+            yield Violation("I13", f"{begin.job} ran for {took:.1f} s, of {terms.timeout / SECOND:.1f} s")
+
+
+def never_too_many_at_once(index: Index) -> Iterator[Violation]:
+    """I14: on one node never more jobs of a task at once than `worker_nums`, and never more that wait than `size`."""
+    lanes: defaultdict[tuple[str, str], list[tuple[int, int, Note]]] = defaultdict(list)
+    for begin, end in _runs(index.facts.notes):
+        # An end sorts before a start of the same moment.
+        lanes[begin.node, begin.job.task] += [(begin.at, 1, begin), (end.at, -1, begin)]
+    for (node, task), moments in lanes.items():
+        running, most = 0, index.facts.terms[task].worker_nums
+        for _, step, note in sorted(moments, key=lambda moment: moment[:2]):
+            running += step
+            if running > most:
+                yield Violation("I14", f"{node} ran {running} jobs of {task} at once, of {most}, with {note.job}")
+                break
+    yield from _too_many_waiting(index)
+
+
+def _too_many_waiting(index: Index) -> Iterator[Violation]:
+    counted = Counter(job.id.task for job in index.facts.jobs.values() if job.row.counted)
+    for task, terms in index.facts.terms.items():
+        if index.facts.waiting.get(task, 0) != counted[task]:
+            said = index.facts.waiting.get(task, 0)
+            yield Violation("I14", f"{task}: {counted[task]} jobs wait, and `size` goes by {said}")
+        if index.facts.is_serial:
+            most = _most_waiting(index, task)
+            if most > terms.size:
+                yield Violation("I14", f"{task}: {most} jobs waited at once, of {terms.size}")
+
+
+def _most_waiting(index: Index, task: str) -> int:
+    waiting = most = 0
+    for change in sorted(index.facts.changes):
+        job = index.facts.jobs.get(change.key)
+        if job is not None and job.id.task == task:
+            waiting += change.after.counted - (change.before.counted if change.before else 0)
+            most = max(most, waiting)
+    return most
+
+
+def _runs(notes: Sequence[Note]) -> Iterator[tuple[Note, Note]]:
+    """Each start with its end, of handlers that came to one."""
+    begun: dict[tuple[object, ...], Note] = {}
+    for note in notes:
+        which = (note.job, note.fence, note.pid)
+        if note.what == "start":
+            begun[which] = note
+        elif note.what == "end" and which in begun:
+            yield begun.pop(which), note
+
+
+def states_of(changes: Sequence[Change]) -> Counter[str]:
+    """How often each transition was made, for people."""
+    return Counter(named(change) or "none of the table" for change in changes)
+
+
+def nothing_runs_any_more(index: Index) -> Iterator[Violation]:
+    """I15: when all is over no job runs, and nothing of the nodes is left."""
+    for job in index.facts.jobs.values():
+        if job.row.state == JobState.RUNNING:
+            yield Violation("I15", f"{job.id} is still RUNNING")
+    for leftover in index.facts.leftovers:
+        yield Violation("I15", f"left behind: {leftover}")
+    if not index.facts.was_drained:
+        yield Violation("I15", "the nodes did not come to an end of their jobs in time")

@@ -1,0 +1,205 @@
+"""A run from an empty store to its verdict."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from yaotask.app import App
+from yaotask.chaos import scratch
+from yaotask.chaos.check import judge
+from yaotask.chaos.evidence import gather
+from yaotask.chaos.facts import Facts, Fault
+from yaotask.chaos.killing import WEIGHTS, Killing
+from yaotask.chaos.line import HERE, Address, Line
+from yaotask.chaos.nemesis import Nemesis, Strike
+from yaotask.chaos.programs import Node, Program, until, working_in
+from yaotask.chaos.report import Report
+from yaotask.chaos.serving import LINES, RESTART, Serving
+from yaotask.clock import Clock
+from yaotask.errors import StorageError
+from yaotask.store import auditing, opening, sessions
+from yaotask.store.access import Access
+
+# Seconds that the nodes have for what is left, once nobody disturbs them any more.
+DRAIN = 120.0
+LOOK = 0.5
+ALL_WEIGHTS: Mapping[str, int] = {**WEIGHTS, **LINES, **RESTART}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What somebody wants to see."""
+
+    store: str
+    """The address of an empty database."""
+    folder: Path
+    """For all that the run writes outside of it: not there yet."""
+    seed: int
+    seconds: float
+    nodes: int = 2
+    processes: int = 2
+    callers: int = 2
+    hands: int = 2
+    faults: Sequence[str] = tuple(ALL_WEIGHTS)
+    """Those that cannot be made here, of lines and servers where the store is a file, are left out."""
+    restart: Callable[[], None] | None = None
+    """Restarts the database server, and comes back once it serves again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """How far a run is."""
+
+    doing: str
+    seconds: float
+    jobs: Mapping[str, int]
+    faults: int
+
+
+Watch = Callable[[Moment], None]
+
+
+class Run:
+    """One run. What it made outside the store stays in its folder, the logs of all nodes too."""
+
+    def __init__(self, order: Order, clock: Clock, watch: Watch) -> None:
+        self._order = order
+        self._clock = clock
+        self._watch = watch
+        self._begun = clock.monotonic()
+        self._lines: list[tuple[str, Line]] = []
+        self._nodes: list[Node] = []
+        self._callers: list[Program] = []
+        self._leftovers: list[str] = []
+
+    def report(self) -> Report:
+        """Break it, mend it, judge it. Raises StorageUnavailable for a store that is not empty."""
+        order = self._order
+        order.folder.mkdir(parents=True)
+        with App(self._folder("judge-1", order.store)) as app:
+            access = app.works.access
+            auditing.must_be_empty(app.works.place())
+            access.opened.store.write(auditing.install)
+            self._furnish()
+            try:
+                faults = self._break(access)
+                was_drained = self._drain(access)
+                self._end()
+            finally:
+                self._clear_away()
+            self._tell(access, "judges what happened", 0)
+            facts = self._gather(app, faults, was_drained)
+        seconds = self._clock.monotonic() - self._begun
+        store = opening.shown(app.works.place())
+        return Report.of(facts, judge(facts), store=store, seed=order.seed, seconds=seconds)
+
+    def _furnish(self) -> None:
+        order = self._order
+        for number in range(order.nodes):
+            folder = self._folder(f"node-{number + 1}", self._way(f"node-{number + 1}"))
+            self._nodes.append(Node(folder, order.processes, self._clock))
+        for number in range(order.callers):
+            folder = self._folder(f"caller-{number + 1}", self._way(f"caller-{number + 1}"))
+            command = ["-m", "yaotask.chaos.caller", str(folder), f"{order.seed}-{number}"]
+            self._callers.append(Program(folder, command, self._clock))
+
+    def _way(self, name: str) -> str:
+        """How a program gets to the store: where that is on a server, by a line of its own."""
+        store = self._order.store
+        if not sessions.is_server(store):
+            return store
+        line = Line(Address(*sessions.where(store)))
+        self._lines.append((name, line))
+        return sessions.by_way_of(store, HERE, line.port)
+
+    def _folder(self, name: str, store: str) -> Path:
+        folder = self._order.folder / name
+        scratch.furnish(folder, store)
+        return folder
+
+    # --- the parts --------------------------------------------------------------------------------------
+
+    def _break(self, access: Access) -> Sequence[Fault]:
+        order = self._order
+        for program in (*self._nodes, *self._callers):
+            program.start()
+        nemesis = Nemesis(self._strikes(access), ALL_WEIGHTS, str(order.seed), order.hands)
+        nemesis.start()
+        try:
+            until_then = self._clock.monotonic() + order.seconds
+            while self._clock.monotonic() < until_then:
+                self._clock.pause(LOOK)
+                self._tell(access, "breaks things", len(nemesis.faults))
+        finally:
+            faults = nemesis.stop()
+        return faults
+
+    def _strikes(self, access: Access) -> Mapping[str, Strike]:
+        known = Killing(self._nodes, self._callers, self._clock).faults
+        if self._lines:
+            known |= Serving(self._lines, access, self._order.restart, self._clock).faults
+        return {name: strike for name, strike in known.items() if name in self._order.faults}
+
+    def _drain(self, access: Access) -> bool:
+        """Nobody adds any more; the nodes, all of them up, come to the end of what there is."""
+        for caller in self._callers:
+            caller.signal(signal.SIGTERM)
+        for caller in self._callers:
+            status = caller.status()
+            if status != 0:
+                self._leftovers.append(f"{caller.folder.name} ended with {status}: see its log")
+        for node in self._nodes:
+            if node.has_ended():
+                self._leftovers.append(f"{node.folder.name} ended by itself: see its log")
+                node.start()
+
+        def is_settled() -> bool:
+            self._tell(access, "waits for the jobs that are left", 0)
+            self._clock.pause(LOOK)
+            with access.opened.store.snapshot() as connection:
+                return auditing.is_settled(connection)
+
+        return until(is_settled, DRAIN, self._clock)
+
+    def _end(self) -> None:
+        for node in self._nodes:
+            node.signal(signal.SIGTERM)
+        for node in self._nodes:
+            status = node.status()
+            if status != 0:
+                self._leftovers.append(f"{node.folder.name} ended with {status} when it was asked to")
+                node.kill()
+            files = (node.folder / ".yaotask" / "workers").glob("*")
+            self._leftovers += [f"the file {file}" for file in files]
+        self._leftovers += [f"the process {words}" for words in working_in(self._order.folder)]
+
+    def _clear_away(self) -> None:
+        """Whatever has happened, nothing of the run goes on."""
+        for program in (*self._nodes, *self._callers):
+            program.clear_away()
+        for _, line in self._lines:
+            line.close()
+
+    def _gather(self, app: App, faults: Sequence[Fault], was_drained: bool) -> Facts:
+        with app.works.access.opened.store.snapshot() as connection:
+            return gather(
+                connection,
+                self._order.folder,
+                terms=scratch.terms_of(app),
+                bounds=scratch.bounds_of(app),
+                faults=faults,
+                leftovers=self._leftovers,
+                was_drained=was_drained,
+            )
+
+    def _tell(self, access: Access, doing: str, faults: int) -> None:
+        try:
+            with access.opened.store.reading() as connection:
+                jobs = auditing.states_of(connection)
+        except StorageError:
+            # It is away: that may be one of the faults.
+            jobs = {}
+        self._watch(Moment(doing, self._clock.monotonic() - self._begun, jobs, faults))

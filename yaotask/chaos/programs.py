@@ -1,0 +1,176 @@
+"""The nodes and callers of a run: programs in folders of their own, started, stopped, and killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from yaotask.clock import Clock
+
+LOOK = 0.02
+# Seconds that a process which was killed has to be gone, and a node to be up or to be over.
+BURIAL, BIRTH, END = 20.0, 60.0, 30.0
+
+
+class Program:
+    """A program of the run, in a session of its own."""
+
+    def __init__(self, folder: Path, command: Sequence[str], clock: Clock) -> None:
+        self.folder = folder
+        self.clock = clock
+        self._command = [sys.executable, *command]
+        self._log = folder / "log.txt"
+        self._process: subprocess.Popen[bytes] | None = None
+        # Held by whoever does something to it.
+        self.busy = threading.Lock()
+
+    @property
+    def pid(self) -> int:
+        return self._begun.pid
+
+    @property
+    def _begun(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise RuntimeError(f"{self.folder.name} was not started yet")
+        return self._process
+
+    def start(self) -> None:
+        """Begin; what it says is added to its log."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - our own modules
+                self._command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def status(self, patience: float = END) -> int | None:
+        """Wait for its end; the exit status, None where it goes on."""
+        try:
+            return self._begun.wait(patience)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def has_ended(self) -> bool:
+        return self._begun.poll() is not None
+
+    def signal(self, number: signal.Signals) -> None:
+        send(number, [self.pid])
+
+    def kill(self) -> list[int]:
+        """SIGKILL to it alone, and the numbers of all that are dead now: it, and what died with it."""
+        family = [self.pid, *(process.pid for process in descendants(self.pid))]
+        self.signal(signal.SIGKILL)
+        self.status(BURIAL)
+        return buried(family, self.clock)
+
+    def clear_away(self) -> None:
+        """See that it has ended, if it was ever started; in any way."""
+        if self._process is not None and self._process.poll() is None:
+            send(signal.SIGCONT, [self.pid])
+            self.kill()
+
+    def said(self) -> str:
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+
+class Node(Program):
+    """`yaotask run` of one folder."""
+
+    def __init__(self, folder: Path, processes: int, clock: Clock) -> None:
+        super().__init__(folder, ["-m", "yaotask", "run", "--processes", str(processes)], clock)
+        self._births = 0
+
+    def start(self) -> None:
+        """Begin, and wait until it runs jobs, or has ended."""
+        self._births += 1
+        super().start()
+        until(lambda: self.said().count("running; SIGTERM") >= self._births or self.has_ended(), BIRTH, self.clock)
+
+    def family(self) -> list[int]:
+        """Its supervisor first, then all that it has started."""
+        return [self.pid, *(process.pid for process in descendants(self.pid))]
+
+    def members(self, kind: str) -> list[int]:
+        """Its processes of a kind: worker, services, or child."""
+        return [process.pid for process in descendants(self.pid) if process.kind == kind]
+
+
+def until(is_so: Callable[[], bool], patience: float, clock: Clock) -> bool:
+    """Look again and again; whether it came to be so in time."""
+    deadline = clock.monotonic() + patience
+    while not is_so():
+        if clock.monotonic() > deadline:
+            return False
+        clock.pause(LOOK)
+    return True
+
+
+def send(number: signal.Signals, pids: Sequence[int]) -> None:
+    """A signal to each of these that is still there."""
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            continue
+
+
+def buried(pids: Sequence[int], clock: Clock) -> list[int]:
+    """Those of these that are dead, once all are, or have had their time."""
+
+    def dead() -> list[int]:
+        now = table()
+        return [pid for pid in pids if pid not in now or now[pid].is_dead]
+
+    until(lambda: len(dead()) == len(pids), BURIAL, clock)
+    return dead()
+
+
+# --- what the system knows of processes -----------------------------------------------------------------
+
+
+class Process(NamedTuple):
+    """A line of `ps`, which all Unix systems have."""
+
+    pid: int
+    parent: int
+    state: str
+    words: str
+
+    @property
+    def is_dead(self) -> bool:
+        """It has ended, though nobody has waited for it yet."""
+        return self.state[:1] in ("Z", "X")
+
+    @property
+    def kind(self) -> str:
+        """Which of ours it is: worker, services, child."""
+        return self.words.partition(" -m yaotask.")[2].partition(" ")[0]
+
+
+def table() -> dict[int, Process]:
+    """All processes of the machine, by their numbers."""
+    command = ["ps", "-ww", "-A", "-o", "pid=,ppid=,stat=,args="]
+    shown = subprocess.run(command, capture_output=True, text=True, errors="replace", check=True).stdout  # noqa: S603
+    found = (line.split(maxsplit=3) for line in shown.splitlines())
+    return {int(words[0]): Process(int(words[0]), int(words[1]), words[2], "".join(words[3:])) for words in found}
+
+
+def descendants(pid: int) -> list[Process]:
+    """All that a process has started, and what those have."""
+    now = table()
+    found: list[Process] = []
+    parents = {pid}
+    while parents:
+        children = [process for process in now.values() if process.parent in parents]
+        found += children
+        parents = {child.pid for child in children}
+    return [process for process in found if not process.is_dead]
+
+
+def working_in(folder: Path) -> list[str]:
+    """The processes whose command lines name a folder, or something below it."""
+    return [process.words for process in table().values() if str(folder) in process.words and not process.is_dead]

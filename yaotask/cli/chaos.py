@@ -1,0 +1,124 @@
+"""`yaotask chaos`: the real thing on your own machine, broken on purpose, and whether it kept its promises."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import click
+
+from yaotask.chance import Dice
+from yaotask.chaos.conduct import ALL_WEIGHTS, Moment, Order, Run
+from yaotask.chaos.report import Report
+from yaotask.cli import exits
+from yaotask.cli.base import Command, Session
+from yaotask.cli.text import cut, echo_json, is_terminal, pad
+from yaotask.clock import SystemClock
+from yaotask.observers.logs import escape
+from yaotask.phrases import counted
+
+MOST_SEED = 2**31
+
+
+def _faults(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...]:
+    if value is None:
+        return tuple(ALL_WEIGHTS)
+    names = tuple(name.strip() for name in value.split(",") if name.strip())
+    for name in names:
+        if name not in ALL_WEIGHTS:
+            raise click.BadParameter(f"there is no fault {name!r}; there are {', '.join(ALL_WEIGHTS)}")
+    return names
+
+
+@click.command("chaos", cls=Command)
+@click.option("--store", metavar="URL", help="An empty database; else a SQLite file that is made for it.")
+@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), default=1.0, help="How long things are broken.")
+@click.option("--seed", type=click.IntRange(0), help="Draw the same faults again; times still differ.")
+@click.option("--faults", callback=_faults, metavar="A,B", help=f"Only these, of {', '.join(ALL_WEIGHTS)}.")
+@click.option("--nodes", type=click.IntRange(1), default=2, help="So many `yaotask run`.")
+@click.option("--processes", type=click.IntRange(1), default=2, help="Workers of each node.")
+@click.option("--callers", type=click.IntRange(1), default=2, help="Programs that add jobs.")
+@click.option("--restart", metavar="COMMAND", help="Restarts the database server, and comes back once it serves again.")
+@click.option("--keep", type=click.Path(path_type=Path), metavar="DIR", help="Leave logs and histories there.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.pass_obj
+def chaos(
+    session: Session,
+    store: str | None,
+    minutes: float,
+    seed: int | None,
+    faults: tuple[str, ...],
+    nodes: int,
+    processes: int,
+    callers: int,
+    restart: str | None,
+    keep: Path | None,
+    as_json: bool,
+) -> int:
+    """Break yaotask on purpose, on this machine, and see whether it keeps its promises.
+
+    Nodes run jobs of a project that is made for it, while their processes are killed, stopped and ended. What callers
+    were told, what handlers did, and what the database saw is then compared. Needs no project of yours, and touches
+    nothing but the store that you give. Exit status 1 if any promise was broken.
+    """
+    seed = Dice().randrange(MOST_SEED) if seed is None else seed
+    folder = Path(tempfile.mkdtemp(prefix="yaotask-chaos-")) if keep is None else keep.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    order = Order(
+        store=store or f"sqlite:///{folder / 'store.db'}",
+        folder=folder / f"seed-{seed}",
+        seed=seed,
+        seconds=minutes * 60,
+        nodes=nodes,
+        processes=processes,
+        callers=callers,
+        faults=faults,
+        restart=None if restart is None else partial(_call, shlex.split(restart)),
+    )
+    report = Run(order, SystemClock(), _Display().show).report()
+    _print(report, as_json)
+    if report.violations:
+        click.echo(f"logs, histories and the store stay in {escape(str(folder))}", err=True)
+        return exits.FAILED
+    if keep is None:
+        shutil.rmtree(folder)
+    return exits.DONE
+
+
+def _call(command: Sequence[str]) -> None:
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=sys.stderr)  # noqa: S603 - the user's own
+
+
+def _print(report: Report, as_json: bool) -> None:
+    if as_json:
+        echo_json(report.as_json())
+        return
+    for line in report.lines():
+        click.echo(escape(line))
+
+
+class _Display:
+    """How far it is: one line that is written over on a terminal, else a line for each part."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def show(self, moment: Moment) -> None:
+        """Say it where that is news."""
+        jobs = ", ".join(f"{count:,} {state}" for state, count in moment.jobs.items())
+        line = f"{moment.seconds:5.0f} s  {moment.doing}: {counted(moment.faults, 'fault')}; {jobs or 'no answer'}"
+        if is_terminal(sys.stderr):
+            columns = shutil.get_terminal_size().columns - 1
+            click.echo("\r" + pad(cut(line, columns), columns), err=True, nl=False)
+        elif moment.doing != self._last:
+            click.echo(line, err=True)
+        self._last = moment.doing
+
+
+COMMANDS = {"chaos": chaos}
