@@ -10,7 +10,7 @@ from typing import Any
 
 from run_support import until
 from server_fixtures import Database
-from servers import SERVERS
+from servers import SERVERS, MariaDB, PostgreSQL
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
@@ -27,10 +27,10 @@ CRASH = {"postgresql": signal.SIGQUIT, "mariadb": signal.SIGKILL}
 class OwnServer:
     """A server that belongs to one test, which may crash it."""
 
-    def __init__(self, kind: str, place: Path) -> None:
+    def __init__(self, kind: str, place: Path, server: type[PostgreSQL] | type[MariaDB] | None = None) -> None:
         self._kind = kind
         self._place = place
-        self._process = SERVERS[kind].start(place)
+        self._process = (server or SERVERS[kind]).start(place)
 
     def database(self) -> Database:
         """A new one."""

@@ -20,8 +20,8 @@ P = TypeVar("P", bound=Program)
 LEASE = 2.0
 LONGEST_ABSENCE = 1.0
 # How often each happens, against the others.
-WEIGHTS = {"kill-worker": 8, "kill-child": 2, "kill-services": 1, "kill-node": 2, "kill-caller": 2}
-WEIGHTS |= {"pause-node": 4, "stop-node": 2}
+WEIGHTS = {"kill-worker": 12, "kill-child": 4, "kill-services": 1, "kill-node": 3, "kill-caller": 2}
+WEIGHTS |= {"pause-node": 5, "stop-node": 2}
 
 
 @dataclass(frozen=True, slots=True)
