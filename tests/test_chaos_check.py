@@ -139,6 +139,7 @@ def test_a_job_that_is_retried_by_hand_is_seen_waiting_again() -> None:
 def test_a_result_of_an_older_claim_is_not_stored() -> None:
     story = Story()
     story.claim(key := story.add())
+    story.faults.append(Fault("pause-node", story.tick(), story.tick(), "node-1"))
     story.lose(key)
     story.claim(key)
     story.set(key, state=JobState.SUCCESS, worker=None, result='{"fence":1}', finished_at=story.now)
@@ -150,6 +151,7 @@ def test_progress_of_an_older_claim_is_not_stored() -> None:
     story = Story()
     story.claim(key := story.add())
     story.set(key, message="fence 1, 1 of 5")
+    story.faults.append(Fault("pause-node", story.tick(), story.tick(), "node-1"))
     story.lose(key)
     story.claim(key)
     story.set(key, message="fence 1, 2 of 5")
@@ -309,6 +311,17 @@ def test_a_job_that_is_taken_over_too_late_is_found() -> None:
     assert [round(one.took / SECOND) for one in recoveries(Index.of(story.facts))] == [30]
 
 
+def test_a_job_that_is_taken_from_a_worker_that_lives_is_found() -> None:
+    story = Story()
+    story.claim(key := story.add())
+    story.faults.append(Fault("kill-caller", story.tick(), story.tick(), "caller-1", (71,)))
+    story.lose(key)
+    story.claim(key)
+    story.succeed(key)
+
+    assert found(story) == ["I4"]
+
+
 def test_a_node_that_is_stopped_need_not_take_anything_over() -> None:
     story = Story()
     story.claim(key := story.add())
@@ -406,6 +419,8 @@ def told(acts: list[str], task: str) -> tuple[Story, int]:
     key = story.add(task)
     for act in [*acts, "claim", "succeed"]:
         states, play = ACTS[act]
+        if act == "lose":
+            story.faults.append(Fault("kill-worker", story.tick(), story.tick(), "node-1"))
         if story.rows[key].state in states:
             play(story, key)
     return story, key

@@ -11,7 +11,7 @@ PACKAGE = Path(yaotask.__file__).parent
 DESIGN = PACKAGE.parent / "docs" / "design.md"
 
 # Packages that the map names as a whole.
-WHOLE = {"cli", "definitions", "doctor", "observers", "dialects", "moving", "templates"}
+WHOLE = {"check", "cli", "definitions", "doctor", "observers", "dialects", "moving", "project", "templates"}
 
 
 def modules() -> set[str]:

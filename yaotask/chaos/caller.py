@@ -23,6 +23,8 @@ from yaotask.errors import OutcomeUnknown, YaotaskError
 
 Answer = dict[str, Any]
 
+# What it says once it can be told to end.
+READY = "calling"
 THREADS = 4
 # Of how many jobs of its own a caller may still ask.
 KNOWN = 500
@@ -30,10 +32,12 @@ KNOWN = 500
 TASKS = {"quick": 30, "steady": 15, "apart": 6, "ledger": 10, "told": 18, "late": 6, "narrow": 15}
 OPERATIONS = {"add": 80, "get": 10, "cancel": 7, "retry": 3}
 ENDS = ("ok", "ok", "ok", "retry", "fail", "ignore")
-# Seconds: most jobs are short, some run when something happens to their worker.
-SHORT, LONG = 0.02, 1.0
+# Seconds: most jobs are short; a few are long, and run when something happens to their worker.
+SHORT, LONG, FEW = 0.02, 1.0, 0.1
 BREATH = 0.04
 REPEATS = 100
+# How many adds with a key are made once more although they were answered.
+AGAIN = 0.1
 
 
 class Caller:
@@ -46,22 +50,28 @@ class Caller:
         self._numbers = count(1)
         self._known: deque[tuple[str, int]] = deque(maxlen=KNOWN)
         self.over = threading.Event()
+        # By what no caller should ever be answered.
+        self.failed: BaseException | None = None
 
     def work(self, dice: Dice) -> None:
         """Call something again and again, until it is over."""
-        while not self.over.wait(dice.uniform(0, BREATH)):
-            (operation,) = dice.choices(list(OPERATIONS), list(OPERATIONS.values()))
-            if operation == "add" or not self._known:
-                self._add(dice)
-            else:
-                self._ask(operation, *dice.choice(self._known))
+        try:
+            while not self.over.wait(dice.uniform(0, BREATH)):
+                (operation,) = dice.choices(list(OPERATIONS), list(OPERATIONS.values()))
+                if operation == "add" or not self._known:
+                    self._add(dice)
+                else:
+                    self._ask(operation, *dice.choice(self._known))
+        except BaseException as error:  # noqa: BLE001 - raised once all threads have ended
+            self.failed = error
+            self.over.set()
 
     def _add(self, dice: Dice) -> None:
         (task,) = dice.choices(list(TASKS), list(TASKS.values()))
         number = next(self._numbers)
         tag = f"{self._name}-{number}"
         key = f"key-{tag}" if dice.random() < 0.5 else None
-        seconds = round(dice.uniform(0.2, LONG) if dice.random() < 0.05 else dice.uniform(0, SHORT), 4)
+        seconds = round(dice.uniform(0.2, LONG) if dice.random() < FEW else dice.uniform(0, SHORT), 4)
         args = [tag, seconds, dice.choice(ENDS)]
         told = {"operation": "add", "task": task, "tag": tag, "key": key}
 
@@ -76,6 +86,8 @@ class Caller:
             answer = self._call(told, add)
         if answer:
             self._known.append((task, answer["id"]))
+            if key is not None and dice.random() < AGAIN:
+                self._call(told, add)
 
     def _ask(self, operation: str, task: str, id: int) -> None:
         handle = self._app.tasks[task]
@@ -121,9 +133,13 @@ def main(folder: Path, seed: str) -> None:
         threads = [threading.Thread(target=caller.work, args=(Dice(f"{seed}-{number}"),)) for number in range(THREADS)]
         for thread in threads:
             thread.start()
+        sys.stderr.write(f"{READY}\n")
+        sys.stderr.flush()
         for thread in threads:
             thread.join()
         history.close()
+        if caller.failed is not None:
+            raise caller.failed
 
 
 if __name__ == "__main__":

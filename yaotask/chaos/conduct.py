@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from yaotask.app import App
-from yaotask.chaos import scratch
+from yaotask.chaos import caller, scratch
 from yaotask.chaos.check import judge
 from yaotask.chaos.evidence import gather
 from yaotask.chaos.facts import Facts, Fault
 from yaotask.chaos.killing import WEIGHTS, Killing
 from yaotask.chaos.line import HERE, Address, Line
 from yaotask.chaos.nemesis import Nemesis, Strike
-from yaotask.chaos.programs import Node, Program, until, working_in
+from yaotask.chaos.programs import Node, Program, working_in
 from yaotask.chaos.report import Report
 from yaotask.chaos.serving import LINES, RESTART, Serving
 from yaotask.clock import Clock
@@ -23,8 +23,9 @@ from yaotask.errors import StorageError
 from yaotask.store import auditing, opening, sessions
 from yaotask.store.access import Access
 
-# Seconds that the nodes have for what is left, once nobody disturbs them any more.
-DRAIN = 120.0
+# Seconds.
+PATIENCE = 60.0
+MOST_TIMES = 3
 LOOK = 0.5
 ALL_WEIGHTS: Mapping[str, int] = {**WEIGHTS, **LINES, **RESTART}
 
@@ -39,10 +40,15 @@ class Order:
     """For all that the run writes outside of it: not there yet."""
     seed: int
     seconds: float
+    jobs: int = 0
+    kills: int = 0
+    """Where there were fewer of them by then, things are broken for longer, up to three times as long."""
     nodes: int = 2
     processes: int = 2
     callers: int = 2
     hands: int = 2
+    patience: float = PATIENCE
+    """Seconds in which some job must end, once nobody disturbs the nodes any more, until all have ended."""
     faults: Sequence[str] = tuple(ALL_WEIGHTS)
     """Those that cannot be made here, of lines and servers where the store is a file, are left out."""
     restart: Callable[[], None] | None = None
@@ -104,7 +110,7 @@ class Run:
         for number in range(order.callers):
             folder = self._folder(f"caller-{number + 1}", self._way(f"caller-{number + 1}"))
             command = ["-m", "yaotask.chaos.caller", str(folder), f"{order.seed}-{number}"]
-            self._callers.append(Program(folder, command, self._clock))
+            self._callers.append(Program(folder, command, caller.READY, self._clock))
 
     def _way(self, name: str) -> str:
         """How a program gets to the store: where that is on a server, by a line of its own."""
@@ -129,13 +135,19 @@ class Run:
         nemesis = Nemesis(self._strikes(access), ALL_WEIGHTS, str(order.seed), order.hands)
         nemesis.start()
         try:
-            until_then = self._clock.monotonic() + order.seconds
-            while self._clock.monotonic() < until_then:
-                self._clock.pause(LOOK)
-                self._tell(access, "breaks things", len(nemesis.faults))
+            self._wait(access, nemesis)
         finally:
             faults = nemesis.stop()
         return faults
+
+    def _wait(self, access: Access, nemesis: Nemesis) -> None:
+        order, begun = self._order, self._clock.monotonic()
+        while (passed := self._clock.monotonic() - begun) < order.seconds * MOST_TIMES:
+            self._clock.pause(LOOK)
+            jobs = self._tell(access, "breaks things", len(nemesis.faults))
+            kills = sum(len(fault.killed) for fault in nemesis.faults)
+            if passed >= order.seconds and jobs >= order.jobs and kills >= order.kills:
+                return
 
     def _strikes(self, access: Access) -> Mapping[str, Strike]:
         known = Killing(self._nodes, self._callers, self._clock).faults
@@ -145,24 +157,32 @@ class Run:
 
     def _drain(self, access: Access) -> bool:
         """Nobody adds any more; the nodes, all of them up, come to the end of what there is."""
-        for caller in self._callers:
-            caller.signal(signal.SIGTERM)
-        for caller in self._callers:
-            status = caller.status()
+        for program in self._callers:
+            program.signal(signal.SIGTERM)
+        for program in self._callers:
+            status = program.status()
             if status != 0:
-                self._leftovers.append(f"{caller.folder.name} ended with {status}: see its log")
+                self._leftovers.append(f"{program.folder.name} ended with {status}: see its log")
         for node in self._nodes:
             if node.has_ended():
                 self._leftovers.append(f"{node.folder.name} ended by itself: see its log")
                 node.start()
 
-        def is_settled() -> bool:
-            self._tell(access, "waits for the jobs that are left", 0)
-            self._clock.pause(LOOK)
+        ended, moment = -1, 0.0
+        while ended < (now := self._ended(access)) or self._clock.monotonic() - moment < self._order.patience:
+            if ended < now:
+                ended, moment = now, self._clock.monotonic()
             with access.opened.store.snapshot() as connection:
-                return auditing.is_settled(connection)
+                if auditing.is_settled(connection):
+                    return True
+            self._clock.pause(LOOK)
+        return False
 
-        return until(is_settled, DRAIN, self._clock)
+    def _ended(self, access: Access) -> int:
+        """How many jobs have ended, and hooks were told."""
+        self._tell(access, "waits for the jobs that are left", 0)
+        with access.opened.store.reading() as connection:
+            return auditing.ended(connection)
 
     def _end(self) -> None:
         for node in self._nodes:
@@ -195,7 +215,8 @@ class Run:
                 was_drained=was_drained,
             )
 
-    def _tell(self, access: Access, doing: str, faults: int) -> None:
+    def _tell(self, access: Access, doing: str, faults: int) -> int:
+        """Say how far it is; the answer is how many jobs there are, as far as can be seen."""
         try:
             with access.opened.store.reading() as connection:
                 jobs = auditing.states_of(connection)
@@ -203,3 +224,4 @@ class Run:
             # It is away: that may be one of the faults.
             jobs = {}
         self._watch(Moment(doing, self._clock.monotonic() - self._begun, jobs, faults))
+        return sum(jobs.values())

@@ -19,6 +19,8 @@ P = TypeVar("P", bound=Program)
 # Seconds.
 LEASE = 2.0
 LONGEST_ABSENCE = 1.0
+# Of a lease: some who are stopped are back before others may judge them, some are not.
+PAUSES = (1.1, 3.0)
 # How often each happens, against the others.
 WEIGHTS = {"kill-worker": 12, "kill-child": 4, "kill-services": 1, "kill-node": 3, "kill-caller": 2}
 WEIGHTS |= {"pause-node": 5, "stop-node": 2}
@@ -83,7 +85,7 @@ class Killing:
             family = node.family()
             # The supervisor first: it would take its workers for hung.
             send(signal.SIGSTOP, family)
-            self.clock.pause(LEASE * dice.uniform(1.1, 2))
+            self.clock.pause(LEASE * dice.uniform(*PAUSES))
             send(signal.SIGCONT, family)
             return Fault("pause-node", began, self.clock.now(), node.folder.name)
 

@@ -19,12 +19,14 @@ BURIAL, BIRTH, END = 20.0, 60.0, 30.0
 
 
 class Program:
-    """A program of the run, in a session of its own."""
+    """A program of the run, in a session of its own. It is up once it says so: `ready` is what it says then."""
 
-    def __init__(self, folder: Path, command: Sequence[str], clock: Clock) -> None:
+    def __init__(self, folder: Path, command: Sequence[str], ready: str, clock: Clock) -> None:
         self.folder = folder
         self.clock = clock
         self._command = [sys.executable, *command]
+        self._ready = ready
+        self._births = 0
         self._log = folder / "log.txt"
         self._process: subprocess.Popen[bytes] | None = None
         # Held by whoever does something to it.
@@ -41,11 +43,13 @@ class Program:
         return self._process
 
     def start(self) -> None:
-        """Begin; what it says is added to its log."""
+        """Begin, and wait until it is up, or has ended; what it says is added to its log."""
+        self._births += 1
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own modules
                 self._command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
+        until(lambda: self.said().count(self._ready) >= self._births or self.has_ended(), BIRTH, self.clock)
 
     def status(self, patience: float = END) -> int | None:
         """Wait for its end; the exit status, None where it goes on."""
@@ -81,14 +85,7 @@ class Node(Program):
     """`yaotask run` of one folder."""
 
     def __init__(self, folder: Path, processes: int, clock: Clock) -> None:
-        super().__init__(folder, ["-m", "yaotask", "run", "--processes", str(processes)], clock)
-        self._births = 0
-
-    def start(self) -> None:
-        """Begin, and wait until it runs jobs, or has ended."""
-        self._births += 1
-        super().start()
-        until(lambda: self.said().count("running; SIGTERM") >= self._births or self.has_ended(), BIRTH, self.clock)
+        super().__init__(folder, ["-m", "yaotask", "run", "--processes", str(processes)], "running; SIGTERM", clock)
 
     def family(self) -> list[int]:
         """Its supervisor first, then all that it has started."""

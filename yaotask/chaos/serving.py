@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from yaotask.chance import Dice
 from yaotask.chaos.facts import Fault
-from yaotask.chaos.killing import LEASE
+from yaotask.chaos.killing import LEASE, PAUSES
 from yaotask.chaos.line import Line
 from yaotask.chaos.nemesis import Strike
 from yaotask.clock import Clock
@@ -62,7 +62,7 @@ class Serving:
         began, (name, line) = self.clock.now(), dice.choice(self.lines)
         line.hold()
         try:
-            self.clock.pause(LEASE * dice.uniform(1.1, 2))
+            self.clock.pause(LEASE * dice.uniform(*PAUSES))
         finally:
             line.go_on()
         return Fault("hold-line", began, self.clock.now(), name)

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Integer, MetaData, Table, inspect, select, text
+from sqlalchemy import BigInteger, Column, Integer, MetaData, Table, func, inspect, select, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
@@ -148,6 +148,14 @@ def is_settled(connection: Connection) -> bool:
     waits = select(tables.jobs.c.key).where(text("state IN (0, 1, 5)")).limit(1)
     untold = select(tables.events.c.seq).where(text("state = 0")).limit(1)
     return connection.execute(waits).first() is None and connection.execute(untold).first() is None
+
+
+def ended(connection: Connection) -> int:
+    """How many jobs have ended and how many events are settled, in one number that grows with both."""
+    jobs = connection.execute(select(func.count()).where(text("state IN (2, 3, 6, 7)")).select_from(tables.jobs))
+    untold = connection.execute(select(func.count()).where(text("state = 0")).select_from(tables.events))
+    told = connection.execute(select(func.count()).select_from(events))
+    return int(jobs.scalar_one() + told.scalar_one() - untold.scalar_one())
 
 
 def waiting_of(connection: Connection) -> dict[str, int]:

@@ -18,6 +18,7 @@ CHECKS: tuple[Callable[[Index], Iterator[Violation]], ...] = (
     runs.each_claim_starts_once,
     effects.effects_with_their_success,
     effects.hooks_hear_all,
+    runs.nobody_is_buried_alive,
     runs.the_dead_are_buried_in_time,
     runs.nobody_outlives_its_timeout,
     runs.never_too_many_at_once,

@@ -10,6 +10,8 @@ from yaotask.chaos.check.index import Index, named
 from yaotask.chaos.facts import SECOND, Change, Fault, Note, Violation
 from yaotask.jobs import JobState
 
+# Faults of callers, which take no job from any worker.
+HARMLESS = "kill-caller"
 # Beyond its bound a machine that is busy with the faults themselves gets so long.
 SLACK = 5 * SECOND
 
@@ -91,6 +93,22 @@ def the_dead_are_buried_in_time(index: Index) -> Iterator[Violation]:
         if one.took > one.bound:
             late = f"{one.took / SECOND:.1f} s after the death of its worker, of {one.bound / SECOND:.1f} s"
             yield Violation("I12", f"{one.job} could be claimed again {late}")
+
+
+def nobody_is_buried_alive(index: Index) -> Iterator[Violation]:
+    """I4: a job is taken from a worker only after something happened to its node, or to the server that both need."""
+    facts, bounds = index.facts, index.facts.bounds
+    blows = [fault for fault in facts.faults if not fault.kind.startswith(HARMLESS)]
+    deaths = _deaths(facts.faults, index)
+    for key, changes in index.changes.items():
+        for change in changes:
+            since = change.at - 2 * bounds.lease - bounds.reap - bounds.poll - SLACK
+            if named(change) != "T7" or (change.before and change.before.worker in deaths):
+                continue
+            if any(fault.ended >= since and fault.began <= change.at for fault in blows):
+                continue
+            job = facts.jobs.get(key)
+            yield Violation("I4", f"{job.id if job else key} was taken from a worker to which nothing had happened")
 
 
 def nobody_outlives_its_timeout(index: Index) -> Iterator[Violation]:

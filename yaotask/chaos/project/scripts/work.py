@@ -20,7 +20,7 @@ async def Quick(task_id, tag, seconds, end):
 
 async def Late(task_id, tag, seconds, end):
     with Noted() as claim:
-        await anyio.sleep(5 if end == "retry" else seconds)
+        await anyio.sleep(15 if end == "retry" else seconds)
         return {"fence": claim.fence}
 
 

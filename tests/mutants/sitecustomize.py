@@ -1,0 +1,191 @@
+"""Bugs that are planted in yaotask, one at a time, to see that they are found.
+
+Python imports a module of this name before anything else, where its folder is on PYTHONPATH: tests put it there for the
+nodes and callers of a run of chaos, and MUTANT names the bug. Each is one that a task queue has had.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from typing import Any
+
+MUTANTS: dict[str, Callable[[], None]] = {}
+
+
+def mutant(plant: Callable[[], None]) -> Callable[[], None]:
+    MUTANTS[plant.__name__] = plant
+    return plant
+
+
+def now_and_then() -> bool:
+    return random.random() < 0.05
+
+
+@mutant
+def a_success_of_any_claim_counts() -> None:
+    """The end of a job looks at its key, not at its fence or state."""
+    _without("FINISH_SUCCESS", " AND +yaotask_jobs.fence = won.fence AND +yaotask_jobs.state = 1")
+
+
+@mutant
+def another_end_of_any_claim_counts() -> None:
+    """Failures, retries and what is handed back are written without a fence."""
+    _without("FINISH_OTHER", " AND +yaotask_jobs.fence = ended.fence AND +yaotask_jobs.state = 1")
+
+
+@mutant
+def progress_of_any_claim_counts() -> None:
+    from yaotask.store import statements
+
+    plain = statements.progress
+    statements.progress = lambda columns, *, fenced: plain(columns, fenced=False)  # type: ignore[assignment]
+
+
+@mutant
+def acknowledged_before_it_is_committed() -> None:
+    """Now and then nothing comes of a transaction whose callers were told that all is well."""
+    from yaotask.store.writer import Writer
+
+    plain = Writer._commit
+
+    def commit(self: Writer, connection: Any) -> None:
+        if now_and_then():
+            self._rollback(connection)
+        else:
+            plain(self, connection)
+
+    Writer._commit = commit  # type: ignore[method-assign]
+
+
+@mutant
+def everybody_else_is_dead() -> None:
+    """Whoever looks for the dead does not look at their leases and locks."""
+    from yaotask.store import presence, reaping
+
+    for module in (presence, reaping):
+        vars(module)["is_lost"] = lambda other, lapsed_before: other.kind == "worker"
+
+
+@mutant
+def the_dead_are_left_alone() -> None:
+    from yaotask.store import presence, reaping
+
+    presence.lose = reaping.lose = lambda *_, **__: []
+
+
+@mutant
+def sizes_are_counted_elsewhere() -> None:
+    """The counter is not changed in the transaction of what it counts, and so now and then not at all."""
+    from yaotask.store.sizes import Counted
+
+    plain = Counted.write
+    Counted.write = lambda self: None if now_and_then() else plain(self)  # type: ignore[method-assign]
+
+
+@mutant
+def events_are_written_elsewhere() -> None:
+    """The outbox is not written in the transaction of what it tells of, and so now and then not at all."""
+    from yaotask.store.work import Work
+
+    plain = Work.insert_events
+
+    def insert_events(self: Work, events: Any) -> None:
+        if not now_and_then():
+            plain(self, events)
+
+    Work.insert_events = insert_events  # type: ignore[method-assign]
+
+
+@mutant
+def events_are_settled_before_they_are_told() -> None:
+    from yaotask.runtime.hooks import Courier
+
+    plain = Courier._call
+
+    async def call(self: Courier, delivery: Any) -> str | None:
+        return None if now_and_then() else await plain(self, delivery)
+
+    Courier._call = call  # type: ignore[method-assign]
+
+
+@mutant
+def a_cancel_comes_over_everything() -> None:
+    """It does not look whether the job has ended."""
+    from yaotask.jobs import JobState
+    from yaotask.store import errands
+
+    def cancel(work: Any, task: str, id: int) -> JobState:
+        over = """
+            UPDATE yaotask_jobs SET state = 6, fence = fence + 1, worker = NULL, counted = 0, finished_at = :now,
+                ready_at = NULL, due_at = NULL
+            WHERE task = :task AND id = :id
+        """
+        work.execute(over, task=task, id=id, now=work.now)
+        return JobState.CANCELLED
+
+    errands.cancel = cancel
+
+
+@mutant
+def keys_are_forgotten() -> None:
+    """An add that is made again with its key makes another job."""
+    from yaotask.handles import Task
+
+    plain = Task.options
+
+    def options(self: Any, **values: Any) -> Any:
+        return plain(self, **{name: value for name, value in values.items() if name != "key"})
+
+    Task.options = options  # type: ignore[method-assign]
+
+
+@mutant
+def what_failed_is_committed() -> None:
+    """Effects of a try that failed stay in the database."""
+    from yaotask.store.transactions import Transaction, _ended
+
+    def rollback(self: Any) -> None:
+        try:
+            if self._guard.over is None and not self._guard.doomed:
+                self._guard.end("COMMIT", _ended)
+        finally:
+            self._hold.end()
+
+    Transaction.rollback = rollback  # type: ignore[method-assign]
+
+
+@mutant
+def retries_have_no_end() -> None:
+    from yaotask.runtime.execute import Policy
+
+    Policy.attempts_of = lambda self, claim: 1_000  # type: ignore[method-assign]
+
+
+@mutant
+def no_timeout() -> None:
+    from yaotask.runtime.pool import Pool
+
+    Pool.time_out = lambda self, attempt: None  # type: ignore[method-assign]
+
+
+@mutant
+def twice_as_many_at_once() -> None:
+    from yaotask.runtime import shares
+
+    plain = shares.Share.part
+    shares.Share.part = lambda self, worker_nums, task: 2 * plain(self, worker_nums, task)  # type: ignore[method-assign]
+
+
+def _without(statement: str, guard: str) -> None:
+    """Take a condition out of a statement of SQLite's."""
+    from yaotask.store.dialects import sqlite_statements
+
+    text: str = getattr(sqlite_statements, statement)
+    assert guard in text, f"{statement} has changed: {guard} is not in it"
+    setattr(sqlite_statements, statement, text.replace(guard, ""))
+
+
+if "MUTANT" in os.environ:
+    MUTANTS[os.environ["MUTANT"]]()

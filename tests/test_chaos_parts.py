@@ -1,0 +1,304 @@
+"""The parts of a run of chaos, each by itself: histories, the line, the nemesis, programs, the report, the command."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from chaos_support import whole
+from run_support import command, until
+
+from yaotask.chance import Dice
+from yaotask.chaos import history, scratch
+from yaotask.chaos.check import judge
+from yaotask.chaos.facts import FAIL, INFO, OK, Fault, JobId
+from yaotask.chaos.history import History
+from yaotask.chaos.line import HERE, Address, Line
+from yaotask.chaos.nemesis import Nemesis
+from yaotask.chaos.programs import Program, descendants, table
+from yaotask.chaos.report import Report
+from yaotask.clock import SystemClock
+from yaotask.store import sessions
+
+# --- histories ------------------------------------------------------------------------------------------
+
+
+def test_a_call_that_was_never_answered_may_have_happened(tmp_path: Path) -> None:
+    told = History(tmp_path, "a")
+    told.write(1, "invoke", at=5, operation="add", task="quick", tag="a-1", key="k")
+    told.write(2, "invoke", at=6, operation="get", task="quick", id=3)
+    told.write(2, OK, at=7, seen={"status": "SUCCESS"})
+    told.close()
+    answered, unknown = history.calls(tmp_path)
+
+    assert (answered.answer, answered.job, answered.seen) == (OK, JobId("quick", 3), {"status": "SUCCESS"})
+    assert (unknown.answer, unknown.ended, unknown.tag, unknown.key) == (INFO, None, "a-1", "k")
+
+
+def test_processes_that_follow_each_other_in_a_folder_are_known_apart(tmp_path: Path) -> None:
+    for name, answer in (("a", None), ("b", FAIL)):
+        told = History(tmp_path, name)
+        told.write(1, "invoke", at=5, operation="add", task="quick", tag=name)
+        if answer:
+            told.write(1, answer, at=6, error="QueueFull")
+        told.close()
+
+    assert {(call.tag, call.answer) for call in history.calls(tmp_path)} == {("a", INFO), ("b", FAIL)}
+
+
+def test_a_line_that_was_torn_by_a_full_disk_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / history.WITNESS).write_text(
+        '{"at": 1, "pid": 2, "what": "start", "task": "quick", "id": 3, "generation": 0, "fence": 1}\n{"at": 2, "pi'
+    )
+
+    assert [note.job for note in history.notes(tmp_path)] == [JobId("quick", 3)]
+
+
+# --- the line -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def echo() -> Iterator[Address]:
+    """A server that says what it hears."""
+    server = socket.create_server((HERE, 0))
+
+    def answer(client: socket.socket) -> None:
+        with client:
+            while some := client.recv(100):
+                client.sendall(some)
+
+    def serve() -> None:
+        while True:
+            try:
+                client, _ = server.accept()
+            except OSError:
+                return
+            threads.append(threading.Thread(target=answer, args=(client,)))
+            threads[-1].start()
+
+    threads: list[threading.Thread] = []
+    serving = threading.Thread(target=serve)
+    serving.start()
+    yield Address(*server.getsockname())
+    server.shutdown(socket.SHUT_RDWR)
+    server.close()
+    serving.join()
+    for thread in threads:
+        thread.join()
+
+
+@pytest.fixture
+def line(echo: Address) -> Iterator[Line]:
+    line = Line(echo)
+    yield line
+    line.close()
+
+
+@pytest.fixture
+def client(line: Line) -> Iterator[socket.socket]:
+    with socket.create_connection((HERE, line.port), 10) as client:
+        client.sendall(b"hello")
+        assert client.recv(100) == b"hello"
+        yield client
+
+
+def test_a_line_that_is_cut_tells_both_ends(line: Line, client: socket.socket) -> None:
+    assert line.cut() == 1
+    assert client.recv(100) == b""
+    with socket.create_connection((HERE, line.port), 10) as another:
+        another.sendall(b"again")
+        assert another.recv(100) == b"again"
+
+
+def test_a_line_that_loses_answers_passes_on_what_is_said(line: Line, client: socket.socket) -> None:
+    line.lose_answers()
+    client.sendall(b"COMMIT")
+    client.settimeout(0.2)
+    with pytest.raises(TimeoutError):
+        client.recv(100)
+    line.cut()
+
+    assert client.recv(100) == b""
+
+
+def test_a_line_that_is_held_passes_everything_on_later(line: Line, client: socket.socket) -> None:
+    line.hold()
+    client.sendall(b"late")
+    client.settimeout(0.2)
+    with pytest.raises(TimeoutError):
+        client.recv(100)
+    line.go_on()
+    client.settimeout(10)
+
+    assert client.recv(100) == b"late"
+
+
+def test_a_line_to_a_server_that_is_away_ends_at_once(tmp_path: Path) -> None:
+    line = Line(Address(str(tmp_path / "nobody")))
+    with socket.create_connection((HERE, line.port), 10) as client:
+        assert client.recv(100) == b""
+    line.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "address", "by_way"),
+    [
+        (
+            "postgresql://me:secret@db.example.com/jobs",
+            ("db.example.com", 5432),
+            "postgresql://me:secret@127.0.0.1:99/jobs",
+        ),
+        ("postgresql://me@/jobs?host=/run/pg", ("/run/pg/.s.PGSQL.5432", 0), "postgresql://me@127.0.0.1:99/jobs"),
+        (
+            "mysql://root@localhost/jobs?unix_socket=/run/my.sock",
+            ("/run/my.sock", 0),
+            "mysql://root@127.0.0.1:99/jobs",
+        ),
+        ("mysql://root@localhost:3307/jobs", ("localhost", 3307), "mysql://root@127.0.0.1:99/jobs"),
+    ],
+)
+def test_a_store_is_reached_by_way_of_a_line(url: str, address: tuple[str, int], by_way: str) -> None:
+    assert sessions.where(url) == address
+    assert sessions.by_way_of(url, HERE, 99) == by_way
+
+
+# --- the nemesis ----------------------------------------------------------------------------------------
+
+
+def drawn(seed: str) -> list[str]:
+    """The first faults that one hand draws."""
+    enough, names = threading.Event(), list[str]()
+
+    def strike(name: str, dice: Dice) -> Fault:
+        names.append(name)
+        if len(names) >= 5:
+            enough.set()
+        return Fault(name, 1, 2, "nothing")
+
+    strikes = {name: (lambda dice, name=name: strike(name, dice)) for name in "abcdef"}
+    nemesis = Nemesis(strikes, dict.fromkeys("abcdef", 1), seed, hands=1)
+    nemesis.start()
+    assert enough.wait(30)
+    assert [fault.kind for fault in nemesis.stop()] == names
+    return names[:5]
+
+
+@pytest.mark.parametrize("seed", ["1"])
+def test_a_seed_draws_the_same_faults_again(seed: str) -> None:
+    assert drawn(seed) == drawn(seed)
+
+
+def test_what_a_hand_cannot_do_ends_the_run() -> None:
+    tried = threading.Event()
+
+    def strike(dice: Dice) -> Fault:
+        tried.set()
+        raise OSError("no such thing here")
+
+    nemesis = Nemesis({"a": strike}, {"a": 1}, "1", hands=1)
+    nemesis.start()
+    assert tried.wait(30)
+    with pytest.raises(OSError, match="no such thing here"):
+        nemesis.stop()
+
+
+# --- programs -------------------------------------------------------------------------------------------
+
+PARENT = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)'])"
+
+
+def test_what_a_program_has_started_is_known_and_killed_with_it(tmp_path: Path) -> None:
+    program = Program(tmp_path, ["-c", PARENT], "", SystemClock())
+    program.start()
+    (child,) = until(lambda: descendants(program.pid))
+    os.kill(child.pid, signal.SIGKILL)
+    assert program.status() == 0
+
+    assert child.pid not in table() or table()[child.pid].is_dead
+
+
+def test_the_project_that_is_broken_is_a_good_one(tmp_path: Path) -> None:
+    scratch.furnish(tmp_path / "project", "sqlite:///store.db")
+    checked = command(tmp_path / "project", "check", "--strict")
+
+    assert (checked.returncode, checked.stderr) == (0, "")
+
+
+# --- what is shown --------------------------------------------------------------------------------------
+
+
+def reported() -> Report:
+    story, _ = whole("told")
+    return Report.of(story.facts, judge(story.facts), store="sqlite:///s.db", seed=7, seconds=61.25)
+
+
+def test_a_report_is_one_page() -> None:
+    assert list(reported().lines()) == [
+        "store       sqlite:///s.db",
+        "seed        7, 61.2 s",
+        "jobs        1: 1 SUCCESS",
+        "adds        1 acknowledged, 0 refused, 0 unknown, 0 unknown and stored",
+        "ran         3 starts of handlers, 4 calls of hooks",
+        "changes     1 T1, 3 T2, 1 T4, 1 T5, 1 T7",
+        "faults      1 kill-worker",
+        "kills       1 process by SIGKILL",
+        "recoveries  1 jobs of dead processes could run again after",
+        "            0.00 s in the median, 0.00 s at worst",
+        "            up to 0.5 s  ######################################## 1",
+        "",
+        "verdict     nothing was lost, nothing ran without a claim, all promises were kept",
+    ]
+
+
+def test_a_report_names_what_was_broken() -> None:
+    story, _ = whole()
+    story.call("add", job=JobId("quick", 99), tag="tag-99")
+    lines = list(Report.of(story.facts, judge(story.facts), store="s", seed=7, seconds=1).lines())
+
+    assert lines[-2:] == [
+        "verdict     BROKEN: 1 violation (1 I1)",
+        "            I1: quick.99 was acknowledged and is not there",
+    ]
+
+
+def test_a_report_can_be_read_by_programs() -> None:
+    told = json.loads(json.dumps(reported().as_json()))
+
+    assert (told["verdict"], told["violations"], told["kills"]) == ("nothing was lost", [], 1)
+
+
+# --- the command ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.timeout(120)
+def test_the_command_breaks_a_store_of_its_own_and_tells_what_came_of_it(tmp_path: Path) -> None:
+    run = command(tmp_path, "chaos", "--minutes", "0.05", "--seed", "3", "--json", "--keep", str(tmp_path / "kept"))
+    told = json.loads(run.stdout)
+
+    assert (run.returncode, told["verdict"], told["seed"]) == (0, "nothing was lost", 3)
+    assert told["jobs"] > 0
+    assert "breaks things" in run.stderr
+    assert (tmp_path / "kept" / "seed-3" / "node-1" / "log.txt").exists()
+
+
+def test_a_store_that_is_not_empty_is_refused(tmp_path: Path) -> None:
+    assert command(tmp_path, "init", ".").returncode == 0
+    assert command(tmp_path, "add", "hello", "you").returncode == 0
+    run = command(tmp_path, "chaos", "--store", f"sqlite:///{tmp_path}/.yaotask/yaotask.db", "--minutes", "0.01")
+
+    assert run.returncode == 4
+    assert "is not empty" in run.stderr
+    assert "give a database that has nothing in it" in run.stderr
+
+
+def test_a_fault_that_is_not_known_is_refused_with_those_that_are(tmp_path: Path) -> None:
+    run = command(tmp_path, "chaos", "--faults", "kill-worker,flood")
+
+    assert run.returncode == 2
+    assert "there is no fault 'flood'; there are kill-worker, kill-child" in run.stderr
