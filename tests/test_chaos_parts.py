@@ -248,7 +248,7 @@ def test_a_report_is_one_page() -> None:
         "changes     1 T1, 3 T2, 1 T4, 1 T5, 1 T7",
         "faults      1 kill-worker",
         "kills       1 process by SIGKILL",
-        "recoveries  1 jobs of dead processes could run again after",
+        "recoveries  1 job of dead processes could run again after",
         "            0.00 s in the median, 0.00 s at worst",
         "            up to 0.5 s  ######################################## 1",
         "",
@@ -302,3 +302,20 @@ def test_a_fault_that_is_not_known_is_refused_with_those_that_are(tmp_path: Path
 
     assert run.returncode == 2
     assert "there is no fault 'flood'; there are kill-worker, kill-child" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "needed"),
+    [
+        (("--faults", "cut-line"), "cut-line needs --store with the address of a server"),
+        (
+            ("--faults", "restart-server", "--store", "postgresql://localhost/scratch"),
+            "restart-server needs --restart COMMAND",
+        ),
+    ],
+)
+def test_a_fault_that_cannot_be_made_says_what_it_needs(tmp_path: Path, words: tuple[str, ...], needed: str) -> None:
+    run = command(tmp_path, "chaos", *words)
+
+    assert run.returncode == 2
+    assert needed in run.stderr

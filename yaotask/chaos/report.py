@@ -94,7 +94,7 @@ class Report:
         if not self.recoveries:
             return
         worst, middle = max(self.recoveries), median(self.recoveries)
-        yield f"recoveries  {len(self.recoveries):,} jobs of dead processes could run again after"
+        yield f"recoveries  {counted(len(self.recoveries), 'job')} of dead processes could run again after"
         yield f"            {middle:.2f} s in the median, {worst:.2f} s at worst"
         rows = Counter(next((step for step in STEPS if took <= step), None) for took in self.recoveries)
         most = max(rows.values())

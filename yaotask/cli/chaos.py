@@ -15,25 +15,38 @@ import click
 
 from yaotask.chance import Dice
 from yaotask.chaos.conduct import ALL_WEIGHTS, Moment, Order, Run
+from yaotask.chaos.killing import WEIGHTS
 from yaotask.chaos.report import Report
+from yaotask.chaos.serving import LINES, RESTART
 from yaotask.cli import exits
 from yaotask.cli.base import Command, Session
 from yaotask.cli.text import cut, echo_json, is_terminal, pad
 from yaotask.clock import SystemClock
 from yaotask.observers.logs import escape
 from yaotask.phrases import counted
+from yaotask.store import sessions
 
 MOST_SEED = 2**31
 
 
-def _faults(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...]:
+def _faults(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...] | None:
     if value is None:
-        return tuple(ALL_WEIGHTS)
+        return None
     names = tuple(name.strip() for name in value.split(",") if name.strip())
     for name in names:
         if name not in ALL_WEIGHTS:
             raise click.BadParameter(f"there is no fault {name!r}; there are {', '.join(ALL_WEIGHTS)}")
     return names
+
+
+def _possible(faults: tuple[str, ...] | None, *, is_server: bool, can_restart: bool) -> tuple[str, ...]:
+    """What can be made; all of that where nobody said which. Raises UsageError for what was asked for and cannot."""
+    possible = {**WEIGHTS, **(LINES if is_server else {}), **(RESTART if is_server and can_restart else {})}
+    for name in faults or ():
+        if name not in possible:
+            needed = "--restart COMMAND" if is_server else "--store with the address of a server"
+            raise click.UsageError(f"{name} needs {needed}")
+    return faults or tuple(possible)
 
 
 @click.command("chaos", cls=Command)
@@ -53,7 +66,7 @@ def chaos(
     store: str | None,
     minutes: float,
     seed: int | None,
-    faults: tuple[str, ...],
+    faults: tuple[str, ...] | None,
     nodes: int,
     processes: int,
     callers: int,
@@ -68,6 +81,9 @@ def chaos(
     nothing but the store that you give. Exit status 1 if any promise was broken.
     """
     seed = Dice().randrange(MOST_SEED) if seed is None else seed
+    possible = _possible(
+        faults, is_server=store is not None and sessions.is_server(store), can_restart=restart is not None
+    )
     folder = Path(tempfile.mkdtemp(prefix="yaotask-chaos-")) if keep is None else keep.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     order = Order(
@@ -78,10 +94,11 @@ def chaos(
         nodes=nodes,
         processes=processes,
         callers=callers,
-        faults=faults,
+        faults=possible,
         restart=None if restart is None else partial(_call, shlex.split(restart)),
     )
-    report = Run(order, SystemClock(), _Display().show).report()
+    with _Display() as display:
+        report = Run(order, SystemClock(), display.show).report()
     _print(report, as_json)
     if report.violations:
         click.echo(f"logs, histories and the store stay in {escape(str(folder))}", err=True)
@@ -109,16 +126,27 @@ class _Display:
     def __init__(self) -> None:
         self._last = ""
 
+    def __enter__(self) -> _Display:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if is_terminal(sys.stderr):
+            click.echo("\r" + " " * _columns() + "\r", err=True, nl=False)
+
     def show(self, moment: Moment) -> None:
         """Say it where that is news."""
         jobs = ", ".join(f"{count:,} {state}" for state, count in moment.jobs.items())
         line = f"{moment.seconds:5.0f} s  {moment.doing}: {counted(moment.faults, 'fault')}; {jobs or 'no answer'}"
         if is_terminal(sys.stderr):
-            columns = shutil.get_terminal_size().columns - 1
-            click.echo("\r" + pad(cut(line, columns), columns), err=True, nl=False)
+            click.echo("\r" + pad(cut(line, _columns()), _columns()), err=True, nl=False)
         elif moment.doing != self._last:
             click.echo(line, err=True)
         self._last = moment.doing
+
+
+def _columns() -> int:
+    # The last one is left free: some terminals wrap when it is written.
+    return shutil.get_terminal_size().columns - 1
 
 
 COMMANDS = {"chaos": chaos}
