@@ -54,6 +54,7 @@ def _inside(app: App, where: opening.Place, connection: Connection, broken: Coll
         return
     looked = "a whole" if whole else "far as was looked"
     yield ok("store", f"{opening.shown(where)}, schema {migrations.version(connection)}, sound as {looked}")
+    yield from place.server(where, connection)
     found = contents.read(connection, app.settings, where.dialect().now(connection, app.clock))
     yield from work.clock(found)
     yield from work.workers(found, importlib.metadata.version("yaotask"))

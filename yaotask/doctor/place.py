@@ -8,12 +8,17 @@ import shutil
 import stat
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from yaotask.doctor.finding import Findings, fault, ok, warn
 from yaotask.phrases import counted
+from yaotask.store import checkup
 from yaotask.store.mounts import NETWORK_FILE_SYSTEMS, file_system
 from yaotask.store.opening import Place
 from yaotask.store.presence import FOLDER
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 MEGABYTE = 1_000_000
 LITTLE_ROOM = 256 * MEGABYTE
@@ -67,6 +72,20 @@ def log(place: Place) -> Findings:
     if wal > max(_size(database), USUAL_LOG):
         what = f"the log of the database has grown to {wal / MEGABYTE:,.0f} MB, more than the database itself"
         yield warn("log", what, "end the program that reads from it without end: a transaction that is left open")
+
+
+def server(place: Place, connection: Connection) -> Findings:
+    """Whether a server keeps what it has acknowledged, and is not held up by others."""
+    if place.file is not None:
+        return
+    found = checkup.weaknesses(place, connection)
+    for weakness in found:
+        if weakness.advice:
+            yield warn("server", weakness.what, weakness.advice)
+        else:
+            yield ok("server", weakness.what)
+    if not any(weakness.advice for weakness in found):
+        yield ok("server", "what it has committed it keeps")
 
 
 def _modes(place: Place) -> dict[Path, int]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from yaotask.store import opening
+from yaotask.store.dialects.weaknesses import Weakness
 from yaotask.store.direct import ask
 from yaotask.store.forks import forks
 from yaotask.store.moving import words
@@ -85,6 +86,11 @@ def looking(place: Place) -> Iterator[Connection | None]:
 def fault(place: Place, connection: Connection, *, whole: bool) -> str | None:
     """What is unsound about the database, or None. The `whole` of it is read from the disk, else the small tables."""
     return place.dialect().database.fault(connection, None if whole else [table.name for table in _SMALL_TABLES])
+
+
+def weaknesses(place: Place, connection: Connection) -> Sequence[Weakness]:
+    """What weakens a promise on the server of the store; nothing of a file."""
+    return place.dialect().database.weaknesses(connection)
 
 
 def latest(connection: Connection) -> int:

@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from yaotask.clock import Clock
 from yaotask.errors import StorageError
+from yaotask.store.dialects.weaknesses import Weakness
 from yaotask.store.direct import Answer
 
 # What users are told who try to end a transaction that is not theirs to end.
@@ -228,6 +229,10 @@ class Database(Protocol):
 
     def fault(self, connection: Connection, tables: Sequence[str] | None) -> str | None:
         """What is unsound about these tables, or all, as far as the database can tell; or None."""
+        ...
+
+    def weaknesses(self, connection: Connection) -> Sequence[Weakness]:
+        """What weakens a promise there: settings that lose commits, and what others do that slows us down."""
         ...
 
 

@@ -10,8 +10,10 @@ from sqlalchemy.engine import Connection
 
 from yaotask.store import tables
 from yaotask.store.dialects import mysql_address as addresses
+from yaotask.store.dialects import mysql_weaknesses
 from yaotask.store.dialects.mysql_creating import create
 from yaotask.store.dialects.server import ServerDatabase, on_tables
+from yaotask.store.dialects.weaknesses import Weakness
 from yaotask.store.direct import execute
 
 # Of the whole server, whoever has them.
@@ -91,6 +93,9 @@ class MysqlDatabase(ServerDatabase):
         found = connection.exec_driver_sql(on_tables("CHECK TABLE", checked, how)).all()
         faults = (f"{row[0]}: {row[3]}" for row in found if row[2].lower() == "error")
         return next(faults, None)
+
+    def weaknesses(self, connection: Connection) -> Sequence[Weakness]:
+        return list(mysql_weaknesses.look(connection))
 
 
 def _furnish_jobs(name: str) -> str:

@@ -11,9 +11,11 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from yaotask.errors import StorageUnavailable
+from yaotask.store.dialects import postgresql_weaknesses
 from yaotask.store.dialects.postgresql_errors import UNKNOWN_STATEMENT, code_of
 from yaotask.store.dialects.postgresql_statements import BEGIN
 from yaotask.store.dialects.server import ServerDatabase, on_tables
+from yaotask.store.dialects.weaknesses import Weakness
 from yaotask.store.direct import execute
 from yaotask.store.tables import metadata
 
@@ -172,6 +174,14 @@ class PostgresqlDatabase(ServerDatabase):
             return None
         indexes = [row.name for row in execute(connection, _INDEXES, looked_at).all()]
         return next((fault for name in indexes if (fault := _fault_of(connection, check, name))), None)
+
+    def weaknesses(self, connection: Connection) -> Sequence[Weakness]:
+        try:
+            return list(postgresql_weaknesses.look(connection))
+        except DBAPIError as error:
+            if code_of(error) not in _UNKNOWN:
+                raise
+            return [Weakness("its settings could not be looked at: it is not PostgreSQL itself")]
 
 
 def _refuse_what_it_cannot_use(connection: Connection, label: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from yaotask.errors import StorageUnavailable
+from yaotask.store.dialects.weaknesses import Weakness
 from yaotask.store.direct import execute
 from yaotask.store.mounts import refuse_network
 
@@ -97,6 +98,10 @@ class SqliteDatabase:
         checks = ["PRAGMA quick_check(1)"] if tables is None else [f"PRAGMA quick_check({table})" for table in tables]
         found = (str(execute(connection, check).scalar()) for check in checks)
         return next((fault for fault in found if fault != "ok"), None)
+
+    def weaknesses(self, connection: Connection) -> Sequence[Weakness]:
+        # Each connection of ours asks for what it needs.
+        return ()
 
 
 def refuse_old_sqlite() -> None:

@@ -1,0 +1,148 @@
+"""What weakens a promise on a server is told, with what it means for jobs and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from fleet_folders import folder
+from own_server import HONEST, OwnServer
+from run_support import command
+from server_fixtures import Database
+from servers import SERVERS
+from sqlalchemy import make_url
+from store_support import Bench, connected
+
+from yaotask.store import checkup
+from yaotask.store.dialects import weaknesses
+from yaotask.store.opening import Place, place
+
+pytest_plugins = ["own_server_fixtures", "store_fixtures"]
+
+# Which setting of the tests' servers, that need not keep anything, is told by which words.
+LOOSE: Mapping[str, set[str]] = {
+    "postgresql": {"fsync is off", "full_page_writes is off", "synchronous_commit is off", "autovacuum is off"},
+    "mariadb": {"innodb_flush_log_at_trx_commit is 0", "innodb_doublewrite is off"},
+}
+STRICT: Mapping[str, Mapping[str, str]] = {
+    "postgresql": {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on", "autovacuum": "on"},
+    "mariadb": {"innodb-flush-log-at-trx-commit": "1", "innodb-doublewrite": "1"},
+}
+
+
+def found(there: Place) -> list[str]:
+    """What is told of a store's server."""
+    with checkup.looking(there) as connection:
+        assert connection is not None
+        return [weakness.what for weakness in checkup.weaknesses(there, connection)]
+
+
+@pytest.fixture
+def strict(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers that are begun from now on keep all; of their settings for crashes too these are what counts."""
+    for kind, options in STRICT.items():
+        monkeypatch.setattr(SERVERS[kind], "options", {**SERVERS[kind].options, **options})
+        monkeypatch.setitem(HONEST, kind, options)
+
+
+@pytest.mark.only_on("sqlite")
+def test_a_file_has_no_server_that_could_be_weak(bench: Bench, here: Place) -> None:
+    bench.add()
+
+    assert found(here) == []
+
+
+@pytest.mark.only_on("postgresql", "mariadb")
+def test_a_server_that_loses_commits_is_told(bench: Bench, here: Place, database: Database) -> None:
+    bench.add()
+
+    assert {what.partition(":")[0] for what in found(here)} == LOOSE[database.kind]
+
+
+@pytest.mark.parametrize("server", list(SERVERS), indirect=True)
+def test_of_a_server_that_keeps_all_nothing_is_told(tmp_path: Path, strict: None, server: OwnServer) -> None:
+    root = folder(tmp_path, "a", server.database())
+    assert command(root, "add", "hold").returncode == 0
+    told = [line for line in command(root, "doctor").stdout.splitlines() if " server: " in line]
+
+    assert told == ["ok     server: what it has committed it keeps"]
+
+
+@pytest.mark.only_on("postgresql")
+def test_what_is_set_for_this_database_alone_counts(bench: Bench, here: Place) -> None:
+    bench.add()
+    with connected(here) as connection:
+        name = connection.engine.url.database
+        connection.exec_driver_sql(f"ALTER DATABASE {name} SET synchronous_commit = on")
+
+    assert not any("synchronous_commit" in what for what in found(here))
+
+
+@pytest.mark.only_on("postgresql", "mariadb")
+def test_a_transaction_that_is_left_open_is_told(bench: Bench, here: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.add()
+    monkeypatch.setattr(weaknesses, "LONG", 0)
+    with connected(here) as connection:
+        connection.exec_driver_sql("BEGIN")
+        connection.exec_driver_sql("SELECT * FROM yaotask_jobs").all()
+        told = [what for what in found(here) if "has been open" in what]
+
+    assert len(told) == 1
+    assert told[0].endswith("has been open for 0 minutes: no dead row can be removed, and claims get slower")
+
+
+@pytest.mark.only_on("postgresql", "mariadb")
+def test_connections_that_run_out_are_told(bench: Bench, here: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.add()
+    monkeypatch.setattr(weaknesses, "MANY", 0.0)
+
+    assert any("of 200 connections are in use" in what for what in found(here))
+
+
+@pytest.mark.only_on("postgresql")
+def test_dead_rows_that_stay_are_told(bench: Bench, here: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weaknesses, "USUAL_DEAD", 0)
+    bench.add(20)
+    for claim in bench.claim(20):
+        bench.finish(claim)
+    bench.store.close()
+    with connected(here) as connection:
+        connection.exec_driver_sql("DELETE FROM yaotask_jobs")
+        connection.exec_driver_sql("SELECT pg_stat_force_next_flush()")
+
+    assert any("vacuum does not keep up" in what for what in found(here))
+
+
+@pytest.fixture
+def nobody(here: Place, bench: Bench) -> Iterator[Place]:
+    """The store as a user has it who may use its tables and see nothing else."""
+    bench.add()
+    with connected(here) as connection:
+        connection.exec_driver_sql("CREATE USER plain@localhost IDENTIFIED BY 'secret'")
+        connection.exec_driver_sql(f"GRANT ALL ON {here.url.database}.* TO plain@localhost")
+    url = make_url(here.url).set(username="plain", password="secret")
+    yield place(here.state.parent, url.render_as_string(hide_password=False))
+    with connected(here) as connection:
+        connection.exec_driver_sql("DROP USER plain@localhost")
+
+
+@pytest.mark.only_on("mariadb")
+def test_what_a_user_may_not_see_is_said_to_be_unseen(nobody: Place) -> None:
+    assert "long transactions could not be looked for: this user has not the right PROCESS" in found(nobody)
+
+
+@pytest.mark.only_on("postgresql", "mariadb")
+def test_doctor_tells_of_it_and_what_to_do(tmp_path: Path, database: Database) -> None:
+    root = folder(tmp_path, "a", database)
+    assert command(root, "add", "hold").returncode == 0
+    told = command(root, "doctor").stdout.splitlines()
+    about = [number for number, line in enumerate(told) if line.startswith("warn   server: ")]
+
+    assert len(about) == len(LOOSE[database.kind])
+    assert all(told[number + 1].strip().startswith("-> ") for number in about)
+
+
+def test_replicas_that_nobody_waits_for_are_told() -> None:
+    assert weaknesses.asynchronous_replicas(0) == []
+    assert weaknesses.asynchronous_replicas(2)[0].what.startswith("2 replicas may lag behind")
