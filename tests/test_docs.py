@@ -372,3 +372,12 @@ def test_one_line_of_shell_sets_up_and_runs(end: str) -> None:
 
 def test_the_benchmarks_have_their_place() -> None:
     assert len(re.findall(r"^<!-- benchmark -->\n(.*\n)*?<!-- /benchmark -->$", README.read_text(), re.MULTILINE)) == 1
+
+
+def test_each_test_that_stands_for_a_promise_is_there() -> None:
+    named = set(re.findall(r"`(test_[a-z0-9_]+)`", (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")))
+    files = list(Path(__file__).parent.glob("test_*.py"))
+    there = {name for file in files for name in re.findall(r"def (test_\w+)\(", file.read_text(encoding="utf-8"))}
+
+    assert len(named) > 30
+    assert named <= there
