@@ -30,6 +30,9 @@ NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mariadb": "MariaDB"}
 # Kills, of one chance in so many at most with 95 % certainty, where none of them lost anything (the rule of three).
 THREE = 3
 
+# In a minute; a machine that is slower needs longer.
+LEAST_JOBS, LEAST_KILLS = 5_000, 60
+
 Restart = Callable[[], None]
 
 
@@ -43,6 +46,8 @@ def soak(kind: str, minutes: float, seed: int, folder: Path) -> Report:
             seconds=minutes * 60,
             callers=3,
             hands=3,
+            jobs=round(minutes * LEAST_JOBS),
+            kills=round(minutes * LEAST_KILLS),
             restart=restart,
         )
         return Run(order, SystemClock(), partial(_show, kind)).report()
@@ -97,15 +102,15 @@ def _seconds(report: Report, of: Callable[[Sequence[float]], float]) -> str:
     return f"{of(report.recoveries):.2f} s" if report.recoveries else ""
 
 
-def about(reports: Sequence[tuple[str, Report]]) -> str:
+def about(reports: Sequence[tuple[str, Report]], minutes: float) -> str:
     """What that many say, and how to see it again."""
     kills = sum(report.kills for _, report in reports)
     broken = sum(len(report.violations) for _, report in reports)
     seeds = ", ".join(sorted({str(report.seed) for _, report in reports}))
     if broken:
-        return f"Seed {seeds}: {broken} promises were broken."
+        return f"Seed {seeds}, {minutes:g} minutes each: {broken} promises were broken."
     return (
-        f"Seed {seeds}. None broken in {kills:,} deaths means, by the rule of three: with 95 % certainty a death"
+        f"Seed {seeds}, {minutes:g} minutes each. None broken in {kills:,} deaths means, by the rule of three: with 95 % certainty a death"
         f" breaks one in at most {THREE / kills:.2%} of all cases."
     )
 
@@ -130,10 +135,11 @@ def main() -> int:
             continue
         print("", *report.lines(), "", sep="\n")
         reports.append((kind, report))
+    print(table(reports), about(reports, options.minutes), sep="\n\n")
     if options.json:
         options.json.write_text(json.dumps([report.as_json() for _, report in reports], indent=2), encoding="utf-8")
     if options.write:
-        replace(PAGE, MARK, f"{table(reports)}\n\n{about(reports)}")
+        replace(PAGE, MARK, f"{table(reports)}\n\n{about(reports, options.minutes)}")
     return int(any(report.violations for _, report in reports))
 
 

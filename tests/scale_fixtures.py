@@ -1,4 +1,7 @@
-"""Tests marked `scale` fill stores with millions of jobs: they run in CI, and where `--scale` asks for them."""
+"""Tests that take minutes: those marked `scale` fill stores with millions of jobs, and run in CI, or with `--scale`.
+
+Those marked `mutants` keep the whole machine busy. They run alone, with `--mutants`, for which CI has a step.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,9 @@ import pytest
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--scale", action="store_true", help="run what takes minutes and gigabytes too, as CI does")
+    parser.addoption(
+        "--mutants", action="store_true", help="plant bugs and see that runs of chaos find them, only that"
+    )
 
 
 def is_wanted(config: pytest.Config) -> bool:
@@ -17,6 +23,9 @@ def is_wanted(config: pytest.Config) -> bool:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    alone = [bool(item.get_closest_marker("mutants")) == config.getoption("--mutants") for item in items]
+    config.hook.pytest_deselected(items=[item for item, kept in zip(items, alone, strict=True) if not kept])
+    items[:] = [item for item, kept in zip(items, alone, strict=True) if kept]
     if is_wanted(config):
         return
     left_to_ci = pytest.mark.skip(reason="takes minutes and gigabytes: run it with pytest --scale")

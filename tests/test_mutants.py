@@ -15,9 +15,9 @@ FOLDER = Path(__file__).parent / "mutants"
 sys.path.append(str(FOLDER))
 import sitecustomize as mutants  # noqa: E402 - it is in a folder that only nodes have on their path
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.scale]
+pytestmark = [pytest.mark.timeout(180), pytest.mark.mutants]
 
-SECONDS, PATIENCE = 10.0, 8.0
+SECONDS, PATIENCE = 6.0, 5.0
 
 
 class Plan(NamedTuple):
@@ -30,9 +30,9 @@ class Plan(NamedTuple):
 
 
 PLANS = {
-    "a_success_of_any_claim_counts": Plan("I3", ("pause-node",), 25, 1),
-    "another_end_of_any_claim_counts": Plan("I6", ("pause-node",), 25, 1),
-    "progress_of_any_claim_counts": Plan("I3", ("pause-node",), 25, 1),
+    "a_success_of_any_claim_counts": Plan("I3", ("pause-node",), 20, 1),
+    "another_end_of_any_claim_counts": Plan("I6", ("pause-node",), 20, 1),
+    "progress_of_any_claim_counts": Plan("I3", ("pause-node",), 20, 1),
     "acknowledged_before_it_is_committed": Plan("I1"),
     "everybody_else_is_dead": Plan("I4", ("kill-caller",)),
     "the_dead_are_left_alone": Plan("I1"),
