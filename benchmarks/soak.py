@@ -110,8 +110,8 @@ def about(reports: Sequence[tuple[str, Report]], minutes: float) -> str:
     if broken:
         return f"Seed {seeds}, {minutes:g} minutes each: {broken} promises were broken."
     return (
-        f"Seed {seeds}, {minutes:g} minutes each. None broken in {kills:,} deaths means, by the rule of three: with 95 % certainty a death"
-        f" breaks one in at most {THREE / kills:.2%} of all cases."
+        f"Seed {seeds}, {minutes:g} minutes each. None broken in {kills:,} deaths means, by the rule of three: with"
+        f" 95 % certainty a death breaks one in at most {THREE / kills:.2%} of all cases."
     )
 
 

@@ -15,9 +15,10 @@ FOLDER = Path(__file__).parent / "mutants"
 sys.path.append(str(FOLDER))
 import sitecustomize as mutants  # noqa: E402 - it is in a folder that only nodes have on their path
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.mutants]
+pytestmark = [pytest.mark.timeout(400), pytest.mark.mutants]
 
 SECONDS, PATIENCE = 6.0, 5.0
+SEEDS = (1, 2, 3, 4)
 
 
 class Plan(NamedTuple):
@@ -62,15 +63,20 @@ def test_a_planted_bug_is_found(name: str, tmp_path: Path, monkeypatch: pytest.M
     plan = PLANS[name]
     monkeypatch.setenv("PYTHONPATH", str(FOLDER))
     monkeypatch.setenv("MUTANT", name)
-    order = Order(
-        store=f"sqlite:///{tmp_path / 'store.db'}",
-        folder=tmp_path / "run",
-        seed=1,
-        seconds=plan.seconds,
-        faults=plan.faults,
-        hands=plan.hands,
-        patience=PATIENCE,
-    )
-    report = Run(order, SystemClock(), lambda moment: None).report()
-
-    assert plan.promise in {violation.invariant for violation in report.violations}, "\n".join(report.lines())
+    pages = []
+    # A zombie that writes in just the wrong moment may take more than one try.
+    for seed in SEEDS:
+        order = Order(
+            store=f"sqlite:///{tmp_path / f'{seed}.db'}",
+            folder=tmp_path / f"run-{seed}",
+            seed=seed,
+            seconds=plan.seconds,
+            faults=plan.faults,
+            hands=plan.hands,
+            patience=PATIENCE,
+        )
+        report = Run(order, SystemClock(), lambda moment: None).report()
+        if plan.promise in {violation.invariant for violation in report.violations}:
+            return
+        pages.append("\n".join(report.lines()))
+    pytest.fail("\n\n".join(pages))
