@@ -108,9 +108,9 @@ def about(reports: Sequence[tuple[str, Report]], minutes: float) -> str:
     broken = sum(len(report.violations) for _, report in reports)
     seeds = ", ".join(sorted({str(report.seed) for _, report in reports}))
     if broken:
-        return f"Seed {seeds}, {minutes:g} minutes each: {broken} promises were broken."
+        return f"Seed {seeds}, `--minutes {minutes:g}`: {broken} promises were broken."
     return (
-        f"Seed {seeds}, {minutes:g} minutes each. None broken in {kills:,} deaths means, by the rule of three: with"
+        f"Seed {seeds}, `--minutes {minutes:g}`. None broken in {kills:,} deaths means, by the rule of three: with"
         f" 95 % certainty a death breaks one in at most {THREE / kills:.2%} of all cases."
     )
 
