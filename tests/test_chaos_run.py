@@ -1,6 +1,6 @@
 """The real thing, broken on purpose: every promise is kept whatever is killed, stopped, cut and restarted.
 
-For a few seconds here; `benchmarks/soak.py` does the same for as long as one likes, and for minutes in CI.
+For a few seconds here; `benchmarks/soak.py` does the same for as long as one likes.
 """
 
 from __future__ import annotations
