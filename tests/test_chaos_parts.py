@@ -247,7 +247,7 @@ def test_a_report_is_one_page() -> None:
         "ran         3 starts of handlers, 4 calls of hooks",
         "changes     1 T1, 3 T2, 1 T4, 1 T5, 1 T7",
         "faults      1 kill-worker",
-        "kills       1 process by SIGKILL",
+        "kills       1 by SIGKILL, of which 1 process died",
         "recoveries  1 job of dead processes could run again after",
         "            0.00 s in the median, 0.00 s at worst",
         "            up to 0.5 s  ######################################## 1",
@@ -319,3 +319,24 @@ def test_a_fault_that_cannot_be_made_says_what_it_needs(tmp_path: Path, words: t
 
     assert run.returncode == 2
     assert needed in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("store", "status", "said"),
+    [
+        ("nonsense", 2, "Invalid value for '--store': not a database address"),
+        ("oracle://localhost/scratch", 2, "Invalid value for '--store': oracle is not supported"),
+        ("postgresql://127.0.0.1:1/scratch", 4, "nobody answers there"),
+    ],
+)
+def test_a_store_that_cannot_be_used_is_refused_and_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: str, status: int, said: str
+) -> None:
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))
+    run = command(tmp_path, "chaos", "--store", store)
+
+    assert (run.returncode, run.stdout) == (status, "")
+    assert said in run.stderr
+    assert "Traceback" not in run.stderr
+    assert list((tmp_path / "scratch").iterdir()) == []

@@ -32,12 +32,27 @@ CODE_FROM_DATA = {
     *("yaml.load", "yaml.load_all", "yaml.full_load", "yaml.unsafe_load", "yaml.Loader", "yaml.UnsafeLoader"),
     *("os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"),
 }
+# What starts something that a simulation could not hold, and who may: each hides it behind words of its own.
+THREADS = {"threading.Thread", "_thread", "concurrent.futures"}
+PROCESSES = {
+    *(f"subprocess.{name}" for name in ("Popen", "run", "call", "check_call", "check_output")),
+    *("os.fork", "os.forkpty", "os.posix_spawn", "os.posix_spawnp", "multiprocessing", "anyio.open_process"),
+    *("anyio.run_process", "anyio.to_process"),
+}
+MAY_START_THREADS = {
+    *("store/ledger_thread.py", "runtime/slots.py", "runtime/keeper.py", "runtime/pulse.py", "runtime/alarm.py"),
+    *("runtime/herald.py", "worker.py", "child.py", "following.py", "chaos/caller.py", "chaos/line.py"),
+    *("chaos/nemesis.py",),
+}
+MAY_START_PROCESSES = {"processes.py", "cli/chaos.py", "chaos/programs.py"}
 # What is refused, where it is allowed all the same, and what to do instead.
-REFUSED_NAMES: list[tuple[set[str], str | None, str]] = [
-    (TIME, "clock.py", "take time from a Clock"),
-    (CHANCE, "chance.py", "take chance from a Chance"),
-    (LOOPS, None, "use anyio, which runs on both loops"),
-    (CODE_FROM_DATA, None, "data must not become code"),
+REFUSED_NAMES: list[tuple[set[str], set[str], str]] = [
+    (TIME, {"clock.py"}, "take time from a Clock"),
+    (CHANCE, {"chance.py"}, "take chance from a Chance"),
+    (LOOPS, set(), "use anyio, which runs on both loops"),
+    (CODE_FROM_DATA, set(), "data must not become code"),
+    (THREADS, MAY_START_THREADS, "start tasks by a Spawner, or be named among those that may start threads"),
+    (PROCESSES, MAY_START_PROCESSES, "start processes by processes.py"),
 ]
 SQL_CALLS = {"text", "execute", "executemany", "executescript", "exec_driver_sql", "scalar", "scalars"}
 
@@ -54,8 +69,8 @@ def findings(source: str, file: str = "module.py") -> list[str]:
 
 def _names(tree: ast.Module, file: str) -> Iterator[tuple[int, str]]:
     for line, name in _dotted_names(tree):
-        for refused, door, cure in REFUSED_NAMES:
-            if file != door and any(name == one or name.startswith(f"{one}.") for one in refused):
+        for refused, doors, cure in REFUSED_NAMES:
+            if file not in doors and any(name == one or name.startswith(f"{one}.") for one in refused):
                 yield line, f"{name}: {cure}"
 
 
@@ -162,6 +177,14 @@ def test_the_package_keeps_its_rules(file: str) -> None:
         "import uuid",
         "from secrets import token_hex",
         "import os\nos.urandom(8)",
+        # threads and processes
+        "import threading\nthreading.Thread(target=f)",
+        "from threading import Thread",
+        "from concurrent.futures import ThreadPoolExecutor",
+        "import os\nos.fork()",
+        "import subprocess\nsubprocess.run(['ls'])",
+        "from subprocess import Popen",
+        "import multiprocessing",
         # loops
         "import asyncio",
         "from asyncio import get_running_loop",
@@ -213,7 +236,8 @@ def test_what_breaks_a_rule_is_found(source: str) -> None:
         "from . import random_names",
         "import yaml\nyaml.compose(text, Loader=yaml.SafeLoader)",
         "import ast\nast.literal_eval('1')",
-        "import subprocess\nsubprocess.run(['ls'], shell=False)",
+        "from subprocess import TimeoutExpired",
+        "import threading\nthreading.Lock()",
         "text('SELECT 1')",
         "connection.execute(statement, {'id': f'{task}.{id}'})",
         "connection.execute(CLAIM, rows)",
@@ -232,6 +256,8 @@ def test_the_doors_may_do_what_they_are_for_and_nothing_else() -> None:
     assert findings("import uuid", "clock.py")
     assert findings("import time\ntime.time()", "store/clock.py")
     assert findings("import asyncio", "clock.py")
+    assert findings("from threading import Thread", "runtime/slots.py") == []
+    assert findings("from threading import Thread", "runtime/pool.py")
 
 
 def test_every_file_of_the_package_is_looked_at() -> None:

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 from server_fixtures import Database
+from sqlalchemy import create_engine
 from store_support import URL, EvenChance, ManualClock, an_add, behind, file_of, jobs
 
+from yaotask.errors import StorageUnavailable
 from yaotask.store import migrations, opening
+from yaotask.store.dialects.sqlite_database import SqliteDatabase
 from yaotask.store.opening import Place, open_store, place
 from yaotask.store.protocol import Mailbox
 from yaotask.store.sql import SqlStore
@@ -107,6 +110,16 @@ def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
 
 def test_the_readable_view_names_states(used: Place) -> None:
     assert behind(used, "SELECT job, status FROM yaotask_jobs_readable") == [("mail.1", "WAITING")]
+
+
+def test_a_database_that_cannot_have_a_log_is_refused(tmp_path: Path) -> None:
+    engine = create_engine("sqlite://")
+    begun: list[object] = []
+    with engine.connect() as connection, pytest.raises(StorageUnavailable, match="write-ahead log"):
+        SqliteDatabase(tmp_path / "yaotask.db").create(connection, begun.append)
+    engine.dispose()
+
+    assert begun == []
 
 
 @pytest.mark.only_on("sqlite")

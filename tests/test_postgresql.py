@@ -711,25 +711,27 @@ def test_who_has_to_give_way_is_done_once_more(bench: Bench, open_bench: Callabl
     bench.write("CREATE TABLE pair (name integer PRIMARY KEY, value integer)")
     bench.write("INSERT INTO pair VALUES (1, 0), (2, 0)")
     both = threading.Barrier(2)
+    written = {1: threading.Event(), 2: threading.Event()}
     tries: list[int] = []
 
-    def crossing(first: int, second: int) -> Callable[[Connection], None]:
+    def cross(store: SqlStore, first: int, second: int) -> None:
         def work(connection: Connection) -> None:
+            again = first in tries
+            tries.append(first)
+            if again:  # or it could take its row before the other wakes, and cross it once more
+                assert written[second].wait(PATIENCE)
             change = "UPDATE pair SET value = value + 1 WHERE name = %(name)s"
             connection.exec_driver_sql("SET LOCAL deadlock_timeout = '10ms'")
             connection.exec_driver_sql(change, {"name": first})
-            tries.append(first)
-            if len(tries) <= 2:
+            if not again:
                 both.wait(PATIENCE)
             connection.exec_driver_sql(change, {"name": second})
 
-        return work
+        store.write(work)
+        written[first].set()
 
     with ThreadPoolExecutor(2) as threads:
-        writing = [
-            threads.submit(bench.store.write, crossing(1, 2)),
-            threads.submit(other.store.write, crossing(2, 1)),
-        ]
+        writing = [threads.submit(cross, bench.store, 1, 2), threads.submit(cross, other.store, 2, 1)]
         for one in writing:
             one.result(PATIENCE)
 

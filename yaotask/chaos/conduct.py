@@ -84,10 +84,10 @@ class Run:
     def report(self) -> Report:
         """Break it, mend it, judge it. Raises StorageUnavailable for a store that is not empty."""
         order = self._order
+        auditing.must_be_empty(opening.place(order.folder, order.store))
         order.folder.mkdir(parents=True)
         with App(self._folder("judge-1", order.store)) as app:
             access = app.works.access
-            auditing.must_be_empty(app.works.place())
             access.opened.store.write(auditing.install)
             self._furnish()
             try:
@@ -145,7 +145,7 @@ class Run:
         while (passed := self._clock.monotonic() - begun) < order.seconds * MOST_TIMES:
             self._clock.pause(LOOK)
             jobs = self._tell(access, "breaks things", len(nemesis.faults))
-            kills = sum(len(fault.killed) for fault in nemesis.faults)
+            kills = sum(bool(fault.killed) for fault in nemesis.faults)
             if passed >= order.seconds and jobs >= order.jobs and kills >= order.kills:
                 return
 

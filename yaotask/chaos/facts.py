@@ -43,7 +43,7 @@ class Call:
     """What an add writes into its job's arguments: only adds that repeat each other, with one key, share it."""
     key: str | None = None
     seen: Mapping[str, Any] | None = None
-    """What `get` showed: status, generation as attempt counters allow, message."""
+    """What `get` showed: its status, and which try it was."""
     error: str | None = None
     """The type of what was raised."""
 

@@ -38,7 +38,9 @@ class Report:
     hooks: int
     faults: Mapping[str, int]
     kills: int
-    """Processes that were seen dead after a SIGKILL."""
+    """How often something was ended by SIGKILL, a process or all those of a node at once."""
+    killed: int
+    """The processes that were seen dead after it."""
     recoveries: Sequence[float]
     violations: Sequence[Violation]
 
@@ -65,7 +67,8 @@ class Report:
             changes=dict(sorted(Counter(named(change) or "unknown" for change in facts.changes).items())),
             hooks=sum(note.is_of_hook for note in facts.notes),
             faults=dict(sorted(Counter(fault.kind for fault in facts.faults).items())),
-            kills=sum(len(fault.killed) for fault in facts.faults),
+            kills=sum(bool(fault.killed) for fault in facts.faults),
+            killed=sum(len(fault.killed) for fault in facts.faults),
             recoveries=sorted(round(one.took / SECOND, 3) for one in recoveries(index)),
             violations=violations,
         )
@@ -85,7 +88,7 @@ class Report:
         yield f"ran         {counted(self.starts, 'start')} of handlers, {counted(self.hooks, 'call')} of hooks"
         yield f"changes     {_listed(self.changes)}"
         yield f"faults      {_listed(self.faults) or 'none'}"
-        yield f"kills       {counted(self.kills, 'process', 'processes')} by SIGKILL"
+        yield f"kills       {self.kills:,} by SIGKILL, of which {counted(self.killed, 'process', 'processes')} died"
         yield from self._histogram()
         yield ""
         yield from self._verdict()

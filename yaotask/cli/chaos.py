@@ -22,9 +22,10 @@ from yaotask.cli import exits
 from yaotask.cli.base import Command, Session
 from yaotask.cli.text import cut, echo_json, is_terminal, pad
 from yaotask.clock import SystemClock
+from yaotask.errors import StorageUnavailable
 from yaotask.observers.logs import escape
 from yaotask.phrases import counted
-from yaotask.store import sessions
+from yaotask.store import opening
 
 MOST_SEED = 2**31
 
@@ -37,6 +38,15 @@ def _faults(_: click.Context, __: click.Parameter, value: str | None) -> tuple[s
         if name not in ALL_WEIGHTS:
             raise click.BadParameter(f"there is no fault {name!r}; there are {', '.join(ALL_WEIGHTS)}")
     return names
+
+
+def _is_server(store: str | None) -> bool:
+    if store is None:
+        return False
+    try:
+        return opening.place(Path.cwd(), store).file is None
+    except StorageUnavailable as error:
+        raise click.BadParameter(str(error).removeprefix("store: "), param_hint="'--store'") from error
 
 
 def _possible(faults: tuple[str, ...] | None, *, is_server: bool, can_restart: bool) -> tuple[str, ...]:
@@ -81,9 +91,7 @@ def chaos(
     nothing but the store that you give. Exit status 1 if any promise was broken.
     """
     seed = Dice().randrange(MOST_SEED) if seed is None else seed
-    possible = _possible(
-        faults, is_server=store is not None and sessions.is_server(store), can_restart=restart is not None
-    )
+    possible = _possible(faults, is_server=_is_server(store), can_restart=restart is not None)
     folder = Path(tempfile.mkdtemp(prefix="yaotask-chaos-")) if keep is None else keep.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     order = Order(
@@ -97,8 +105,14 @@ def chaos(
         faults=possible,
         restart=None if restart is None else partial(_call, shlex.split(restart)),
     )
-    with _Display() as display:
-        report = Run(order, SystemClock(), display.show).report()
+    try:
+        with _Display() as display:
+            report = Run(order, SystemClock(), display.show).report()
+    except StorageUnavailable:
+        # A store that is refused at once has left nothing to look at.
+        if keep is None and not any(folder.iterdir()):
+            folder.rmdir()
+        raise
     _print(report, as_json)
     if report.violations:
         click.echo(f"logs, histories and the store stay in {escape(str(folder))}", err=True)

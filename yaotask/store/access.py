@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import copy
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import anyio
 import anyio.to_thread
@@ -25,12 +25,26 @@ from yaotask.store.sql import SqlStore
 Request = Callable[[Ledger, Ticket], None]
 
 
+class Driver(Protocol):
+    """Takes the turns of a ledger, from its first request to its end: a thread, or whoever stands in for one."""
+
+    on_death: Callable[[], None]
+
+    def refuse_if_over(self) -> None:
+        """Answer what was asked too late: nothing will be written any more."""
+        ...
+
+    def close(self) -> None:
+        """Write what has come in, then stop and let go of the store. More than once is fine."""
+        ...
+
+
 class Opened(NamedTuple):
-    """A store, and the ledger through which this process writes to it."""
+    """A store, the ledger through which this process writes to it, and what drives that."""
 
     store: SqlStore
     ledger: Ledger
-    thread: LedgerThread
+    driver: Driver
 
 
 class Access:
@@ -39,10 +53,16 @@ class Access:
     Safe to use from any thread.
     """
 
-    def __init__(self, open_: Callable[[], SqlStore], ledger_of: Callable[[SqlStore], Ledger]) -> None:
+    def __init__(
+        self,
+        open_: Callable[[], SqlStore],
+        ledger_of: Callable[[SqlStore], Ledger],
+        drive: Callable[[Ledger], Driver] = LedgerThread,
+    ) -> None:
         self._open = open_
         self._ledger_of = ledger_of
-        # Called by the ledger's thread when it ends by an error, after which nothing can be written any more.
+        self._drive = drive
+        # Called by the ledger's driver when it ends by an error, after which nothing can be written any more.
         self.on_death: Callable[[], None] = lambda: None
         self._opened: Opened | None = None
         self._opening = threading.Lock()
@@ -62,10 +82,10 @@ class Access:
             if self._opened is None:
                 store = self._open()
                 ledger = self._ledger_of(store)
-                thread = LedgerThread(ledger)
+                driver = self._drive(ledger)
                 # The one of that moment: it may be said before the store is opened, and again later.
-                thread.on_death = lambda: self.on_death()
-                self._opened = Opened(store, ledger, thread)
+                driver.on_death = lambda: self.on_death()
+                self._opened = Opened(store, ledger, driver)
             return self._opened
 
     # --- the ledger ---------------------------------------------------------------------------------------
@@ -93,7 +113,7 @@ class Access:
         opened = self.opened
         request(opened.ledger, ticket)
         # Looked at afterwards: a thread that ends now has either seen the request or is seen here.
-        opened.thread.refuse_if_over()
+        opened.driver.refuse_if_over()
 
     # --- without the ledger ---------------------------------------------------------------------------------
 
@@ -134,7 +154,7 @@ class Access:
             self._over = self._over or "this app was closed"
             opened, self._opened = self._opened, None
         if opened is not None:
-            opened.thread.close()
+            opened.driver.close()
 
     def let_go(self) -> None:
         """See Holder."""

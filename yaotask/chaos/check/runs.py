@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from yaotask.chaos.check.index import Index, named
-from yaotask.chaos.facts import SECOND, Change, Fault, Note, Violation
+from yaotask.chaos.facts import SECOND, Fault, Note, Violation
 from yaotask.jobs import JobState
 
 # Faults of callers, which take no job from any worker.
@@ -98,7 +98,7 @@ def the_dead_are_buried_in_time(index: Index) -> Iterator[Violation]:
 def nobody_is_buried_alive(index: Index) -> Iterator[Violation]:
     """I4: a job is taken from a worker only after something happened to its node, or to the server that both need."""
     facts, bounds = index.facts, index.facts.bounds
-    blows = [fault for fault in facts.faults if not fault.kind.startswith(HARMLESS)]
+    blows = [fault for fault in facts.faults if fault.kind != HARMLESS]
     deaths = _deaths(facts.faults, index)
     for key, changes in index.changes.items():
         for change in changes:
@@ -172,11 +172,6 @@ def _runs(notes: Sequence[Note]) -> Iterator[tuple[Note, Note]]:
             begun[which] = note
         elif note.what == "end" and which in begun:
             yield begun.pop(which), note
-
-
-def states_of(changes: Sequence[Change]) -> Counter[str]:
-    """How often each transition was made, for people."""
-    return Counter(named(change) or "none of the table" for change in changes)
 
 
 def nothing_runs_any_more(index: Index) -> Iterator[Violation]:

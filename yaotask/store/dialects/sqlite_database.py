@@ -71,7 +71,7 @@ class SqliteDatabase:
             raise StorageUnavailable(f"{self.path} was replaced while it is in use: {_ADVICE}")
 
     def create(self, connection: Connection, fill: Callable[[Connection], None]) -> None:
-        connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+        self._keep_a_log(connection)
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         try:
             fill(connection)
@@ -79,6 +79,16 @@ class SqliteDatabase:
             connection.exec_driver_sql("ROLLBACK")
             raise
         connection.exec_driver_sql("COMMIT")
+
+    def _keep_a_log(self, connection: Connection) -> None:
+        """Once and for all: the file remembers it."""
+        # All of the answer is read, because SQLite writes after it, and an error of that would come to nobody.
+        ((mode,),) = connection.exec_driver_sql("PRAGMA journal_mode = WAL").all()
+        if mode != "wal":
+            raise StorageUnavailable(
+                f"{self.path} cannot have a write-ahead log, without which readers and writers block each other:"
+                " keep it on another file system"
+            )
 
     def furnish(self, connection: Connection) -> None:
         connection.exec_driver_sql(_READABLE_VIEW)

@@ -1,0 +1,162 @@
+"""What a run takes place in: its clock, its chance, its faults, and what was seen of it."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+from unittest.mock import patch
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+from sqlalchemy.exc import DBAPIError
+from trio.testing import MockClock
+
+from yaotask import context
+from yaotask.chaos.facts import Fault, JobId, Note
+from yaotask.clock import SECOND
+from yaotask.runtime import slots
+from yaotask.runtime.slots import LoopSlot
+from yaotask.store import direct, writer
+from yaotask.store.direct import Answer
+
+START = 1_800_000_000 * SECOND
+
+# Whose handler, hook or ledger it is that runs.
+here: ContextVar[Place] = ContextVar("here")
+
+
+class Died(BaseException):
+    """The end of a node, in the middle of what it did."""
+
+
+class Time:
+    """The clock of trio's simulation; a pause moves it by its length."""
+
+    def __init__(self, mock: MockClock) -> None:
+        self._mock = mock
+
+    def now(self) -> int:
+        return START + round(self._mock.current_time() * SECOND)
+
+    def follow(self, moment: int, asked: int) -> None:
+        """There is one clock."""
+
+    def monotonic(self) -> float:
+        return self._mock.current_time()
+
+    def pause(self, seconds: float) -> None:
+        self._mock.jump(seconds)
+
+    sleep = staticmethod(anyio.sleep)
+
+
+class Dice(random.Random):
+    """Draws from one seed."""
+
+    def uuid(self) -> str:
+        return f"{self.getrandbits(128):032x}"
+
+
+@dataclass(slots=True)
+class Place:
+    """One node or caller, as far as what it runs needs to know."""
+
+    world: World
+    name: str
+    pid: int = 0
+    is_dead: bool = False
+
+
+@dataclass
+class World:
+    """Faults happen while `rages` holds."""
+
+    seed: int
+    mock: MockClock
+    time: Time
+    dice: Dice
+    rages: bool = True
+    notes: list[Note] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    # Ledgers that died by themselves.
+    defects: list[str] = field(default_factory=list)
+    commits: int = 0
+    broken: int = 0
+    incarnations: int = 0
+    # Who is in a turn of its ledger, whose commit may fail.
+    writing: Place | None = None
+
+    @classmethod
+    def of(cls, seed: int) -> World:
+        mock = MockClock(autojump_threshold=0)
+        return cls(seed, mock, Time(mock), Dice(seed))
+
+    def note(self, what: str, job: JobId, *, generation: int = 0, fence: int = 0) -> None:
+        place = here.get()
+        if not place.is_dead:
+            self.notes.append(Note(self.time.now(), place.name, place.pid, what, job, generation, fence))
+
+    def commit(self, plain: Callable[..., Answer], connection: Any, *rest: Any) -> Answer:
+        """A commit, or what may come of one."""
+        self.commits += 1
+        place, fate = self.writing, self.dice.random()
+        if place is None or not self.rages or fate > 0.06:
+            return plain(connection, *rest)
+        self.broken += 1
+        if fate < 0.01:
+            raise broken("SQLITE_BUSY")
+        if fate < 0.02:
+            raise broken("SQLITE_FULL")
+        if fate < 0.03:
+            raise broken("SQLITE_IOERR_FSYNC")
+        if fate < 0.035:
+            raise Died
+        if fate < 0.04:
+            plain(connection, *rest)
+            raise Died
+        if fate < 0.05:
+            plain(connection, *rest)
+            raise broken("SQLITE_IOERR_FSYNC")
+        self.time.pause(self.dice.uniform(0.01, 0.3))
+        return plain(connection, *rest)
+
+    @contextmanager
+    def taken_in(self) -> Iterator[None]:
+        """Commits may fail; what is given to threads and to child processes is done on the loop."""
+        plain = direct.execute
+
+        def execute(connection: Any, statement: str, *rest: Any) -> Answer:
+            if statement == "COMMIT":
+                return self.commit(plain, connection, statement, *rest)
+            return plain(connection, statement, *rest)
+
+        with (
+            patch.object(writer, "execute", execute),
+            patch.object(anyio.to_thread, "run_sync", _at_once),
+            patch.object(slots, "run_apart", LoopSlot._run),
+        ):
+            yield
+
+
+def broken(name: str) -> DBAPIError:
+    error = sqlite3.OperationalError(f"simulated: {name}")
+    error.sqlite_errorname = name
+    return DBAPIError("COMMIT", {}, error)
+
+
+def own() -> tuple[World, JobId, Any]:
+    """The world of the handler that runs, its job, and its claim."""
+    job = context.current.get()
+    assert job is not None
+    return here.get().world, JobId(job.claim.task, job.claim.id), job
+
+
+async def _at_once(function: Callable[..., Any], *args: Any, **_: Any) -> Any:
+    await anyio.lowlevel.checkpoint()
+    return function(*args)

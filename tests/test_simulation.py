@@ -1,0 +1,97 @@
+"""Whole nodes in one thread, on a virtual clock, with everything broken that can be: see tests/simulation."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from simulation.run import Stage, staged
+
+TESTS = Path(__file__).parent
+SEEDS = range(6)
+
+# Bugs, and of the seeds from the first on the number within which each is found.
+FOUND = {
+    "another_end_of_any_claim_counts": 12,
+    "a_success_of_any_claim_counts": 12,
+    "progress_of_any_claim_counts": 6,
+    "acknowledged_before_it_is_committed": 1,
+    "everybody_else_is_dead": 1,
+    "the_dead_are_left_alone": 1,
+    "sizes_are_counted_elsewhere": 1,
+    "events_are_written_elsewhere": 1,
+    "events_are_settled_before_they_are_told": 1,
+    "a_cancel_comes_over_everything": 1,
+    "retries_have_no_end": 6,
+    "no_timeout": 6,
+    "twice_as_many_at_once": 1,
+}
+
+
+@pytest.fixture(autouse=True)
+def no_other_transition() -> None:
+    """What breaks the table is for the checker to find."""
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    with staged() as made:
+        yield made
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_seed_keeps_all_promises(stage: Stage, seed: int) -> None:
+    verdict = stage.play(seed)
+
+    assert not verdict.broken, str(verdict)
+    assert verdict.facts.was_drained
+    # Otherwise nothing was tried.
+    assert verdict.facts.faults
+    assert verdict.faulty_commits > 0
+
+
+def test_the_same_seed_gives_the_same_history(stage: Stage) -> None:
+    first, again, other = stage.play(1), stage.play(1), stage.play(2)
+
+    assert first.fingerprint == again.fingerprint
+    assert first.fingerprint != other.fingerprint
+
+
+def test_what_breaks_in_a_run_is_not_logged_and_what_comes_later_is(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage.play(1)
+    logging.getLogger("yaotask").error("later")
+
+    assert caplog.messages == ["later"]
+
+
+def test_a_seed_is_replayed_by_another_process() -> None:
+    first, again = (_simulate("--seed", "3", hashes=hashes) for hashes in ("1", "2"))
+
+    assert first.returncode == 0
+    assert first.stdout.splitlines()[0] == again.stdout.splitlines()[0]
+
+
+@pytest.mark.mutants
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("bug", FOUND)
+def test_a_planted_bug_is_found(bug: str) -> None:
+    found = _simulate("--seeds", str(FOUND[bug]), bug=bug)
+
+    assert found.returncode == 1
+    assert "again: PYTHONPATH=tests python -m simulation --seed" in found.stdout
+
+
+def _simulate(*options: str, bug: str = "", hashes: str = "0") -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join([str(TESTS), *([str(TESTS / "mutants")] if bug else [])])
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": hashes, **({"MUTANT": bug} if bug else {})}
+    command = [sys.executable, "-m", "simulation", *options]
+    return subprocess.run(
+        command, cwd=TESTS.parent, env=environment, capture_output=True, text=True, timeout=100, check=False
+    )
