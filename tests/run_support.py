@@ -91,9 +91,9 @@ class Program:
     def signal(self, number: signal.Signals = signal.SIGTERM) -> None:
         self.process.send_signal(number)
 
-    def status(self) -> int:
+    def status(self, patience: float = PATIENCE) -> int:
         """Wait for its end; the exit status."""
-        return self.process.wait(PATIENCE)
+        return self.process.wait(patience)
 
     def kill(self) -> None:
         """SIGKILL to it and all that it started."""

@@ -23,13 +23,18 @@ from yaotask.store.opening import Place, place
 pytest_plugins = ["store_fixtures"]
 pytestmark = [pytest.mark.only_on("postgresql", "mariadb"), pytest.mark.timeout(120)]
 
-JOBS = 1_000
+# Ten thousand take their time.
+counts = pytest.mark.parametrize(
+    "jobs", [1_000, pytest.param(10_000, marks=[pytest.mark.scale, pytest.mark.timeout(240)])]
+)
+PATIENCE = 200
 
 # A program that adds jobs while the nodes run them, some at a time.
-ADDER = f"""
+ADDER = """
+import sys
 from yaotask import App
 with App() as app:
-    for _ in range({JOBS} // 50):
+    for _ in range(int(sys.argv[1]) // 50):
         app.tasks["hold"].add_many([[]] * 50)
 """
 
@@ -60,31 +65,35 @@ def four_gated(a: Path, b: Path) -> None:
     until(lambda: len(notes(a, "start")) == len(notes(b, "start")) == 2)
 
 
+@counts
 @pytest.mark.usefixtures("held_to_the_table")
-def test_two_nodes_run_each_job_once_while_a_third_process_adds_them(tmp_path: Path, database: Database) -> None:
+def test_two_nodes_run_each_job_once_while_a_third_process_adds_them(
+    tmp_path: Path, database: Database, jobs: int
+) -> None:
     a, b, c = (folder(tmp_path, name, database) for name in "abc")
     with running(a, "--processes", "2") as one, running(b, "--processes", "2") as two, App(c) as app:
         four_gated(a, b)
-        with started(c, ["-c", ADDER]) as adder:
+        with started(c, ["-c", ADDER, str(jobs)]) as adder:
             open_gate(a, b)
-            assert adder.status() == 0, adder.errors
-            all_succeed(app, JOBS + 4)
+            assert adder.status(PATIENCE) == 0, adder.errors
+            all_succeed(app, jobs + 4, PATIENCE)
         for node in (one, two):
             node.signal(signal.SIGTERM)
         ended = [one.status(), two.status()]
 
     assert ended == [0, 0]
-    assert Counter(map(int, noted("start", a, b))) == dict.fromkeys(range(1, JOBS + 5), 1)
+    assert Counter(map(int, noted("start", a, b))) == dict.fromkeys(range(1, jobs + 5), 1)
 
 
+@counts
 @pytest.mark.usefixtures("held_to_the_table")
 def test_a_node_that_is_killed_loses_nothing_and_only_what_ran_there_runs_again(
-    tmp_path: Path, database: Database
+    tmp_path: Path, database: Database, jobs: int
 ) -> None:
     a, b, c = (folder(tmp_path, name, database) for name in "abc")
     with running(a, "--processes", "2"), running(b, "--processes", "2"), App(c) as app:
         four_gated(a, b)
-        with started(c, ["-c", ADDER]) as adder:
+        with started(c, ["-c", ADDER, str(jobs)]) as adder:
             # The other node's pools are full until its gate is opened: so this one has some.
             open_gate(b)
             until(lambda: len(notes(b, "end")) > 20)
@@ -94,12 +103,12 @@ def test_a_node_that_is_killed_loses_nothing_and_only_what_ran_there_runs_again(
             send(signal.SIGSTOP, *theirs)
             there = claimed_by(theirs, place(c, database.url))
             send(signal.SIGKILL, *theirs)
-            assert adder.status() == 0, adder.errors
-        all_succeed(app, JOBS + 4)
+            assert adder.status(PATIENCE) == 0, adder.errors
+        all_succeed(app, jobs + 4, PATIENCE)
     runs = Counter(map(int, noted("start", a, b)))
     repeated = {id for id, count in runs.items() if count > 1}
 
-    assert runs.keys() == set(range(1, JOBS + 5))
+    assert runs.keys() == set(range(1, jobs + 5))
     assert repeated <= there
 
 
