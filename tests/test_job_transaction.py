@@ -14,9 +14,11 @@ from sqlalchemy import text
 from yaotask import App, current_job, process
 from yaotask.context import Job
 from yaotask.errors import ClaimLost, TransactionError
-from yaotask.jobs import Succeeded
+from yaotask.jobs import JobState, Succeeded
 from yaotask.runtime import desk
 from yaotask.store import direct, statements
+from yaotask.store.ledger import Ledger
+from yaotask.store.protocol import Progress
 from yaotask.store.sql import SqlStore
 
 pytest_plugins = ["runtime_fixtures"]
@@ -362,3 +364,34 @@ async def test_a_progress_hook_inside_goes_through_it_too(stage: StageApp) -> No
     job = await run(app)
 
     assert (job["status"], seen, effects(app)) == ("SUCCESS", ["mail.1"], 1)
+
+
+@pytest.mark.parametrize("more", [False, True], ids=["before it", "before and in it"])
+async def test_what_was_said_before_the_commit_is_stored_though_the_commit_overtakes_it(
+    stage: StageApp, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, more: bool
+) -> None:
+    def handler(task_id: int) -> None:
+        job = current_job()
+        job.count(success=1)
+        job.progress(10, 100, "before")
+        with job.transaction() as connection:
+            connection.execute(INSERT)
+            if more:
+                job.progress(20, 100, "in it")
+
+    under_way: list[Progress] = []
+    write = Ledger.progress
+    monkeypatch.setattr(Ledger, "progress", lambda ledger, note: under_way.append(note))
+    app = prepare(stage(handler))
+    said = "SELECT state, current, message, success_count FROM yaotask_jobs"
+    async with app.running():
+        await ended(app, await app.acall("tasks.mail.add"))
+        with_the_commit = query(app, said)
+        for note in under_way:
+            write(app.works.access.opened.ledger, note)
+        await app.works.access.aask(lambda ledger, ticket: ledger.errand(lambda cycle: None, ticket))
+
+    assert [note.changes.get("current") for note in under_way] == [None, 10]
+    assert with_the_commit == [(JobState.SUCCESS, *((20, "in it") if more else (10, "before")), 1)]
+    assert query(app, said) == with_the_commit
+    assert "given to another worker" not in caplog.text

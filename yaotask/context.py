@@ -49,7 +49,7 @@ class Job:
 
     __slots__ = (
         *("claim", "started", "attempts", "timeout_ms", "cancelled", "over", "result", "hide"),
-        *("open_transaction", "_desk", "_extra", "_counts", "_callbacks", "_lock"),
+        *("open_transaction", "said", "_desk", "_extra", "_counts", "_callbacks", "_lock"),
     )
 
     def __init__(self, claim: Claim, desk: Desk, started: int, attempts: int, timeout_ms: int) -> None:
@@ -66,6 +66,8 @@ class Job:
         # Takes the sensitive arguments out of a text that will be seen.
         self.hide: Callable[[str], str] = str
         self.open_transaction: Any = None
+        # All that was reported, by column: the latest of each.
+        self.said: dict[str, Any] = {}
         self._desk = desk
         self._extra: dict[str, Any] | None = None
         self._counts: list[int] | None = None

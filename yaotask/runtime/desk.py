@@ -99,6 +99,7 @@ class JobDesk:
 
     def store(self, job: Job, changes: Mapping[str, Any]) -> None:
         """See Desk."""
+        job.said |= changes
         opened: OpenTransaction | None = job.open_transaction
         if opened is not None and not opened.closed:
             opened.changes |= changes
@@ -185,7 +186,8 @@ class JobDesk:
         opened.closed = True
         finish = Finish(job.claim, outcome, job.started, self._clock.now())
         try:
-            if opened.transaction.finish(finish, opened.changes):
+            # With what was said before it was opened: that may still be on its way, and is refused after the end.
+            if opened.transaction.finish(finish, job.said):
                 self._ledger.committed(outcome)
             else:
                 log.warning("%s was given to another worker: its transaction was rolled back", job.name)

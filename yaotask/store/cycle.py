@@ -49,8 +49,13 @@ class SqlCycle(Work):
                 note = note._replace(changes={**earlier.changes, **note.changes})
             latest[note.key, note.fence] = note
         for note in latest.values():
-            if not self.store_progress(note) and note.fence is not None:
+            if not self.store_progress(note) and note.fence is not None and not self._has_succeeded(note):
                 self.harvest.lost.append((note.key, note.fence))
+
+    def _has_succeeded(self, note: Progress) -> bool:
+        """Whether this very claim has: its own transaction took the progress along, and came first."""
+        row = self.execute(statements.STATE_OF, key=note.key).one_or_none()
+        return row is not None and (row.state, row.fence) == (JobState.SUCCESS, note.fence)
 
     def store_progress(self, note: Progress) -> bool:
         """Store one note; False, and nothing changes, where the claim was lost or the job does not run."""
