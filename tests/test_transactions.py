@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+from run_support import until
 from sqlalchemy import event, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 from store_support import FAILED, INSERT, Bench, an_add, ledger
 
-from yaotask.errors import TransactionError
+from yaotask.errors import OutcomeUnknown, StorageUnavailable, TransactionError
 from yaotask.jobs import Claim, JobState
 from yaotask.store.transactions import Transaction
 
@@ -179,3 +181,30 @@ def test_a_broken_rule_of_the_tables_refuses_the_commit(bench: Bench, claim: Cla
         transaction.finish(bench.end(claim))
     assert bench.state() is JobState.RUNNING
     assert bench.add_one() == 2
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.only_on("postgresql", "mariadb")
+def test_who_stands_still_in_a_transaction_is_parted_from_the_rows_it_has_only_read(
+    open_bench: Callable[[], Bench], bench: Bench, claim: Claim, transaction: Transaction
+) -> None:
+    def free(table: str) -> list[Any]:
+        with other.store.writer.engine.connect() as connection:
+            return list(connection.execute(text(f"SELECT * FROM {table} FOR UPDATE SKIP LOCKED")))  # noqa: S608
+
+    def stand_still(connection: Connection) -> None:
+        connection.execute(text("SELECT * FROM yaotask_jobs FOR UPDATE")).close()
+        locked.append(not free("yaotask_jobs") and not free("ledger"))
+        until(lambda: free("yaotask_jobs") and free("ledger"))
+
+    other, locked = open_bench(), list[bool]()
+    bench.write("INSERT INTO ledger VALUES (1)")
+    transaction.connection.execute(text("SELECT * FROM ledger FOR UPDATE")).close()
+
+    with pytest.raises(OutcomeUnknown):
+        bench.store.writer.write(stand_still)
+    with pytest.raises(StorageUnavailable):
+        transaction.finish(bench.end(claim))
+    assert locked == [True]
+    assert bench.state() is JobState.RUNNING
+    bench.add()

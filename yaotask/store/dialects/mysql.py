@@ -33,9 +33,9 @@ _SETTINGS = (
     "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_BACKSLASH_ESCAPES,NO_ENGINE_SUBSTITUTION',"
     f" group_concat_max_len = 268435456, {sql.LOCK_WAIT}, default_storage_engine = InnoDB"
 )
-# A process that is stopped in the middle of a transaction must not keep its rows from all others; MySQL has no such
-# setting.
-_IDLE_TIMEOUT = "SET SESSION idle_write_transaction_timeout = 10"
+# A process that is stopped in the middle of a transaction must not keep its rows from all others, be it that it has
+# only read them so far. MySQL has no such setting.
+_IDLE_TIMEOUT = "SET SESSION idle_transaction_timeout = 10"
 
 
 class MysqlDialect(ServerDialect):
@@ -64,16 +64,18 @@ class MysqlDialect(ServerDialect):
             self._address, **pool, isolation_level="AUTOCOMMIT", connect_args=self._options, hide_parameters=True
         )
         _connect_by(engine, TlsOnceConnection)
-        event.listen(engine, "connect", self._configure, insert=True)
+        event.listen(engine, "connect", self._configure_writer if writer else self._configure, insert=True)
         return engine
+
+    def _configure_writer(self, connection: Any, record: Any) -> None:
+        self._configure(connection, record)
+        _limit_idleness(connection)
 
     def _configure(self, connection: Any, _record: Any) -> None:
         addresses.refuse_old(connection.get_server_info(), self.label)
         with connection.cursor() as cursor:
             cursor.execute(_READ_COMMITTED)
             cursor.execute(_SETTINGS)
-            if "MariaDB" in connection.get_server_info():
-                cursor.execute(_IDLE_TIMEOUT)
             cursor.execute("SELECT @@max_allowed_packet")
             (most,) = cursor.fetchone()
         if most < addresses.SMALLEST_PACKET:
@@ -93,7 +95,7 @@ class MysqlDialect(ServerDialect):
         )
 
         _connect_by(engine, GuardedConnection)
-        event.listen(engine, "connect", _commit_what_is_read, insert=True)
+        event.listen(engine, "connect", _configure_guarded, insert=True)
         event.listen(engine, "handle_error", unwrap)
         return engine
 
@@ -128,7 +130,14 @@ def _connect_by(engine: Engine, kind: type[TlsOnceConnection]) -> None:
     event.listen(engine, "do_connect", connect)
 
 
-def _commit_what_is_read(connection: Any, _record: Any) -> None:
-    """As on every connection of ours: each statement sees what is committed when it begins."""
+def _configure_guarded(connection: Any, _record: Any) -> None:
     with connection.cursor() as cursor:
+        # As on every connection of ours: each statement sees what is committed when it begins.
         cursor.execute(_READ_COMMITTED)
+    _limit_idleness(connection)
+
+
+def _limit_idleness(connection: Any) -> None:
+    if "MariaDB" in connection.get_server_info():
+        with connection.cursor() as cursor:
+            cursor.execute(_IDLE_TIMEOUT)

@@ -60,7 +60,7 @@ class PostgresqlDialect(ServerDialect):
     """A store in a database of PostgreSQL."""
 
     name = "postgresql"
-    begin_guarded = sql.BEGIN
+    begin_guarded = f"{sql.BEGIN}; SET LOCAL {_IDLE_TIMEOUT}"
     statements: Statements = sql
 
     def __init__(self, url: URL) -> None:
