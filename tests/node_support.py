@@ -60,6 +60,14 @@ def _others(run: Program, name: str, pid: int) -> Iterator[int]:
         yield now
 
 
+def has_ended(pid: int) -> bool:
+    """Whether a process has; it may still be waited for by nobody."""
+    try:
+        return ") Z " in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return True
+
+
 def send(number: signal.Signals, *pids: int) -> None:
     """A signal to each of these."""
     for pid in pids:

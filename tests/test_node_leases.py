@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from node_support import members, nothing_left, replaced, send, workers
+from node_support import has_ended, members, nothing_left, replaced, send, workers
 from run_support import Program, add, job, notes, running, until
 
 from yaotask import App
@@ -48,14 +48,6 @@ def freeze(run: Program) -> list[int]:
     frozen = [run.process.pid, *members(run).values()]
     send(signal.SIGSTOP, *frozen)
     return frozen
-
-
-def has_ended(pid: int) -> bool:
-    """Whether it has; it may still be waited for by nobody."""
-    try:
-        return ") Z " in Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return True
 
 
 def test_a_node_that_was_stopped_past_its_lease_changes_nothing_when_it_is_back(hold: Callable[..., Path]) -> None:
