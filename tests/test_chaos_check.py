@@ -180,6 +180,28 @@ def test_a_claim_ends_once() -> None:
     assert "I4" in found(story)
 
 
+def test_a_claim_that_has_ended_is_not_lost_as_well() -> None:
+    story = Story()
+    story.claim(key := story.add())
+    running = story.rows[key]
+    story.again(key)
+    story.rows[key] = running
+    story.faults.append(Fault("kill-worker", story.tick(), story.tick(), "node-1", (70,)))
+    story.lose(key)
+    story.claim(key)
+    story.succeed(key)
+
+    assert found(story) == ["I4", "I6"]
+
+
+def test_a_result_that_does_not_say_of_which_claim_it_is_is_found() -> None:
+    story = Story()
+    story.claim(key := story.add())
+    story.set(key, state=JobState.SUCCESS, worker=None, result=None, finished_at=story.now)
+
+    assert found(story) == ["I3"]
+
+
 def test_what_has_ended_is_not_written_over() -> None:
     story, key = whole()
     story.set(key, state=JobState.CANCELLED, fence=story.rows[key].fence)
@@ -205,7 +227,41 @@ def test_a_job_that_is_removed_is_found() -> None:
     story, key = whole()
     del story.jobs[key]
 
-    assert found(story) == ["I1", "I6"]
+    assert found(story) == ["I1", "I6", "I7"]
+
+
+def test_a_job_of_which_no_trigger_saw_anything_is_found() -> None:
+    story, _ = whole()
+    story.changes.clear()
+
+    assert "I6" in found(story)
+
+
+def test_a_job_whose_beginning_no_trigger_saw_is_found() -> None:
+    story, _ = whole()
+    del story.changes[0]
+
+    assert found(story) == ["I6"]
+
+
+@pytest.mark.parametrize("column", ["losses", "counted", "message", "result", "attempt", "worker"])
+def test_what_was_changed_unseen_is_found_whatever_it_was(column: str) -> None:
+    story, key = whole()
+    story.changes[2] = story.changes[2]._replace(before=story.changes[2].before._replace(**{column: 9}))  # type: ignore[union-attr]
+    between = found(story)
+    story, key = whole()
+    story.jobs[key] = replace(story.jobs[key], row=story.rows[key]._replace(**{column: 9}))
+
+    assert "I6" in between
+    assert "I6" in found(story)
+
+
+def test_what_was_changed_unseen_is_named() -> None:
+    story, key = whole()
+    story.jobs[key] = replace(story.jobs[key], row=story.rows[key]._replace(losses=9))
+
+    (violation,) = judge(story.facts)
+    assert violation.what.endswith("of another losses")
 
 
 # --- handlers -------------------------------------------------------------------------------------------
@@ -221,6 +277,29 @@ def test_a_handler_that_starts_twice_for_one_claim_is_found() -> None:
 def test_a_handler_that_starts_without_a_claim_is_found() -> None:
     story, _ = whole()
     story.notes.append(replace(story.notes[0], fence=9))
+
+    assert found(story) == ["I7"]
+
+
+def test_a_success_for_which_no_handler_started_is_found() -> None:
+    story, _ = whole()
+    story.notes.remove(next(note for note in story.notes if note.what == "start" and note.fence == 4))
+
+    assert found(story) == ["I7"]
+
+
+def test_a_job_that_is_ignored_though_no_handler_started_is_found() -> None:
+    story = Story()
+    story.claim(key := story.add())
+    story.notes.clear()
+    story.set(key, state=JobState.IGNORED, worker=None, finished_at=story.now)
+
+    assert found(story) == ["I7"]
+
+
+def test_a_handler_of_a_job_that_was_never_there_is_found() -> None:
+    story, _ = whole()
+    story.notes.append(replace(story.notes[0], job=JobId("quick", 99)))
 
     assert found(story) == ["I7"]
 
@@ -336,6 +415,37 @@ def test_a_node_that_is_stopped_need_not_take_anything_over() -> None:
     assert found(story) == []
 
 
+@pytest.mark.parametrize(
+    ("faults", "broken"),
+    [
+        # Killing a caller keeps no node from anything.
+        ([("kill-caller", 0, 28)], ["I12"]),
+        # Two that overlap take away no more time than one.
+        ([("pause-node", 0, 12), ("pause-node", 2, 12), ("stop-node", 4, 13)], ["I12"]),
+        # One after the other they do.
+        ([("pause-node", 0, 12), ("pause-node", 14, 26)], []),
+        # What came later, or was over before, took nothing away.
+        ([("pause-node", -40, -1), ("pause-node", 40, 70)], ["I12"]),
+    ],
+)
+def test_only_time_in_which_a_node_was_disturbed_makes_a_recovery_late(
+    faults: list[tuple[str, int, int]], broken: list[str]
+) -> None:
+    story = Story(now=100 * SECOND)
+    story.claim(key := story.add())
+    died = story.tick()
+    story.faults.append(Fault("kill-worker", died, story.tick(), "node-1", (70,)))
+    for kind, began, ended in faults:
+        target = "caller-1" if kind == "kill-caller" else "node-2"
+        story.faults.append(Fault(kind, died + began * SECOND, died + ended * SECOND, target))
+    story.tick(30)
+    story.lose(key)
+    story.claim(key)
+    story.succeed(key)
+
+    assert found(story) == broken
+
+
 def test_a_process_number_that_is_used_again_is_not_mistaken() -> None:
     story = Story()
     story.workers.append(Worker(8, 70, "worker", 1, story.tick()))
@@ -355,6 +465,36 @@ def test_a_handler_that_outlives_its_timeout_is_found() -> None:
     story.succeed(key)
 
     assert found(story) == ["I13"]
+
+
+@pytest.mark.parametrize(
+    ("faults", "broken"),
+    [
+        ([("pause-node", "node-1", 0, 20)], []),
+        ([("hold-line", "node-1", 0, 20)], []),
+        ([("restart-server", "server", 0, 20)], []),
+        # Another node, or what ends handlers rather than keep them.
+        ([("pause-node", "node-2", 0, 20)], ["I13"]),
+        ([("hold-line", "caller-1", 0, 20)], ["I13"]),
+        ([("kill-node", "node-1", 0, 20)], ["I13"]),
+        ([("kill-caller", "caller-1", 0, 20)], ["I13"]),
+        # Those that overlap count once.
+        ([("pause-node", "node-1", 0, 8), ("hold-line", "node-1", 1, 9)], ["I13"]),
+        ([("pause-node", "node-1", 0, 8), ("hold-line", "node-1", 9, 17)], []),
+    ],
+)
+def test_only_time_in_which_its_own_node_stood_still_lets_a_handler_run_on(
+    faults: list[tuple[str, str, int, int]], broken: list[str]
+) -> None:
+    story = Story()
+    story.claim(key := story.add())
+    begun = story.now
+    for kind, target, began, ended in faults:
+        story.faults.append(Fault(kind, begun + began * SECOND, begun + ended * SECOND, target))
+    story.tick(30)
+    story.succeed(key)
+
+    assert found(story) == broken
 
 
 @pytest.mark.parametrize(("nodes", "broken"), [(("node-1",) * 3, ["I14"]), (("node-1", "node-1", "node-2"), [])])
@@ -398,6 +538,13 @@ def test_what_is_left_behind_is_found() -> None:
     story.was_drained = False
 
     assert [violation.invariant for violation in judge(story.facts)] == ["I15", "I15"]
+
+
+def test_a_node_that_does_not_end_in_order_is_found() -> None:
+    story, _ = whole()
+    story.faults.append(Fault("stop-node", story.tick(), story.tick(), "node-1", wrong="ended with 3"))
+
+    assert judge(story.facts) == [("I15", "stop-node: node-1 ended with 3")]
 
 
 # --- any story ------------------------------------------------------------------------------------------

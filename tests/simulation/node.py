@@ -90,11 +90,11 @@ class Node:
             async with reaching(self._app, self._folder, place) as access:
                 await self._live(access, place)
             if not self.over.is_set():
-                self._blow("kill", self._world.time.now(), place)
+                self._blow("kill-node", self._world.time.now(), place)
                 await anyio.sleep(self._world.dice.uniform(0.1, 3))
 
     def _blow(self, kind: str, until: int, place: Place) -> None:
-        killed = [place.pid] if kind == "kill" and place.is_dead else []
+        killed = [place.pid] if kind == "kill-node" and place.is_dead else []
         self._world.faults.append(Fault(kind, self._world.time.now(), until, self._name, killed))
 
     async def _live(self, access: Access, place: Place) -> None:
@@ -145,4 +145,4 @@ class Node:
                 driver.die()
                 return
             driver.cut_off_until = world.time.monotonic() + dice.uniform(1, 9)
-            self._blow("cut", START + round(driver.cut_off_until * SECOND), place)
+            self._blow("hold-line", START + round(driver.cut_off_until * SECOND), place)

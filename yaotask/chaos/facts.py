@@ -14,6 +14,9 @@ from yaotask.jobs import JobState
 
 SECOND = 1_000_000
 
+# The target of faults of the database server, which every node needs.
+SERVER = "server"
+
 # How a call ended, in the words of Jepsen's histories: it happened, it did not, nobody can say.
 OK, FAIL, INFO = "ok", "fail", "info"
 
@@ -137,6 +140,8 @@ class Fault:
     target: str
     killed: Sequence[int] = ()
     """The processes that were seen dead after it."""
+    wrong: str = ""
+    """What its target did about it that it must not do, in words."""
 
 
 @dataclass(frozen=True, slots=True)

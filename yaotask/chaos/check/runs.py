@@ -1,17 +1,20 @@
-"""How often, how soon, and how many at once handlers ran: I7, I12, I13, I14."""
+"""How often, how soon, and how many at once handlers ran, and what was left of them: I4, I7, I12 to I15."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from yaotask.chaos.check.index import Index, named
-from yaotask.chaos.facts import SECOND, Fault, Note, Violation
+from yaotask.chaos.facts import SECOND, SERVER, Fault, Job, Note, Violation
 from yaotask.jobs import JobState
 
-# Faults of callers, which take no job from any worker.
+# Faults of callers, which take no job from any worker, and keep no node from taking one over.
 HARMLESS = "kill-caller"
+# What keeps a node from ending a handler in time, for as long as it lasts: its processes stand still, or the store does
+# not answer a handler that is in a transaction. A node that is killed or stopped ends its handlers all the sooner.
+STILL = frozenset({"pause-node", "cut-line", "lose-answers", "hold-line", "restart-server"})
 # Beyond its bound a machine that is busy with the faults themselves gets so long.
 SLACK = 5 * SECOND
 
@@ -31,20 +34,31 @@ class Recovery:
 
 
 def each_claim_starts_once(index: Index) -> Iterator[Violation]:
-    """I7: a handler starts at most once for each claim, with a claim, and no job is tried more often than it may be."""
+    """I7: a handler starts once at most for each claim, and with one; no success without a start; not too often."""
     for job in index.facts.jobs.values():
+        yield from _starts(index, job)
         changes = index.changes.get(job.key, [])
-        claims = {change.after.fence for change in changes if named(change) == "T2"}
-        starts = Counter(note.fence for note in index.starts.get(job.id, []))
-        for fence, count in starts.items():
-            if count > 1:
-                yield Violation("I7", f"{job.id}: its handler started {count} times for fence {fence}")
-            if fence not in claims:
-                yield Violation("I7", f"{job.id}: its handler started for fence {fence}, which was no claim")
         retries = Counter(change.after.generation for change in changes if named(change) == "T5")
         most = index.facts.terms[job.id.task].attempts
         if retries and max(retries.values()) > most:
             yield Violation("I7", f"{job.id} was retried {max(retries.values())} times, of {most}")
+    for id in index.starts.keys() - index.by_id.keys():
+        yield Violation("I7", f"{id}: its handler started, and it is not there")
+
+
+def _starts(index: Index, job: Job) -> Iterator[Violation]:
+    changes = index.changes.get(job.key, [])
+    claims = {change.after.fence for change in changes if named(change) == "T2"}
+    starts = Counter(note.fence for note in index.starts.get(job.id, []))
+    for fence, count in starts.items():
+        if count > 1:
+            yield Violation("I7", f"{job.id}: its handler started {count} times for fence {fence}")
+        if fence not in claims:
+            yield Violation("I7", f"{job.id}: its handler started for fence {fence}, which was no claim")
+    for change in changes:
+        if named(change) == "T4" and change.after.fence not in starts:
+            what = f"{change.after.state.name} of fence {change.after.fence}, for which no handler started"
+            yield Violation("I7", f"{job.id}: {what}")
 
 
 def recoveries(index: Index) -> list[Recovery]:
@@ -78,13 +92,20 @@ def _deaths(faults: Sequence[Fault], index: Index) -> dict[int, int]:
 def _bound(index: Index, died: int, until: int) -> int:
     """The published bound, and what other faults took away meanwhile: a node that is stopped can reclaim nothing."""
     bounds = index.facts.bounds
-    disturbed = sum(
-        max(0, min(fault.ended, until) - max(fault.began, died))
-        for fault in index.facts.faults
-        if fault.ended > died and fault.began < until
-    )
+    disturbed = _lasted((fault for fault in index.facts.faults if fault.kind != HARMLESS), died, until)
     # Whoever has just come back leaves all others the time of a lease.
     return 2 * bounds.lease + bounds.reap + bounds.poll + disturbed + SLACK
+
+
+def _lasted(faults: Iterable[Fault], since: int, until: int) -> int:
+    """For how long of that time there was at least one of these: those that overlap are counted once."""
+    lasted, reached = 0, since
+    for fault in sorted(faults, key=lambda fault: fault.began):
+        begin, end = max(fault.began, reached), min(fault.ended, until)
+        if end > begin:
+            lasted += end - begin
+            reached = end
+    return lasted
 
 
 def the_dead_are_buried_in_time(index: Index) -> Iterator[Violation]:
@@ -112,15 +133,13 @@ def nobody_is_buried_alive(index: Index) -> Iterator[Violation]:
 
 
 def nobody_outlives_its_timeout(index: Index) -> Iterator[Violation]:
-    """I13: no handler goes on for longer than its timeout and the grace; stopped processes do not count."""
+    """I13: no handler goes on for longer than its timeout and the grace; while its node stands still does not count."""
+    stills = [fault for fault in index.facts.faults if fault.kind in STILL]
     for begin, end in _runs(index.facts.notes):
         terms, bounds = index.facts.terms[begin.job.task], index.facts.bounds
-        paused = sum(
-            max(0, min(fault.ended, end.at) - max(fault.began, begin.at))
-            for fault in index.facts.faults
-            if fault.ended > begin.at and fault.began < end.at
-        )
-        if end.at - begin.at > terms.timeout + bounds.grace + paused + SLACK:
+        own = (fault for fault in stills if fault.target in (begin.node, SERVER))
+        still = _lasted(own, begin.at, end.at)
+        if end.at - begin.at > terms.timeout + bounds.grace + still + SLACK:
             took = (end.at - begin.at) / SECOND
             yield Violation("I13", f"{begin.job} ran for {took:.1f} s, of {terms.timeout / SECOND:.1f} s")
 
@@ -175,7 +194,10 @@ def _runs(notes: Sequence[Note]) -> Iterator[tuple[Note, Note]]:
 
 
 def nothing_runs_any_more(index: Index) -> Iterator[Violation]:
-    """I15: when all is over no job runs, and nothing of the nodes is left."""
+    """I15: nodes that are asked to end do so in order, and when all is over no job runs and nothing of them is left."""
+    for fault in index.facts.faults:
+        if fault.wrong:
+            yield Violation("I15", f"{fault.kind}: {fault.target} {fault.wrong}")
     for job in index.facts.jobs.values():
         if job.row.state == JobState.RUNNING:
             yield Violation("I15", f"{job.id} is still RUNNING")
