@@ -45,12 +45,17 @@ def broken(wanted: Order) -> Report:
     return report
 
 
-def held(report: Report) -> None:
+def held(report: Report, folder: Path) -> None:
     assert report.violations == []
+    assert report.holds, report.untried
     assert report.jobs >= LEAST_JOBS, report
     assert report.kills >= LEAST_KILLS, report
     assert report.adds["acknowledged"] > 0
     assert report.starts > report.jobs / 2
+    # A handler that ends by a mistake of the scratch project tries nothing of what it is there for.
+    logs = "".join(log.read_text(encoding="utf-8", errors="replace") for log in folder.glob("node-*/log.txt"))
+    assert "running; SIGTERM" in logs
+    assert "TypeError" not in logs
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +64,7 @@ def no_other_transition() -> None:
 
 
 def test_a_file_keeps_every_promise(tmp_path: Path) -> None:
-    held(broken(order(f"sqlite:///{tmp_path / 'store.db'}", tmp_path / "run")))
+    held(broken(order(f"sqlite:///{tmp_path / 'store.db'}", tmp_path / "run")), tmp_path / "run")
 
 
 # PyMySQL leaves a socket to the garbage collector where nobody listens at the other end.
@@ -72,4 +77,4 @@ def test_a_server_keeps_every_promise(tmp_path: Path, server: OwnServer) -> None
     def restart() -> None:
         server.restart(gently=dice.random() < 0.5)
 
-    held(broken(order(server.database().url, tmp_path / "run", restart)))
+    held(broken(order(server.database().url, tmp_path / "run", restart)), tmp_path / "run")

@@ -45,7 +45,7 @@ async def Flaky(task_id, tag, seconds, end):
     with Noted() as claim:
         await anyio.sleep(seconds)
         if end == "retry" and claim.attempt == 1:
-            raise Retry("once more", delay=0.05)
+            raise Retry("once more", after=0.05)
         if end == "fail":
             raise Fail("for good")
         if end == "ignore":
