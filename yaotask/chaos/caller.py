@@ -35,6 +35,8 @@ ENDS = ("ok", "ok", "ok", "retry", "fail", "ignore")
 # Seconds: most jobs are short; a few are long, and run when something happens to their worker.
 SHORT, LONG, FEW = 0.02, 1.0, 0.1
 BREATH = 0.04
+# How often it looks whether it shall end.
+LOOK = 0.1
 REPEATS = 100
 # How many adds with a key are made once more although they were answered.
 AGAIN = 0.1
@@ -129,12 +131,18 @@ def main(folder: Path, seed: str) -> None:
         name = f"{folder.name}-{app.chance.uuid()[:8]}"
         history = History(folder, name)
         caller = Caller(app, history, name)
-        signal.signal(signal.SIGTERM, lambda *_: caller.over.set())
+        asked: list[int] = []
+        # It takes no lock, which it might wait for while whom it has interrupted holds it.
+        signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
         threads = [threading.Thread(target=caller.work, args=(Dice(f"{seed}-{number}"),)) for number in range(THREADS)]
         for thread in threads:
             thread.start()
         sys.stderr.write(f"{READY}\n")
         sys.stderr.flush()
+        # Looked at again and again: a signal that comes just before a wait that has no end wakes nobody.
+        while not asked and not caller.over.is_set():
+            app.clock.pause(LOOK)
+        caller.over.set()
         for thread in threads:
             thread.join()
         history.close()

@@ -52,7 +52,8 @@ class Killing:
             if node is None or not (members := node.members(kind)):
                 return None
             began, victim = self.clock.now(), dice.choice(members)
-            send(signal.SIGKILL, [victim])
+            if not send(signal.SIGKILL, [victim]):
+                return None
             killed = buried([victim], self.clock)
             return Fault(f"kill-{kind}", began, self.clock.now(), node.folder.name, killed)
 
@@ -96,22 +97,20 @@ class Killing:
                 return None
             began = self.clock.now()
             node.signal(signal.SIGTERM)
-            status = node.status()
-            if status is None:
-                node.kill()
+            wrong = node.must_end()
             node.start()
-            kind = "stop-node" if status == 0 else f"stop-node that ended with {status}"
-            return Fault(kind, began, self.clock.now(), node.folder.name)
+            return Fault("stop-node", began, self.clock.now(), node.folder.name, wrong=wrong)
 
 
 @contextmanager
 def _free(programs: Sequence[P], dice: Dice) -> Iterator[P | None]:
-    """One that nobody else does something to."""
+    """One that is up, and that nobody else does something to: what has ended by itself is left for the end to tell."""
     for program in dice.sample(programs, len(programs)):
         if program.busy.acquire(blocking=False):
             try:
-                yield program
+                if not program.has_ended():
+                    yield program
+                    return
             finally:
                 program.busy.release()
-            return
     yield None

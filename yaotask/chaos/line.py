@@ -58,6 +58,10 @@ class Line:
         self._passes = threading.Event()
         self._passes.set()
         self._loses = False
+        self._lost: list[int] = []
+        self._clients = set[socket.socket]()
+        # Held by whoever holds it, or lets it lose answers.
+        self.busy = threading.Lock()
         self._listener = socket.create_server((HERE, 0))
         self.port = int(self._listener.getsockname()[1])
         threading.Thread(target=self._listen, name="chaos line", daemon=True).start()
@@ -74,13 +78,24 @@ class Line:
         """From now on what the server says goes nowhere, until `cut`."""
         self._loses = True
 
-    def hold(self) -> None:
-        """From now on nothing passes, and nobody is told; also what begins now waits, until `go_on`."""
-        self._passes.clear()
+    @property
+    def lost(self) -> int:
+        """How many answers, or pieces of one, went nowhere so far."""
+        return len(self._lost)
 
-    def go_on(self) -> None:
-        """Let pass again."""
+    def hold(self) -> int:
+        """From now on nothing passes, and nobody is told; also what begins now waits, until `go_on`.
+
+        How many connections there are, as `go_on` says too: with none at either time nobody noticed.
+        """
+        self._passes.clear()
+        return len(self._clients)
+
+    def go_on(self) -> int:
+        """Let pass again; how many connections were held."""
+        held = len(self._clients)
         self._passes.set()
+        return held
 
     def close(self) -> None:
         """Listen no more, and break what there is."""
@@ -101,14 +116,19 @@ class Line:
             threading.Thread(target=self._meet, args=(client,), name="chaos line", daemon=True).start()
 
     def _meet(self, client: socket.socket) -> None:
+        self._clients.add(client)
         self._passes.wait()
         with client:
-            try:
-                server = self._server.connect()
-            except OSError:
-                return  # it is away, and the client hears so by the end of its connection
-            with server:
-                self._join(Pair(client, server))
+            self._connect(client)
+        self._clients.discard(client)
+
+    def _connect(self, client: socket.socket) -> None:
+        try:
+            server = self._server.connect()
+        except OSError:
+            return  # it is away, and the client hears so by the end of its connection
+        with server:
+            self._join(Pair(client, server))
 
     def _join(self, pair: Pair) -> None:
         for end in pair:
@@ -125,6 +145,8 @@ class Line:
         with suppress(OSError):  # cut, or left by one of the two
             while some := source.recv(MOST):
                 self._passes.wait()
-                if not (is_answer and self._loses):
+                if is_answer and self._loses:
+                    self._lost.append(len(some))
+                else:
                     target.sendall(some)
         pair.cut()

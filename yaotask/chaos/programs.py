@@ -26,7 +26,6 @@ class Program:
         self.clock = clock
         self._command = [sys.executable, *command]
         self._ready = ready
-        self._births = 0
         self._log = folder / "log.txt"
         self._process: subprocess.Popen[bytes] | None = None
         # Held by whoever does something to it.
@@ -44,12 +43,12 @@ class Program:
 
     def start(self) -> None:
         """Begin, and wait until it is up, or has ended; what it says is added to its log."""
-        self._births += 1
         with self._log.open("ab") as log:
+            before = log.tell()
             self._process = subprocess.Popen(  # noqa: S603 - our own modules
                 self._command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
-        until(lambda: self.said().count(self._ready) >= self._births or self.has_ended(), BIRTH, self.clock)
+        until(lambda: self._ready in self.said(before) or self.has_ended(), BIRTH, self.clock)
 
     def status(self, patience: float = END) -> int | None:
         """Wait for its end; the exit status, None where it goes on."""
@@ -57,6 +56,14 @@ class Program:
             return self._begun.wait(patience)
         except subprocess.TimeoutExpired:
             return None
+
+    def must_end(self, patience: float = END) -> str:
+        """Wait for the end of one that was asked to; one that goes on is killed. What was wrong with it, in words."""
+        status = self.status(patience)
+        if status is None:
+            self.clear_away()
+            return f"went on for {patience:g} s after it was asked to end, and was killed"
+        return f"ended with {status} when it was asked to" if status else ""
 
     def has_ended(self) -> bool:
         return self._begun.poll() is not None
@@ -77,8 +84,9 @@ class Program:
             send(signal.SIGCONT, [self.pid])
             self.kill()
 
-    def said(self) -> str:
-        return self._log.read_text(encoding="utf-8", errors="replace")
+    def said(self, since: int = 0) -> str:
+        """Its log, of all its lives, or from a byte on."""
+        return self._log.read_bytes()[since:].decode(errors="replace")
 
 
 class Node(Program):
@@ -106,13 +114,16 @@ def until(is_so: Callable[[], bool], patience: float, clock: Clock) -> bool:
     return True
 
 
-def send(number: signal.Signals, pids: Sequence[int]) -> None:
-    """A signal to each of these that is still there."""
+def send(number: signal.Signals, pids: Sequence[int]) -> list[int]:
+    """A signal to each of these that is still there; those."""
+    reached = []
     for pid in pids:
         try:
             os.kill(pid, number)
         except ProcessLookupError:
             continue
+        reached.append(pid)
+    return reached
 
 
 def buried(pids: Sequence[int], clock: Clock) -> list[int]:

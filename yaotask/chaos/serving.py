@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from yaotask.chance import Dice
-from yaotask.chaos.facts import Fault
+from yaotask.chaos.facts import SERVER, Fault
 from yaotask.chaos.killing import LEASE, PAUSES
 from yaotask.chaos.line import Line
 from yaotask.chaos.nemesis import Strike
@@ -51,33 +52,49 @@ class Serving:
         return Fault("cut-line", began, self.clock.now(), name) if line.cut() else None
 
     def _lose(self, dice: Dice) -> Fault | None:
-        """Whatever is committed meanwhile, its program never hears of it."""
-        began, (name, line) = self.clock.now(), dice.choice(self.lines)
-        line.lose_answers()
-        self.clock.pause(dice.uniform(*BRIEFLY))
-        return Fault("lose-answers", began, self.clock.now(), name) if line.cut() else None
+        """Whatever is committed meanwhile, its program never hears of it. Where nothing was answered it is only cut."""
+        with self._free(dice) as (name, line):
+            if line is None:
+                return None
+            began, before = self.clock.now(), line.lost
+            line.lose_answers()
+            self.clock.pause(dice.uniform(*BRIEFLY))
+            broken = line.cut()
+            kind = "lose-answers" if line.lost > before else "cut-line"
+            return Fault(kind, began, self.clock.now(), name) if broken or line.lost > before else None
 
     def _hold(self, dice: Dice) -> Fault | None:
         """A network that parts a program from its server for longer than a lease, and heals."""
-        began, (name, line) = self.clock.now(), dice.choice(self.lines)
-        line.hold()
+        with self._free(dice) as (name, line):
+            if line is None:
+                return None
+            began, held = self.clock.now(), line.hold()
+            try:
+                self.clock.pause(LEASE * dice.uniform(*PAUSES))
+            finally:
+                held += line.go_on()
+            return Fault("hold-line", began, self.clock.now(), name) if held else None
+
+    @contextmanager
+    def _free(self, dice: Dice) -> Iterator[tuple[str, Line | None]]:
+        """A line, unless somebody else holds it: the first of two who let go would end what the other says he did."""
+        name, line = dice.choice(self.lines)
+        is_ours = line.busy.acquire(blocking=False)
         try:
-            self.clock.pause(LEASE * dice.uniform(*PAUSES))
+            yield name, line if is_ours else None
         finally:
-            line.go_on()
-        return Fault("hold-line", began, self.clock.now(), name)
+            if is_ours:
+                line.busy.release()
 
     def _kill(self, dice: Dice) -> Fault | None:
-        began = self.clock.now()
-        try:
-            with self.access.opened.store.reading() as connection:
-                found = sessions.others(connection)
-                for number in dice.sample(found, min(len(found), dice.randint(1, MOST_SESSIONS))):
-                    sessions.end(connection, number)
-        except StorageError:
-            # The server is away, or the session was over first.
-            return None
-        return Fault("kill-session", began, self.clock.now(), "server")
+        began, ended = self.clock.now(), 0
+        # The server may be away, and a session over first.
+        with suppress(StorageError), self.access.opened.store.reading() as connection:
+            found = sessions.others(connection)
+            for number in dice.sample(found, min(len(found), dice.randint(1, MOST_SESSIONS))):
+                sessions.end(connection, number)
+                ended += 1
+        return Fault("kill-session", began, self.clock.now(), SERVER) if ended else None
 
     def _restart(self, dice: Dice) -> Fault | None:
         if self.restart is None or not self.restarting.acquire(blocking=False):
@@ -85,6 +102,6 @@ class Serving:
         try:
             began = self.clock.now()
             self.restart()
-            return Fault("restart-server", began, self.clock.now(), "server")
+            return Fault("restart-server", began, self.clock.now(), SERVER)
         finally:
             self.restarting.release()
