@@ -105,19 +105,30 @@ def _seconds(report: Report, of: Callable[[Sequence[float]], float]) -> str:
 
 def about(reports: Sequence[tuple[str, Report]], minutes: float) -> str:
     """What that many say, and how to see it again."""
+    if not reports:
+        return "There was no database: nothing is proved."
     kills = sum(report.kills for _, report in reports)
     broken = sum(len(report.violations) for _, report in reports)
     seeds = ", ".join(sorted({str(report.seed) for _, report in reports}))
+    run = f"Seed {seeds}, `--minutes {minutes:g}`"
     if broken:
-        return f"Seed {seeds}, `--minutes {minutes:g}`: {broken} promises were broken."
+        return f"{run}: {broken} promises were broken."
+    if not kills or not holds(reports):
+        untried = [f"{NAMES[kind]}: {what}" for kind, report in reports for what in report.untried]
+        return f"{run}: nothing is proved. {'; '.join(untried) or 'Nothing was killed'}."
     return (
-        f"Seed {seeds}, `--minutes {minutes:g}`. None broken by {kills:,} kills means, by the rule of three: with"
+        f"{run}. None broken by {kills:,} kills means, by the rule of three: with"
         f" 95 % certainty a kill breaks one in at most {THREE / kills:.2%} of all cases."
     )
 
 
+def holds(reports: Sequence[tuple[str, Report]]) -> bool:
+    """Whether something was tried, on each of the databases, and nothing was broken."""
+    return bool(reports) and all(report.holds for _, report in reports)
+
+
 def main() -> int:
-    """Run it; the exit status is 1 where a promise was broken."""
+    """Run it; the exit status is 1 where a promise was broken, or nothing was tried."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", choices=KINDS, action="append", help="this one; may be given more than once")
     parser.add_argument("--minutes", type=float, default=5.0, help="on each database")
@@ -139,9 +150,9 @@ def main() -> int:
     print(table(reports), about(reports, options.minutes), sep="\n\n")
     if options.json:
         options.json.write_text(json.dumps([report.as_json() for _, report in reports], indent=2), encoding="utf-8")
-    if options.write:
+    if options.write and reports:
         replace(PAGE, MARK, f"{table(reports)}\n\n{about(reports, options.minutes)}")
-    return int(any(report.violations for _, report in reports))
+    return int(not holds(reports))
 
 
 if __name__ == "__main__":

@@ -9,11 +9,15 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "benchmarks"))
+from chaos_support import Story, whole  # noqa: E402
+
 import growth  # noqa: E402
 import harness  # noqa: E402
 import report  # noqa: E402
 import run  # noqa: E402
+import soak  # noqa: E402
 from growing import Sample  # noqa: E402
+from yaotask.chaos.report import Report  # noqa: E402
 
 
 def sampled(number: int, claim: float, dead: int, log: int) -> Sample:
@@ -80,3 +84,33 @@ def test_a_row_shows_the_median_and_the_range() -> None:
     row = harness.Row("drain", "jobs/s", [50_000.0, 40_000.0, 60_000.0], ">= 1")
 
     assert report.cells(row) == ["drain", "50,000 jobs/s", "40,000 to 60,000", ">= 1"]
+
+
+# --- soak -----------------------------------------------------------------------------------------------
+
+
+def soaked(story: Story) -> list[tuple[str, Report]]:
+    return [("sqlite", Report.of(story.facts, [], store="s", seed=7, seconds=1, wanted=["kill-worker"]))]
+
+
+def test_a_soak_in_which_nothing_was_tried_proves_nothing() -> None:
+    reports = soaked(Story())
+
+    assert not soak.holds(reports)
+    assert soak.about(reports, 1) == (
+        "Seed 7, `--minutes 1`: nothing is proved. SQLite: no add was acknowledged; SQLite: no handler started;"
+        " SQLite: no fault was made, of kill-worker."
+    )
+
+
+def test_a_soak_without_a_database_proves_nothing() -> None:
+    assert not soak.holds([])
+    assert soak.about([], 1) == "There was no database: nothing is proved."
+
+
+def test_a_soak_in_which_all_went_well_counts_its_kills() -> None:
+    story, _ = whole()
+    reports = soaked(story)
+
+    assert soak.holds(reports)
+    assert "None broken by 1 kills" in soak.about(reports, 1)

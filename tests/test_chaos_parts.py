@@ -7,24 +7,29 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
-from chaos_support import whole
+from chaos_support import Story, whole
 from run_support import command, until
 
 from yaotask.chance import Dice
-from yaotask.chaos import history, scratch
+from yaotask.chaos import caller, history, scratch
 from yaotask.chaos.check import judge
 from yaotask.chaos.facts import FAIL, INFO, OK, Fault, JobId
 from yaotask.chaos.history import History
+from yaotask.chaos.killing import WEIGHTS, Killing
 from yaotask.chaos.line import HERE, Address, Line
-from yaotask.chaos.nemesis import Nemesis
-from yaotask.chaos.programs import Program, descendants, table
+from yaotask.chaos.nemesis import Nemesis, Strike
+from yaotask.chaos.programs import BIRTH, Node, Program, descendants, table
 from yaotask.chaos.report import Report
+from yaotask.chaos.serving import Serving
 from yaotask.clock import SystemClock
 from yaotask.store import sessions
+from yaotask.store.access import Access
 
 # --- histories ------------------------------------------------------------------------------------------
 
@@ -125,6 +130,7 @@ def test_a_line_that_loses_answers_passes_on_what_is_said(line: Line, client: so
     line.cut()
 
     assert client.recv(100) == b""
+    assert line.lost == 1
 
 
 def test_a_line_that_is_held_passes_everything_on_later(line: Line, client: socket.socket) -> None:
@@ -137,6 +143,55 @@ def test_a_line_that_is_held_passes_everything_on_later(line: Line, client: sock
     client.settimeout(10)
 
     assert client.recv(100) == b"late"
+
+
+class Moments(SystemClock):
+    """A clock of a strike, in whose pauses something happens."""
+
+    def __init__(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        super().__init__()
+        self.pause = lambda seconds: meanwhile()  # type: ignore[method-assign]
+
+
+def serving(line: Line, meanwhile: Callable[[], None] = lambda: None) -> Mapping[str, Strike]:
+    """The strikes at one line, whose store is not touched."""
+    return Serving([("node-1", line)], cast(Access, None), None, Moments(meanwhile)).faults
+
+
+def struck(strike: Strike) -> str | None:
+    fault = strike(Dice(1))
+    return fault.kind if fault else None
+
+
+def test_answers_are_lost_where_something_was_answered(line: Line, client: socket.socket) -> None:
+    def ask() -> None:
+        client.sendall(b"COMMIT")
+        assert until(lambda: line.lost)
+
+    assert struck(serving(line, ask)["lose-answers"]) == "lose-answers"
+
+
+def test_a_line_on_which_nobody_was_answered_is_only_cut(line: Line, client: socket.socket) -> None:
+    assert struck(serving(line)["lose-answers"]) == "cut-line"
+    assert client.recv(100) == b""
+
+
+@pytest.mark.parametrize("name", ["cut-line", "lose-answers", "hold-line"])
+def test_what_befalls_a_line_that_nobody_uses_is_no_fault(line: Line, name: str) -> None:
+    assert struck(serving(line)[name]) is None
+
+
+def test_a_line_is_held_where_somebody_uses_it(line: Line, client: socket.socket) -> None:
+    assert struck(serving(line)["hold-line"]) == "hold-line"
+
+    client.sendall(b"on")
+    assert client.recv(100) == b"on"
+
+
+@pytest.mark.parametrize("name", ["lose-answers", "hold-line"])
+def test_two_hands_do_not_hold_one_line(line: Line, client: socket.socket, name: str) -> None:
+    with line.busy:
+        assert struck(serving(line)[name]) is None
 
 
 def test_a_line_to_a_server_that_is_away_ends_at_once(tmp_path: Path) -> None:
@@ -208,6 +263,13 @@ def test_what_a_hand_cannot_do_ends_the_run() -> None:
         nemesis.stop()
 
 
+def test_a_nemesis_that_can_do_nothing_does_nothing() -> None:
+    nemesis = Nemesis({}, {}, "1", hands=2)
+    nemesis.start()
+
+    assert nemesis.stop() == []
+
+
 # --- programs -------------------------------------------------------------------------------------------
 
 PARENT = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)'])"
@@ -221,6 +283,106 @@ def test_what_a_program_has_started_is_known_and_killed_with_it(tmp_path: Path) 
     assert program.status() == 0
 
     assert child.pid not in table() or table()[child.pid].is_dead
+
+
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+BAD = STUBBORN.replace("signal.SIG_IGN", "lambda *_: sys.exit(3)").replace("import ", "import sys, ")
+GOOD = BAD.replace("exit(3)", "exit(0)")
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> Iterator[Callable[[str], Node]]:
+    """Starts something in place of a node."""
+    nodes = []
+
+    def begin(code: str) -> Node:
+        node = Node(tmp_path, 1, SystemClock())
+        node._command[1:] = ["-c", code]
+        node._ready = "up"
+        nodes.append(node)
+        node.start()
+        return node
+
+    yield begin
+    for node in nodes:
+        node.clear_away()
+
+
+def test_one_that_does_not_end_when_it_is_asked_to_is_ended_all_the_same(begun: Callable[[str], Node]) -> None:
+    node = begun(STUBBORN)
+    node.signal(signal.SIGTERM)
+
+    assert node.must_end(0.2) == "went on for 0.2 s after it was asked to end, and was killed"
+    assert node.has_ended()
+
+
+@pytest.mark.parametrize(("code", "wrong"), [(BAD, "ended with 3 when it was asked to"), (GOOD, "")])
+def test_one_that_ends_badly_says_so(begun: Callable[[str], Node], code: str, wrong: str) -> None:
+    node = begun(code)
+    node.signal(signal.SIGTERM)
+
+    assert node.must_end() == wrong
+
+
+def killing(node: Node) -> Mapping[str, Strike]:
+    """The strikes at one node, which is the only caller too."""
+    return Killing([node], [node], Moments()).faults
+
+
+def test_a_node_that_is_stopped_and_ends_badly_is_a_fault_that_says_so(begun: Callable[[str], Node]) -> None:
+    fault = killing(begun(BAD))["stop-node"](Dice(1))
+
+    assert fault is not None
+    assert (fault.kind, fault.wrong) == ("stop-node", "ended with 3 when it was asked to")
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_what_befalls_the_dead_is_no_fault(begun: Callable[[str], Node], name: str) -> None:
+    node = begun("print('up')")
+    assert node.status() == 0
+
+    assert struck(killing(node)[name]) is None
+    assert node.has_ended()
+
+
+def test_one_that_ended_before_it_was_up_is_not_waited_for_when_it_begins_again(begun: Callable[[str], Node]) -> None:
+    node = begun("import os; os._exit(1)")
+    node._command[2] = GOOD
+    before = node.clock.monotonic()
+    node.start()
+
+    assert node.clock.monotonic() - before < BIRTH / 2
+
+
+# Another thread is told: as with a signal just before it begins to wait, the main one is not woken.
+CALLER = """
+import signal, sys, threading, time
+from pathlib import Path
+from yaotask.chaos import caller
+
+def tell():
+    while signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+threading.Thread(target=tell, daemon=True).start()
+caller.main(Path(sys.argv[1]), "1")
+"""
+
+
+@pytest.mark.timeout(90)
+def test_a_caller_ends_when_it_is_asked_to_although_nobody_wakes_it(tmp_path: Path) -> None:
+    folder = tmp_path / "caller-1"
+    scratch.furnish(folder, f"sqlite:///{tmp_path / 'store.db'}")
+    program = Program(folder, ["-c", CALLER, str(folder)], caller.READY, SystemClock())
+    program.start()
+    try:
+        assert program.status() == 0, program.said()
+    finally:
+        program.clear_away()
+
+    assert any(call.answer == OK for call in history.calls(folder))
 
 
 def test_the_project_that_is_broken_is_a_good_one(tmp_path: Path) -> None:
@@ -267,10 +429,39 @@ def test_a_report_names_what_was_broken() -> None:
     ]
 
 
+def test_a_report_in_which_nothing_was_tried_proves_nothing() -> None:
+    report = Report.of(Story().facts, [], store="s", seed=7, seconds=1, wanted=["kill-worker", "stop-node"])
+
+    assert not report.holds
+    assert list(report.lines())[-1] == (
+        "verdict     NOTHING IS PROVED: no add was acknowledged, no handler started,"
+        " no fault was made, of kill-worker, stop-node"
+    )
+    assert report.as_json()["verdict"] == "nothing is proved"
+
+
+def test_a_report_without_faults_proves_nothing_unless_none_were_wanted() -> None:
+    story, _ = whole()
+    faults = replace(story.facts, faults=[])
+
+    assert Report.of(faults, [], store="s", seed=7, seconds=1).holds
+    assert not Report.of(faults, [], store="s", seed=7, seconds=1, wanted=["kill-worker"]).holds
+
+
+def test_a_report_of_a_broken_run_in_which_little_was_tried_says_both() -> None:
+    story, _ = whole()
+    story.notes.clear()
+    report = Report.of(story.facts, judge(story.facts), store="s", seed=7, seconds=1)
+
+    assert [line.split()[1] for line in report.lines() if line.startswith("verdict")] == ["NOTHING", "BROKEN:"]
+    assert report.as_json()["verdict"] == "broken"
+
+
 def test_a_report_can_be_read_by_programs() -> None:
     told = json.loads(json.dumps(reported().as_json()))
 
     assert (told["verdict"], told["violations"], told["kills"]) == ("nothing was lost", [], 1)
+    assert reported().holds
 
 
 # --- the command ----------------------------------------------------------------------------------------
@@ -285,6 +476,17 @@ def test_the_command_breaks_a_store_of_its_own_and_tells_what_came_of_it(tmp_pat
     assert told["jobs"] > 0
     assert "breaks things" in run.stderr
     assert (tmp_path / "kept" / "seed-3" / "node-1" / "log.txt").exists()
+
+
+@pytest.mark.timeout(120)
+def test_the_command_fails_where_nothing_was_tried(tmp_path: Path) -> None:
+    # Over before any hand strikes.
+    run = command(tmp_path, "chaos", "--minutes", "0.0001", "--seed", "3", "--nodes", "1", "--faults", "kill-child")
+
+    assert run.returncode == 1
+    assert "verdict     NOTHING IS PROVED: " in run.stdout
+    assert "no fault was made, of kill-child" in run.stdout
+    assert "logs, histories and the store stay in" in run.stderr
 
 
 def test_a_store_that_is_not_empty_is_refused(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ class Run:
             facts = self._gather(app, faults, was_drained)
         seconds = self._clock.monotonic() - self._begun
         store = opening.shown(app.works.place())
-        return Report.of(facts, judge(facts), store=store, seed=order.seed, seconds=seconds)
+        return Report.of(facts, judge(facts), store=store, seed=order.seed, seconds=seconds, wanted=order.faults)
 
     def _furnish(self) -> None:
         order = self._order
@@ -157,12 +157,7 @@ class Run:
 
     def _drain(self, access: Access) -> bool:
         """Nobody adds any more; the nodes, all of them up, come to the end of what there is."""
-        for program in self._callers:
-            program.signal(signal.SIGTERM)
-        for program in self._callers:
-            status = program.status()
-            if status != 0:
-                self._leftovers.append(f"{program.folder.name} ended with {status}: see its log")
+        self._must_end(self._callers)
         for node in self._nodes:
             if node.has_ended():
                 self._leftovers.append(f"{node.folder.name} ended by itself: see its log")
@@ -185,16 +180,23 @@ class Run:
             return auditing.ended(connection)
 
     def _end(self) -> None:
+        self._must_end(self._nodes)
         for node in self._nodes:
-            node.signal(signal.SIGTERM)
-        for node in self._nodes:
-            status = node.status()
-            if status != 0:
-                self._leftovers.append(f"{node.folder.name} ended with {status} when it was asked to")
-                node.kill()
             files = (node.folder / ".yaotask" / "workers").glob("*")
             self._leftovers += [f"the file {file}" for file in files]
         self._leftovers += [f"the process {words}" for words in working_in(self._order.folder)]
+
+    def _must_end(self, programs: Sequence[Program]) -> None:
+        """Ask all of these to end, and note which were over before, which ended badly, and which had to be killed."""
+        up = [program for program in programs if not program.has_ended()]
+        self._leftovers += [
+            f"{program.folder.name} ended by itself: see its log" for program in programs if program not in up
+        ]
+        for program in up:
+            program.signal(signal.SIGTERM)
+        for program in up:
+            if wrong := program.must_end():
+                self._leftovers.append(f"{program.folder.name} {wrong}: see its log")
 
     def _clear_away(self) -> None:
         """Whatever has happened, nothing of the run goes on."""

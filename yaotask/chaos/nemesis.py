@@ -24,7 +24,8 @@ class Nemesis:
         self._over = threading.Event()
         self._faults: list[Fault] = []
         self._failed: list[BaseException] = []
-        self._hands = [threading.Thread(target=self._work, args=(Dice(f"{seed}-{hand}"),)) for hand in range(hands)]
+        busy = range(hands if strikes else 0)
+        self._hands = [threading.Thread(target=self._work, args=(Dice(f"{seed}-{hand}"),)) for hand in busy]
 
     def start(self) -> None:
         for hand in self._hands:

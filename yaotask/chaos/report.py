@@ -11,7 +11,7 @@ from typing import Any
 from yaotask.chaos.check.index import Index, named
 from yaotask.chaos.check.runs import recoveries
 from yaotask.chaos.facts import FAIL, INFO, OK, SECOND, Facts, Violation
-from yaotask.phrases import counted
+from yaotask.phrases import counted, listed
 
 # Seconds up to which a recovery is in a row of the histogram.
 STEPS = (0.5, 1, 2, 4, 8, 16, 32)
@@ -43,10 +43,21 @@ class Report:
     """The processes that were seen dead after it."""
     recoveries: Sequence[float]
     violations: Sequence[Violation]
+    untried: Sequence[str]
+    """What did not happen at all, in words: a run without it proves nothing."""
 
     @classmethod
-    def of(cls, facts: Facts, violations: Sequence[Violation], *, store: str, seed: int, seconds: float) -> Report:
-        """Sum a run up."""
+    def of(
+        cls,
+        facts: Facts,
+        violations: Sequence[Violation],
+        *,
+        store: str,
+        seed: int,
+        seconds: float,
+        wanted: Sequence[str] = (),
+    ) -> Report:
+        """Sum a run up, in which some faults were `wanted`, by name."""
         index = Index.of(facts)
         answers = Counter(call.answer for call in index.adds)
         tags = {job.tag for job in facts.jobs.values()}
@@ -71,13 +82,25 @@ class Report:
             killed=sum(len(fault.killed) for fault in facts.faults),
             recoveries=sorted(round(one.took / SECOND, 3) for one in recoveries(index)),
             violations=violations,
+            untried=list(_untried(index, wanted)),
         )
+
+    @property
+    def holds(self) -> bool:
+        """Whether promises were tried, and all of them kept."""
+        return not self.violations and not self.untried
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
         plain = {name: getattr(self, name) for name in self.__slots__ if name != "violations"}
         found = [{"invariant": one.invariant, "what": one.what} for one in self.violations]
-        return {**plain, "violations": found, "verdict": "nothing was lost" if not found else "broken"}
+        return {**plain, "violations": found, "verdict": self._word}
+
+    @property
+    def _word(self) -> str:
+        if self.violations:
+            return "broken"
+        return "nothing is proved" if self.untried else "nothing was lost"
 
     def lines(self) -> Iterator[str]:
         """One page for people."""
@@ -108,8 +131,11 @@ class Report:
                 yield f"            {label:>10}  {bar} {rows[step]:,}"
 
     def _verdict(self) -> Iterator[str]:
-        if not self.violations:
+        if self.untried:
+            yield f"verdict     NOTHING IS PROVED: {', '.join(self.untried)}"
+        if self.holds:
             yield "verdict     nothing was lost, nothing ran without a claim, all promises were kept"
+        if not self.violations:
             return
         by_kind = _listed(Counter(one.invariant for one in self.violations))
         yield f"verdict     BROKEN: {counted(len(self.violations), 'violation')} ({by_kind})"
@@ -117,6 +143,15 @@ class Report:
             yield f"            {one.invariant}: {one.what}"
         if len(self.violations) > MOST_TOLD:
             yield f"            and {len(self.violations) - MOST_TOLD:,} more, which are in the JSON"
+
+
+def _untried(index: Index, wanted: Sequence[str]) -> Iterator[str]:
+    if not any(call.answer == OK for call in index.adds):
+        yield "no add was acknowledged"
+    if not index.starts:
+        yield "no handler started"
+    if wanted and not index.facts.faults:
+        yield f"no fault was made, of {listed(wanted)}"
 
 
 def _listed(counts: Mapping[str, int]) -> str:
