@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from chaos_support import NEW, PLAIN, TERMS, Story, whole
@@ -247,10 +248,13 @@ def test_a_job_whose_beginning_no_trigger_saw_is_found() -> None:
 @pytest.mark.parametrize("column", ["losses", "counted", "message", "result", "attempt", "worker"])
 def test_what_was_changed_unseen_is_found_whatever_it_was(column: str) -> None:
     story, key = whole()
-    story.changes[2] = story.changes[2]._replace(before=story.changes[2].before._replace(**{column: 9}))  # type: ignore[union-attr]
+    changed: Any = {column: 9}
+    before = story.changes[2].before
+    assert before is not None
+    story.changes[2] = story.changes[2]._replace(before=before._replace(**changed))
     between = found(story)
     story, key = whole()
-    story.jobs[key] = replace(story.jobs[key], row=story.rows[key]._replace(**{column: 9}))
+    story.jobs[key] = replace(story.jobs[key], row=story.rows[key]._replace(**changed))
 
     assert "I6" in between
     assert "I6" in found(story)

@@ -150,7 +150,7 @@ class Moments(SystemClock):
 
     def __init__(self, meanwhile: Callable[[], None] = lambda: None) -> None:
         super().__init__()
-        self.pause = lambda seconds: meanwhile()  # type: ignore[method-assign]
+        self.pause = lambda seconds: meanwhile()
 
 
 def serving(line: Line, meanwhile: Callable[[], None] = lambda: None) -> Mapping[str, Strike]:
