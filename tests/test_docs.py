@@ -259,8 +259,8 @@ def test_what_handlers_use_of_their_job_is_told() -> None:
     table = named(section(text("handlers.md"), "## The current job"))
     told = {name.removeprefix("job.").partition("(")[0] for name in table}
     # The others are how the runtime reads a job.
-    inner = {"ask_to_stop", "claim", "hide", "must_be_open", "open_transaction", "over", "result", "started"}
-    inner |= {"recount", "timeout_ms", "unsaved"}
+    inner = {"ask_to_stop", "claim", "hide", "must_be_open", "open_transaction", "over", "result", "said"}
+    inner |= {"recount", "started", "timeout_ms", "unsaved"}
 
     assert told == {name for name in dir(Job) if not name.startswith("_")} - inner
 
