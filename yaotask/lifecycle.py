@@ -16,12 +16,14 @@ async def every(
 ) -> None:
     """Do `work` now and then every so many seconds, give or take a tenth, until cancelled.
 
-    What it raises is logged as a failure to do `what`, once until it succeeds again.
+    What it raises is logged as a failure to do `what`, once until it succeeds again, which is logged too.
     """
     failing = False
     while True:
         try:
             await work()
+            if failing:
+                log.info("can %s again", what)
             failing = False
         except Exception as error:  # noqa: BLE001 - the next round may succeed
             if not failing:

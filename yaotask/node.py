@@ -12,6 +12,7 @@ from yaotask.app import App
 from yaotask.durations import show
 from yaotask.plan import Place, Plan
 from yaotask.processes import Spawned
+from yaotask.runtime.failures import innermost
 from yaotask.runtime.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
@@ -33,15 +34,8 @@ def run(app: App, plan: Plan, started: Mapping[Place, Spawned], *, drain: bool =
     try:
         anyio.run(node.run, drain, started)
     except BaseExceptionGroup as group:
-        raise _innermost(group) from group
+        raise innermost(group) from group
     return node.status
-
-
-def _innermost(error: BaseException) -> BaseException:
-    """The first error of nested groups: what went wrong, not where it passed."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 class Node:

@@ -6,6 +6,7 @@ They are plain programs, `python -m yaotask.worker` and the like, started withou
 from __future__ import annotations
 
 import ctypes
+import errno
 import faulthandler
 import io
 import os
@@ -181,6 +182,12 @@ def reap_strays(ours: Collection[int]) -> None:
             if found.si_pid in ours:
                 return  # whoever started it will ask for it
             os.waitpid(found.si_pid, 0)
+
+
+def why(error: OSError) -> str:
+    """What the system says that it would not do, and what to do where that is the limit of open files."""
+    advice = ": raise their limit (ulimit -n)" if error.errno in (errno.EMFILE, errno.ENFILE) else ""
+    return f"{error.strerror}{advice}"
 
 
 def describe(status: int) -> str:

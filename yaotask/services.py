@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
@@ -15,8 +14,6 @@ from yaotask.channel import Channel
 from yaotask.errors import YaotaskError
 from yaotask.observers import logs
 from yaotask.runtime.pulse import Pulse
-
-log = logging.getLogger(__name__)
 
 DONE, FAULTY = 0, 3
 

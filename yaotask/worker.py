@@ -23,11 +23,13 @@ from yaotask.errors import StorageError, YaotaskError
 from yaotask.jobs import OUTCOME_WORDS
 from yaotask.observers import logs
 from yaotask.problems import Problem
+from yaotask.runtime.failures import innermost
 from yaotask.runtime.pulse import Pulse
 from yaotask.runtime.runner import Runner
 from yaotask.runtime.shares import Share
 
-log = logging.getLogger(__name__)
+# As a program this module has another name, which no log of ours is kept under.
+log = logging.getLogger("yaotask.worker")
 
 DONE, FAULTY, NO_STORE = 0, 3, 4
 SWITCH_INTERVAL = 0.000_5
@@ -73,8 +75,14 @@ class Worker:
         begin = self._channel.receive()
         if begin is None or "begin" not in begin:
             return DONE
-        anyio.run(self._work, broken, begin)
-        return DONE
+        status = DONE
+        try:
+            anyio.run(self._work, broken, begin)
+        except* StorageError as group:
+            # Now: closing the app tries for seconds to write what is left.
+            self._channel.send({"complaint": str(innermost(group))})
+            status = NO_STORE
+        return status
 
     async def _work(self, broken: Collection[str], begin: Message) -> None:
         stopping = anyio.Event()

@@ -13,7 +13,7 @@ import anyio
 from yaotask.channel import Message
 from yaotask.clock import Clock
 from yaotask.jobs import Claim
-from yaotask.processes import spawn
+from yaotask.processes import spawn, why
 from yaotask.runtime.childprocess import GLANCE, PATIENCE, ChildProcess
 from yaotask.runtime.spawner import Spawner
 from yaotask.runtime.upbringing import Upbringing
@@ -55,6 +55,8 @@ class Children:
         self._pause = 0.0
         # How many times in a row a process could not be started for want of descriptors.
         self._shortages = 0
+        # Why none could be started beside others, as far as that was said.
+        self._told: set[str] = set()
         self._most_busy = 0
         self._window_ends = 0.0
 
@@ -132,8 +134,10 @@ class Children:
         try:
             spawned = spawn(MODULE, f"child of {self.upbringing.root}", self.upbringing.hello)
         except OSError as error:
-            self._shortages += error.errno == errno.EMFILE
-            raise self._no_child(str(error)) from error
+            if error.errno == errno.EMFILE:
+                # Where there are others, it is they who have the descriptors, and they do the work.
+                self._shortages += not self._all
+            raise self._no_child(why(error)) from error
         self._shortages = 0
         child = ChildProcess(spawned, self._clock)
         self._keep(child)
@@ -151,7 +155,11 @@ class Children:
 
     def _no_child(self, reason: str) -> NoChild:
         self._lengthen_pause()
-        log.error("no child process could be started, so its job is handed back: %s", reason)
+        if reason not in self._told:
+            log.error("no child process could be started, so its job is handed back: %s", reason)
+        if self._all:
+            # Others work on, and it would be said for each job that finds all of them busy.
+            self._told.add(reason)
         return NoChild(reason)
 
     def _lengthen_pause(self) -> None:

@@ -50,6 +50,13 @@ def brief(error: BaseException, limits: Limits) -> str:
     return f"{name_of(type(error))}: {message(error, limits)}"
 
 
+def innermost(error: BaseException) -> BaseException:
+    """The first error of nested groups: what went wrong, not where it passed."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 def _frames(error: BaseException, room: int) -> str:
     """Where it was raised: of the frames that are not ours the innermost, as many as there is room for."""
     told = ""

@@ -38,6 +38,8 @@ class Membership:
         self._chance = chance
         self._leases = Leases(access, clock, lease)
         self._node = 0
+        # Whether it was said that the store cannot be written.
+        self._is_away = False
         self._reaper: Reaper
 
     async def enter_node(self) -> None:
@@ -55,7 +57,9 @@ class Membership:
                 with anyio.CancelScope(shield=True):
                     return int(await self._do(partial(self._register, node=self._node, **row)))
             except StorageError as error:
-                log.error("%s cannot be entered into the store yet: %s", place.name, error)
+                if not self._is_away:
+                    log.error("%s cannot be entered into the store yet, will go on trying: %s", place.name, error)
+                self._is_away = True
                 await self._clock.sleep(PAUSE)
 
     def _register(self, cycle: SqlCycle, **row: Any) -> int:
@@ -85,4 +89,8 @@ class Membership:
         await self._do(lambda cycle: presence.leave(cycle, self._node))
 
     async def _do(self, errand: Callable[[SqlCycle], Any]) -> Any:
-        return await self._access.aask(lambda ledger, ticket: ledger.errand(errand, ticket))
+        done = await self._access.aask(lambda ledger, ticket: ledger.errand(errand, ticket))
+        if self._is_away:
+            self._is_away = False
+            log.info("processes can be entered into the store again")
+        return done

@@ -13,7 +13,7 @@ import anyio
 from yaotask.channel import Message
 from yaotask.clock import Clock
 from yaotask.plan import Place
-from yaotask.processes import Spawned, kill_group
+from yaotask.processes import Spawned, kill_group, why
 from yaotask.runtime.estate import Estate, Legacy
 from yaotask.runtime.life import Life
 
@@ -28,6 +28,8 @@ SHORT_LIFE, SHORT_LIVES = 2.0, 5
 # How long a process may take to end once it has given everything back, or was told to hurry.
 PATIENCE = 5.0
 HURRY = 2.0
+# And once it has said why it has to end: before it does, it tries for some seconds to write what it still has.
+FAREWELL = 10.0
 GLANCE = 0.02
 
 
@@ -106,7 +108,7 @@ class Ward:
         try:
             spawned, self._first = self._first or self.place.start(), None
         except OSError as error:
-            log.error("%s cannot be started: %s", self.place.name, error.strerror)
+            log.error("%s cannot be started: %s", self.place.name, why(error))
             return False
         now = self._clock.monotonic()
         self.life = life = Life(spawned, now, now)
@@ -135,6 +137,7 @@ class Ward:
                 life.groups.discard(message["buried"])
             elif "complaint" in message:
                 life.complaint = message["complaint"]
+                life.due = life.due or life.heard + FAREWELL
         if life.spawned.channel.torn:
             life.complaint = "something in it has written to a descriptor that is not its own"
 

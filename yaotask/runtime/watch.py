@@ -85,7 +85,7 @@ class Watch:
             what = "holds on although it has left" if life.left else "did not end in time: its jobs are handed back"
             log.warning("%s %s; it is killed", ward.place.name, what)
             ward.end(life)
-        elif life.left:
+        elif life.left or life.complaint is not None:
             return  # it says no more
         elif life.worker is None:
             self._look_at_start(ward, life, now)

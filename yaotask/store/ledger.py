@@ -140,7 +140,7 @@ class Ledger:
         except BaseException as error:
             _refuse(mailbox, error)
             raise
-        if self._trouble:
+        if self._trouble and self._worker is not None:
             log.info("the store can be written again")
         self._trouble = 0.0
         if harvest.held or mailbox.hurried:
@@ -236,7 +236,8 @@ class Ledger:
 
     def _put_off(self, mailbox: Mailbox, error: StorageError) -> float:
         """The store failed: tell the askers, keep what must not be lost, and wait a little."""
-        if not self._trouble:
+        # Where no worker has something to lose, whoever asked hears of it, and nobody else need.
+        if not self._trouble and self._worker is not None:
             log.error("the store cannot be written: %s", error)
         self._trouble = min(max(FIRST_PAUSE, self._trouble * 2), LONGEST_PAUSE)
         _refuse(mailbox, error)

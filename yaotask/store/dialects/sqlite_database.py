@@ -69,6 +69,9 @@ class SqliteDatabase:
         self._file = self._file or found
         if found != self._file:
             raise StorageUnavailable(f"{self.path} was replaced while it is in use: {_ADVICE}")
+        if not status.st_size:
+            # SQLite would begin a new database in it.
+            raise StorageUnavailable(f"{self.path} was emptied while it is in use: {_ADVICE}")
 
     def create(self, connection: Connection, fill: Callable[[Connection], None]) -> None:
         self._keep_a_log(connection)

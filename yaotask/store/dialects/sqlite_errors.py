@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import resource
 import sqlite3
 from dataclasses import dataclass
@@ -10,6 +12,7 @@ from pathlib import Path
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from yaotask.errors import StorageBusy, StorageError, StorageFull, StorageUnavailable
+from yaotask.processes import why
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,19 @@ class SqliteErrors:
         if name.startswith("SQLITE_READONLY"):
             return StorageUnavailable(f"{path} cannot be written: give this user write access to it and its folder")
         if name.startswith("SQLITE_CANTOPEN"):
-            return StorageUnavailable(f"{path} cannot be opened: check that its folder exists and can be written")
+            return StorageUnavailable(f"{path} cannot be opened: {_obstacle(path)}")
+        if name == "SQLITE_ERROR" and str(error).startswith("no such table"):
+            return StorageUnavailable(f"{path}: a table of the store is missing ({error}): restore it from a backup")
         if isinstance(error, sqlite3.Error):
             return StorageUnavailable(f"{path}: {error}")
         return StorageUnavailable(f"{path} cannot be reached: {error}")
+
+
+def _obstacle(path: Path) -> str:
+    """What keeps SQLite from opening a file, which it does not say."""
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            return why(error)
+    return "check that its folder exists and can be written"
