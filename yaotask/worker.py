@@ -105,6 +105,8 @@ class Worker:
             while not stopping.is_set():
                 try:
                     await anyio.to_thread.run_sync(self._app.works.reach)
+                    if told:
+                        log.info("the store can be opened again")
                     return True
                 except StorageError as error:
                     if not told:

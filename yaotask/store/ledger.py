@@ -54,6 +54,8 @@ class Ledger:
         # What is in the hands of others.
         self._shelf = Shelf(clock)
         self._trouble = 0.0
+        # Why it could not be written, as it was said since it last was.
+        self._told: set[str] = set()
         self._in_turn = False
 
     # --- requests, from any thread ------------------------------------------------------------------
@@ -140,8 +142,9 @@ class Ledger:
         except BaseException as error:
             _refuse(mailbox, error)
             raise
-        if self._trouble and self._worker is not None:
+        if self._told:
             log.info("the store can be written again")
+            self._told.clear()
         self._trouble = 0.0
         if harvest.held or mailbox.hurried:
             self._shelf.keep(mailbox.take_out(harvest.held))
@@ -236,9 +239,11 @@ class Ledger:
 
     def _put_off(self, mailbox: Mailbox, error: StorageError) -> float:
         """The store failed: tell the askers, keep what must not be lost, and wait a little."""
+        why = str(error)
         # Where no worker has something to lose, whoever asked hears of it, and nobody else need.
-        if not self._trouble and self._worker is not None:
-            log.error("the store cannot be written: %s", error)
+        if self._worker is not None and why not in self._told:
+            self._told.add(why)
+            log.error("the store cannot be written: %s", why)
         self._trouble = min(max(FIRST_PAUSE, self._trouble * 2), LONGEST_PAUSE)
         _refuse(mailbox, error)
         self._inbox.put_back(mailbox)
