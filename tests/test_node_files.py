@@ -199,7 +199,7 @@ def cut(root: Path, database: Path, size: int) -> tuple[Program, int]:
 def test_a_worker_that_finds_a_newer_store_waits_and_works_when_that_is_its_own_again(
     tmp_path: Path, database: Database
 ) -> None:
-    root = folder(tmp_path, "a", database)
+    root = folder(tmp_path, "a", database, settings="grace: 100ms\n")
     add(root, JOBS)
 
     def set_schema(version: int) -> None:
@@ -209,7 +209,7 @@ def test_a_worker_that_finds_a_newer_store_waits_and_works_when_that_is_its_own_
     with running(root) as run:
         until(lambda: len(notes(root, "start")) == 2)
         set_schema(migrations.CURRENT + 1)
-        send(signal.SIGKILL, *workers(run).values())
+        send(signal.SIGTERM, *workers(run).values())
         run.says("the store cannot be opened, will go on trying")
         set_schema(migrations.CURRENT)
         open_gate(root)

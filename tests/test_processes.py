@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from typing import IO
 import pytest
 from run_support import until
 
-from yaotask.processes import Spawned, describe, is_stopped, reap_strays, spawn
+from yaotask.processes import Spawned, describe, is_stopped, reap_strays, spawn, why
 
 # Begins as our own programs do.
 BEGIN = """
@@ -300,3 +301,14 @@ def test_one_that_was_buried_meanwhile_tells_no_stacks() -> None:
     spawned.ask_for_stacks()
 
     assert spawned.stacks_told() == ""
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.EMFILE, "Too many open files: raise their limit (ulimit -n)"),
+        (errno.ENOMEM, "Cannot allocate memory"),
+    ],
+)
+def test_why_no_process_can_be_started_is_said_with_what_to_do(number: int, said: str) -> None:
+    assert why(OSError(number, os.strerror(number))) == said
