@@ -137,7 +137,7 @@ class Ward:
                 life.groups.discard(message["buried"])
             elif "complaint" in message:
                 life.complaint = message["complaint"]
-                life.due = life.due or life.heard + FAREWELL
+                life.due = life.heard + FAREWELL
         if life.spawned.channel.torn:
             life.complaint = "something in it has written to a descriptor that is not its own"
 
