@@ -450,7 +450,10 @@ def test_another_database_is_refused_and_its_transaction_goes_on(
 
 
 def test_another_kind_of_database_is_refused(bench: Bench) -> None:
-    with create_engine("sqlite://").connect() as connection, pytest.raises(StorageUnavailable, match="it is to sqlite"):
+    with (
+        create_engine("sqlite://", poolclass=NullPool).connect() as connection,
+        pytest.raises(StorageUnavailable, match="it is to sqlite"),
+    ):
         add_on(bench, connection)
 
 
