@@ -354,6 +354,16 @@ def test_one_that_ended_before_it_was_up_is_not_waited_for_when_it_begins_again(
     assert node.clock.monotonic() - before < BIRTH / 2
 
 
+def test_a_node_whose_store_is_away_when_it_begins_begins_again(begun: Callable[[str], Node]) -> None:
+    node = begun(
+        "import os, sys, time; there = os.path.exists('there'); open('there', 'w').close()\n"
+        "if not there: sys.exit(4)\n"
+        "print('up', flush=True); time.sleep(60)"
+    )
+
+    assert not node.has_ended()
+
+
 # Another thread is told: as with a signal just before it begins to wait, the main one is not woken.
 CALLER = """
 import signal, sys, threading, time

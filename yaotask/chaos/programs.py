@@ -16,6 +16,8 @@ from yaotask.clock import Clock
 LOOK = 0.02
 # Seconds that a process which was killed has to be gone, and a node to be up or to be over.
 BURIAL, BIRTH, END = 20.0, 60.0, 30.0
+# The exit status of `yaotask run` that finds its store out of reach.
+NO_STORE = 4
 
 
 class Program:
@@ -94,6 +96,15 @@ class Node(Program):
 
     def __init__(self, folder: Path, processes: int, clock: Clock) -> None:
         super().__init__(folder, ["-m", "yaotask", "run", "--processes", str(processes)], "running; SIGTERM", clock)
+
+    def start(self) -> None:
+        """See Program. One whose server is away just then begins again, as whoever keeps services would have it."""
+
+        def is_begun() -> bool:
+            super(Node, self).start()
+            return self._begun.poll() != NO_STORE
+
+        until(is_begun, BIRTH, self.clock)
 
     def family(self) -> list[int]:
         """Its supervisor first, then all that it has started."""
