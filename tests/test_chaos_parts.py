@@ -342,7 +342,7 @@ def test_what_befalls_the_dead_is_no_fault(begun: Callable[[str], Node], name: s
     assert node.status() == 0
 
     assert struck(killing(node)[name]) is None
-    assert node.has_ended()
+    assert node.falls
 
 
 def test_one_that_ended_before_it_was_up_is_not_waited_for_when_it_begins_again(begun: Callable[[str], Node]) -> None:
@@ -354,14 +354,25 @@ def test_one_that_ended_before_it_was_up_is_not_waited_for_when_it_begins_again(
     assert node.clock.monotonic() - before < BIRTH / 2
 
 
-def test_a_node_whose_store_is_away_when_it_begins_begins_again(begun: Callable[[str], Node]) -> None:
-    node = begun(
-        "import os, sys, time; there = os.path.exists('there'); open('there', 'w').close()\n"
-        "if not there: sys.exit(4)\n"
-        "print('up', flush=True); time.sleep(60)"
-    )
+@pytest.mark.parametrize(
+    ("code", "falls"),
+    [
+        ("import sys; sys.exit(4)", 0),
+        ("import sys; sys.exit('worker 1 has ended 5 times in a row before it was ready')", 0),
+        ("import sys; sys.exit(1)", 1),
+        ("import os; os.kill(os.getpid(), 11)", 1),
+    ],
+)
+def test_a_node_may_end_by_itself_where_it_can_do_nothing_and_is_begun_again(
+    begun: Callable[[str], Node], code: str, falls: int
+) -> None:
+    node = begun(code)
+    node.status()
+    node._command[2] = STUBBORN
 
+    assert struck(killing(node)["kill-worker"]) is None
     assert not node.has_ended()
+    assert len(node.falls) == falls
 
 
 # Another thread is told: as with a signal just before it begins to wait, the main one is not woken.

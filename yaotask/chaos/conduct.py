@@ -160,8 +160,7 @@ class Run:
         self._must_end(self._callers)
         for node in self._nodes:
             if node.has_ended():
-                self._leftovers.append(f"{node.folder.name} ended by itself: see its log")
-                node.start()
+                node.begin_again()
 
         ended, moment = -1, 0.0
         while ended < (now := self._ended(access)) or self._clock.monotonic() - moment < self._order.patience:
@@ -189,14 +188,15 @@ class Run:
     def _must_end(self, programs: Sequence[Program]) -> None:
         """Ask all of these to end, and note which were over before, which ended badly, and which had to be killed."""
         up = [program for program in programs if not program.has_ended()]
-        self._leftovers += [
-            f"{program.folder.name} ended by itself: see its log" for program in programs if program not in up
-        ]
+        for program in programs:
+            if program not in up:
+                program.note_fall()
         for program in up:
             program.signal(signal.SIGTERM)
         for program in up:
             if wrong := program.must_end():
                 self._leftovers.append(f"{program.folder.name} {wrong}: see its log")
+        self._leftovers += [fall for program in programs for fall in program.falls]
 
     def _clear_away(self) -> None:
         """Whatever has happened, nothing of the run goes on."""

@@ -104,13 +104,16 @@ class Killing:
 
 @contextmanager
 def _free(programs: Sequence[P], dice: Dice) -> Iterator[P | None]:
-    """One that is up, and that nobody else does something to: what has ended by itself is left for the end to tell."""
+    """One that is up, and that nobody else does something to; one that has ended by itself is begun again instead."""
     for program in dice.sample(programs, len(programs)):
         if program.busy.acquire(blocking=False):
             try:
-                if not program.has_ended():
+                if program.has_ended():
+                    program.begin_again()
+                    yield None
+                else:
                     yield program
-                    return
             finally:
                 program.busy.release()
+            return
     yield None

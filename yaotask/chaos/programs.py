@@ -16,8 +16,9 @@ from yaotask.clock import Clock
 LOOK = 0.02
 # Seconds that a process which was killed has to be gone, and a node to be up or to be over.
 BURIAL, BIRTH, END = 20.0, 60.0, 30.0
-# The exit status of `yaotask run` that finds its store out of reach.
-NO_STORE = 4
+# `yaotask run` ends by itself with this status where its store is out of reach, or after these words where its workers
+# die again and again before they are ready.
+NO_STORE, GIVEN_UP = 4, "times in a row before it was ready"
 
 
 class Program:
@@ -30,6 +31,10 @@ class Program:
         self._ready = ready
         self._log = folder / "log.txt"
         self._process: subprocess.Popen[bytes] | None = None
+        # Where in its log this life begins.
+        self._birth = 0
+        # How it ended by itself, each time that it should not have.
+        self.falls: list[str] = []
         # Held by whoever does something to it.
         self.busy = threading.Lock()
 
@@ -46,11 +51,20 @@ class Program:
     def start(self) -> None:
         """Begin, and wait until it is up, or has ended; what it says is added to its log."""
         with self._log.open("ab") as log:
-            before = log.tell()
+            self._birth = log.tell()
             self._process = subprocess.Popen(  # noqa: S603 - our own modules
                 self._command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
-        until(lambda: self._ready in self.said(before) or self.has_ended(), BIRTH, self.clock)
+        until(lambda: self._ready in self.said(self._birth) or self.has_ended(), BIRTH, self.clock)
+
+    def begin_again(self) -> None:
+        """Start one that has ended by itself, as whoever keeps services would."""
+        self.note_fall()
+        self.start()
+
+    def note_fall(self) -> None:
+        """It has ended, and nobody had asked it to."""
+        self.falls.append(f"{self.folder.name} ended by itself with {self.status()}: see its log")
 
     def status(self, patience: float = END) -> int | None:
         """Wait for its end; the exit status, None where it goes on."""
@@ -97,14 +111,10 @@ class Node(Program):
     def __init__(self, folder: Path, processes: int, clock: Clock) -> None:
         super().__init__(folder, ["-m", "yaotask", "run", "--processes", str(processes)], "running; SIGTERM", clock)
 
-    def start(self) -> None:
-        """See Program. One whose server is away just then begins again, as whoever keeps services would have it."""
-
-        def is_begun() -> bool:
-            super(Node, self).start()
-            return self._begun.poll() != NO_STORE
-
-        until(is_begun, BIRTH, self.clock)
+    def note_fall(self) -> None:
+        """See Program. A node may give up where its store is away, or its workers are killed as they begin."""
+        if self.status() != NO_STORE and GIVEN_UP not in self.said(self._birth):
+            super().note_fall()
 
     def family(self) -> list[int]:
         """Its supervisor first, then all that it has started."""
