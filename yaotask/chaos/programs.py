@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from yaotask.clock import Clock
+from yaotask.runtime.ward import GIVEN_UP
 
 LOOK = 0.02
 # Seconds that a process which was killed has to be gone, and a node to be up or to be over.
 BURIAL, BIRTH, END = 20.0, 60.0, 30.0
-# `yaotask run` ends by itself with this status where its store is out of reach, or after these words where its workers
-# die again and again before they are ready.
-NO_STORE, GIVEN_UP = 4, "times in a row before it was ready"
+# The status with which `yaotask run` ends by itself where its store is out of reach.
+NO_STORE = 4
 
 
 class Program:

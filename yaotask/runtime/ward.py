@@ -25,6 +25,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0
 # One that worked is replaced at once, but not for ever: so many seconds from its start to its end are a short life,
 # and after so many of them in a row there are pauses too.
 SHORT_LIFE, SHORT_LIVES = 2.0, 5
+# What a node says last that gives up because of it.
+GIVEN_UP = "times in a row before it was ready"
 # How long a process may take to end once it has given everything back, or was told to hurry.
 PATIENCE = 5.0
 HURRY = 2.0
@@ -92,8 +94,7 @@ class Ward:
             return
         if failures >= MOST_FAILURES:
             raise CrashLoop(
-                f"{name} has ended {failures} times in a row before it was ready: how is said above;"
-                " a script that it imports may be the reason"
+                f"{name} has ended {failures} {GIVEN_UP}: how is said above; a script that it imports may be the reason"
             )
         pause = min(FIRST_PAUSE * 2 ** (failures - 1), LONGEST_PAUSE)
         log.error("%s ended before it was ready; it is started again in %g s", name, pause)
