@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, SmallInteger, Table, text
 from sqlalchemy import Text as AnyText
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.schema import CreateIndex
 
 metadata = MetaData()
 
@@ -52,7 +53,16 @@ Name = ShortText()
 
 def _where(condition: str) -> dict[str, Any]:
     """Only these rows are in the index, where the database has such indexes."""
-    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
+    return {"info": {"where": condition}}
+
+
+# With `postgresql_where` each process would load PostgreSQL's dialect, whatever its database is.
+@compiles(CreateIndex, "sqlite")
+@compiles(CreateIndex, "postgresql")
+def _create_index(create: CreateIndex, compiler: Any, **options: Any) -> str:
+    created: str = compiler.visit_create_index(create, **options)
+    condition = create.element.info.get("where")
+    return created if condition is None else f"{created} WHERE {condition}"
 
 
 meta = Table(
