@@ -293,8 +293,8 @@ def test_many_long_failures_are_written_in_parts(bench: Bench, clock: ManualCloc
     ledger = Ledger(bench.store, clock, EvenChance())
     for claim in bench.claim(1_500):
         ledger.finish(bench.end(claim, failed))
-    while ledger.turn() == 0:
-        pass
+    while not ledger.is_quiet:
+        ledger.turn()
 
     assert bench.value("SELECT count(*) FROM yaotask_jobs WHERE state = 3") == 1_500
 

@@ -6,11 +6,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from server_fixtures import Database
 from sqlalchemy import create_engine
+from sqlalchemy.engine import Connection
 from store_support import URL, EvenChance, ManualClock, an_add, behind, file_of, jobs
 
 from yaotask.errors import StorageUnavailable
@@ -75,6 +77,26 @@ def test_many_processes_at_once_create_one_store(database: Database, tmp_path: P
 
 def test_what_is_opened_again_is_as_it_was(used: Place, open_here: Callable[..., SqlStore]) -> None:
     assert jobs(open_here()) == 1
+
+
+def test_one_that_stands_still_while_it_looks_keeps_nobody_from_opening(
+    used: Place, open_here: Callable[..., SqlStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[int] = []
+    look = opening.must_be_current
+
+    def stand_still(connection: Connection) -> None:
+        # As another process does that is stopped in here; `flock` is of each opening, and not of the process.
+        if not opened:
+            opened.append(0)
+            with ThreadPoolExecutor(1) as thread:
+                opened[0] = thread.submit(lambda: jobs(open_here())).result(20)
+        look(connection)
+
+    monkeypatch.setattr(opening, "must_be_current", stand_still)
+    open_here()
+
+    assert opened == [1]
 
 
 @pytest.mark.only_on("sqlite")

@@ -82,7 +82,9 @@ def open_store(place: Place, clock: Clock, chance: Chance, *, upgrade: bool = Fa
     dialect.database.prepare()
     store = SqlStore(dialect, clock, chance)
     try:
-        with forks.held_off(), _locked(place.state):
+        # Where a store was here before, and shall stay as it is, nothing is written.
+        looks_only = known_id(place) is not None and not upgrade
+        with forks.held_off(), _locked(place.state, shared=looks_only):
             _check_or_create(place, store, chance, upgrade)
             dialect.database.must_be_in_place()
             store.look_at_clock()
@@ -105,8 +107,11 @@ def _make_folder(place: Place) -> None:
 
 
 @contextlib.contextmanager
-def _locked(state: Path) -> Iterator[None]:
-    """One process of this machine at a time looks and creates."""
+def _locked(state: Path, *, shared: bool) -> Iterator[None]:
+    """One process of this machine at a time creates, while nobody looks; many look at once.
+
+    So that one that is stopped while it looks keeps nobody waiting.
+    """
     try:
         handle = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
@@ -114,7 +119,7 @@ def _locked(state: Path) -> Iterator[None]:
             f"{state} cannot be written: {error.strerror}; yaotask keeps its state there"
         ) from error
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        fcntl.flock(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
     finally:
         os.close(handle)
