@@ -122,9 +122,9 @@ def test_a_glance_sees_what_single_looks_see(bench: Bench) -> None:
 
     ready = frozenset(task for task in tasks if store.any_ready(task))
 
-    assert calm == Glance(soon, None, ready, False)
+    assert calm == Glance(soon, None, ready, asked_to_stop=False, owed=False)
     assert calm.ready == {"ready"}
-    assert seen == Glance(soon, store.next_event(("none", "heard")), ready, True)
+    assert seen == Glance(soon, store.next_event(("none", "heard")), ready, asked_to_stop=True, owed=False)
     assert seen.next_event == bench.clock.now()
     assert not glance(bench, 2, tasks, []).asked_to_stop
 

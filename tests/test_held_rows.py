@@ -176,6 +176,23 @@ def test_many_adds_of_held_keys_wait_together(bench: Bench, here: Place) -> None
     assert bench.value("SELECT count(*) FROM yaotask_jobs") == 5
 
 
+@pytest.mark.parametrize("worker", [None, 1])
+def test_an_add_of_a_held_key_is_put_aside_though_nothing_comes_after_it(
+    bench: Bench, here: Place, worker: int | None
+) -> None:
+    free, blocked = an_add(), an_add(key="used")
+    with connected(here) as other:
+        execute(other, "BEGIN")
+        with bench.store.borrow(other) as cycle:
+            cycle.add(an_add(key="used"))
+        with ThreadPoolExecutor(1) as thread:
+            harvest = thread.submit(bench.cycle, worker=worker, adds=[free, blocked]).result(ONE_WAIT)
+        execute(other, "COMMIT")
+
+    assert harvest.held.requests == {blocked}
+    assert answer(free.ticket)
+
+
 def test_a_counter_is_waited_for_as_before_after_a_hurried_part(bench: Bench) -> None:
     bench.add(id=7)
     bench.adds(an_add(id=7), an_add())

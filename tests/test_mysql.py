@@ -173,6 +173,7 @@ def test_a_claim_reads_only_what_is_ready_and_in_order(crowded: Bench) -> None:
 LOOKS = {
     "ready": (statements.ANY_READY, "yaotask_jobs_ready"),
     "due": (statements.NEXT_DUE, "yaotask_jobs_due"),
+    "before claims": (statements.BEFORE_CLAIMS, "yaotask_jobs_due"),
     "orphans": (statements.ORPHANS, "yaotask_jobs_cancelling"),
     "running": (statements.UNSETTLED[2], "yaotask_jobs_cancelling"),
     "retrying": (statements.UNSETTLED[1], "yaotask_jobs_unsuccessful"),

@@ -126,14 +126,14 @@ def _insert_all(work: Work, add: Add, jobs: Sequence[NewJob]) -> None:
     for terms, run in groupby(zip(jobs, stored, strict=True), key=lambda pair: pair[0].terms):
         new = rows.texts([rows.new_job(job, id, work.own.nest) for job, id in run])
         own = {**terms._asdict(), **rows.when(terms.run_at, work.now, held)}
-        work.execute(work.own.INSERT_JOBS, rows=new, **shared, **own)
+        work.post(work.own.INSERT_JOBS, rows=new, **shared, **own)
     add.stored += stored
     work.harvest.first_stored = work.harvest.first_stored or (add.task, stored[0])
     if counted:
         work.sizes.change(add.task, len(stored))
     work.harvest.woken.add(add.task)
     if held:
-        work.execute(work.own.INSERT_ADD_EVENTS, task=add.task, ids=dumps(stored), now=work.now)
+        work.post(work.own.INSERT_ADD_EVENTS, task=add.task, ids=dumps(stored), now=work.now)
         work.harvest.wrote_events = True
 
 

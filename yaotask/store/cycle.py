@@ -118,13 +118,13 @@ class SqlCycle(Work):
 
     # --- claims -----------------------------------------------------------------------------------
 
-    def is_entered(self, worker: int) -> bool:
-        """Whether a worker may claim: nobody has taken it for dead."""
-        return self.execute(statements.IS_ENTERED, worker=worker).scalar() is not None
+    def look_around(self, worker: int) -> tuple[int | None, bool]:
+        """When the next future job is due, and whether a worker may claim: nobody has taken it for dead."""
+        seen = self.execute(statements.BEFORE_CLAIMS, worker=worker).one()
+        return seen.due, bool(seen.entered)
 
-    def promote(self) -> int | None:
-        """Make what is due ready; the answer is when the next will be due."""
-        due: int | None = self.execute(statements.NEXT_DUE).scalar()
+    def promote(self, due: int | None) -> int | None:
+        """Make ready what is due, the first of it at `due`; the answer is when the next will be."""
         if due is None or due > self.now:
             return due
         promoted = self.execute(self.own.PROMOTE, now=self.now, most=MOST_ROWS).rowcount

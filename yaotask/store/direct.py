@@ -7,6 +7,7 @@ the database, and a cycle has half a dozen of them.
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections import namedtuple
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -59,6 +60,36 @@ def _row(names: tuple[str, ...]) -> Any:
     return namedtuple("Row", names, rename=True)
 
 
+class Line(ABC):
+    """A driver's connection on which a statement that answers nothing can wait, and travel with the next one."""
+
+    can_wait: bool
+
+    @abstractmethod
+    def post(self, statement: str, values: Mapping[str, Any]) -> None:
+        """Let a statement, in the driver's style, go with the next one, or send it now. Raises the driver's errors."""
+
+    @abstractmethod
+    def settle(self) -> None:
+        """See that what was posted is done. Raises the driver's errors."""
+
+    @abstractmethod
+    def forget(self) -> None:
+        """Do not send what was posted and is not sent yet."""
+
+
+class _Later:
+    """Like a cursor, but what it executes waits."""
+
+    __slots__ = ("connection",)
+
+    def __init__(self, line: Line) -> None:
+        self.connection = line
+
+    def execute(self, statement: str, values: Mapping[str, Any]) -> None:
+        self.connection.post(statement, values)
+
+
 _NAME = re.compile(r"(?<![:\w]):(\w+)")
 # A column of ours that MySQL wants quoted where it stands alone.
 _RESERVED = re.compile(r"(?<![\w.:`])key\b(?![(`])")
@@ -104,4 +135,42 @@ def execute(connection: Connection, statement: str, values: Mapping[str, Any] | 
         finally:
             cursor.close()
     except driver.Error as error:
-        raise DBAPIError.instance(statement, None, error, driver.Error, dialect=connection.dialect) from error
+        raise _as_sqlalchemys(connection, statement, error) from error
+
+
+def post(connection: Connection, statement: str, values: Mapping[str, Any] | None = None) -> None:
+    """Run a statement that answers nothing, at the latest with the next one, from which its error may come."""
+    line = connection.connection.driver_connection
+    if not (isinstance(line, Line) and line.can_wait):
+        execute(connection, statement, values)
+        return
+    driver: Any = connection.dialect.dbapi
+    try:
+        run(_Later(line), in_style(statement, connection.dialect.name), values or {})
+    except driver.Error as error:
+        raise _as_sqlalchemys(connection, statement, error) from error
+
+
+def settle(connection: Connection) -> None:
+    """See that what was posted is done. Raises DBAPIError where it cannot be."""
+    line = connection.connection.driver_connection
+    if not isinstance(line, Line):
+        return
+    driver: Any = connection.dialect.dbapi
+    try:
+        line.settle()
+    except driver.Error as error:
+        raise _as_sqlalchemys(connection, "what was posted", error) from error
+
+
+def _as_sqlalchemys(connection: Connection, statement: str, error: Exception) -> DBAPIError:
+    driver: Any = connection.dialect.dbapi
+    wrapped: Any = DBAPIError.instance(statement, None, error, driver.Error, dialect=connection.dialect)
+    return wrapped  # type: ignore[no-any-return]
+
+
+def forget(connection: Connection) -> None:
+    """Do not run what was posted and is not done yet."""
+    line = connection.connection.driver_connection
+    if isinstance(line, Line):
+        line.forget()

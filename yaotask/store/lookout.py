@@ -79,8 +79,7 @@ class Lookout:
             return
         hinted, self.hinted = self.hinted, False
         if self._store.changed() or hinted or self._clock.monotonic() >= self._next_poll:
-            mailbox.others = True
-            self._everything_may_have_changed(mailbox.worker)
+            mailbox.others = self._everything_may_have_changed(mailbox.worker)
         if self._cancels_wet:
             self._pass_on_cancels(mailbox.worker)
         now = self._clock.now()
@@ -100,19 +99,21 @@ class Lookout:
             # A cycle of nothing: it promotes what is due.
             mailbox.errands.append(Errand(lambda cycle: None, Ticket()))
 
-    def _everything_may_have_changed(self, worker: int) -> None:
+    def _everything_may_have_changed(self, worker: int) -> bool:
+        """Whether jobs of others may be to be counted."""
         self._next_poll = self._clock.monotonic() + self._poll * self._chance.uniform(0.9, 1.1)
         self._look = EAGER_LOOK
         glance = self._store.glance(worker, self._consumers, self._courier.tasks if self._courier is not None else ())
         if glance is None:
             self._next_due = self._store.next_due()
             self.forget()
-            return
+            return True
         self._next_due, self._next_event = glance.next_due, glance.next_event
         # Whether its time has come is seen below.
         self.events_wet = False
         self._wet = set(glance.ready)
         self._cancels_wet = glance.asked_to_stop
+        return glance.owed
 
     def _pass_on_cancels(self, worker: int) -> None:
         asked = set(self._store.cancels_of(worker))

@@ -52,7 +52,8 @@ def play(cycle: SqlCycle, mailbox: Mailbox) -> Answers:
             adds.pay_debts(cycle)
         for group in _together(mailbox.adds):
             _add_together(cycle, group, answers)
-    _take(cycle, mailbox)
+        _take(cycle, mailbox)
+        cycle.close()
     return answers
 
 
@@ -75,6 +76,7 @@ def replay(cycle: SqlCycle, mailbox: Mailbox) -> Answers:
         later |= _add_each(cycle, free.adds, answers)
     cycle.harvest.held = Held(put_off.jobs, frozenset(later), settling=not settled)
     _take(cycle, mailbox)
+    cycle.close()
     return answers
 
 
@@ -90,8 +92,9 @@ def _take(cycle: SqlCycle, mailbox: Mailbox) -> None:
         return
     if mailbox.others:
         adds.pay_debts(cycle)
-    cycle.harvest.next_due = cycle.promote()
-    if mailbox.entered and mailbox.wants and not cycle.is_entered(mailbox.worker):
+    due, is_entered = cycle.look_around(mailbox.worker)
+    cycle.harvest.next_due = cycle.promote(due)
+    if mailbox.entered and mailbox.wants and not is_entered:
         cycle.harvest.dismissed = True
         return
     if mailbox.demands:

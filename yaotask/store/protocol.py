@@ -134,7 +134,7 @@ class Mailbox:
     """All that came in since the last cycle, and what may be claimed in this one.
 
     `delivered` and `failed` are what became of events, of the failed with an error and the time of the next try.
-    `others` says that another process has written since, so that its adds must be counted. With `entered`
+    `others` says that another process may have added jobs that are to be counted. With `entered`
     the worker claims nothing unless it is still among the workers of the store. A `hurried` one waits for nothing
     that somebody else's open transaction has.
     """
@@ -315,14 +315,15 @@ class Cycle(Protocol):
 
 
 class Glance(NamedTuple):
-    """What a poll sees: when the next future job and the next event are due, of which tasks jobs are `ready`, and
-    whether a job that runs here is `asked_to_stop`.
+    """What a poll sees: when the next future job and the next event are due, of which tasks jobs are `ready`,
+    whether a job that runs here is `asked_to_stop`, and whether adds of others are `owed`, which are to be counted.
     """
 
     next_due: int | None
     next_event: int | None
     ready: frozenset[str]
     asked_to_stop: bool
+    owed: bool
 
 
 class Store(Protocol):

@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 from yaotask.clock import Clock
 from yaotask.store import statements
 from yaotask.store.dialects.base import Dialect
-from yaotask.store.direct import execute
+from yaotask.store.direct import execute, post
 from yaotask.values import dumps
 
 
@@ -105,11 +105,18 @@ class Counted:
         rows = sorted([task, by] for task, by in self._changes.items() if by)
         if not rows:
             return
-        written = execute(self._connection, self._dialect.statements.ADD_SIZES, {"rows": dumps(rows)})
-        if self._estimates is not None:
-            # Nobody else can change them any more before the commit.
-            for task, waiting in written.all() or [(task, self._read(task)) for task in self._bounds]:
-                self._see(self._estimates, task, waiting)
+        own, values = self._dialect.statements, {"rows": dumps(rows)}
+        if self._estimates is None:
+            post(self._connection, own.ADD_SIZES, values)
+            return
+        # Nobody else can change them any more before the commit.
+        if own.TELLS_SIZES:
+            seen = execute(self._connection, own.ADD_SIZES, values).all()
+        else:
+            post(self._connection, own.ADD_SIZES, values)
+            seen = [(task, self._read(task)) for task in self._bounds]
+        for task, waiting in seen:
+            self._see(self._estimates, task, waiting)
 
     def _read(self, task: str) -> int:
         """With what callers' own transactions owe, which is paid in when the ledger hears of others."""

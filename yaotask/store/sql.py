@@ -121,7 +121,6 @@ class SqlStore:
             for harvest in self._in_doubt:
                 cycle.give_back(harvest)
             answers = how(cycle, mailbox)
-            cycle.close()
             done[:] = [(cycle.harvest, answers)]
             return done[0]
 
@@ -222,7 +221,7 @@ class SqlStore:
         lists = {"worked": dumps(sorted(tasks)), "told": dumps(sorted(told))}
         seen = self._look(statement, worker=worker, **lists).one()
         self.clock.follow(seen.now, asked)
-        return Glance(seen.due, seen.event, frozenset(loads(seen.ready or "[]")), bool(seen.asked))
+        return Glance(seen.due, seen.event, frozenset(loads(seen.ready or "[]")), bool(seen.asked), bool(seen.owed))
 
     def next_due(self) -> int | None:
         """When the next future job becomes ready."""

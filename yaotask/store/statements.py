@@ -137,7 +137,12 @@ RENEW_WORKER = """
 UPDATE yaotask_workers SET renewed_at = :now, expires_at = :expires_at, info = :info WHERE key = :worker
 """
 
-IS_ENTERED = "SELECT 1 FROM yaotask_workers WHERE key = :worker"
+# With what a cycle that claims begins: one question, because each is a way to a server.
+BEFORE_CLAIMS = """
+SELECT (
+    SELECT due_at FROM yaotask_jobs WHERE state IN (0, 5) AND due_at IS NOT NULL ORDER BY due_at LIMIT 1) AS due,
+    (SELECT 1 FROM yaotask_workers WHERE key = :worker) IS NOT NULL AS entered
+"""
 
 DELETE_WORKER = "DELETE FROM yaotask_workers WHERE key = :worker"
 

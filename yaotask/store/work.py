@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from yaotask.errors import YaotaskError
 from yaotask.store import rows, statements
 from yaotask.store.dialects.base import Dialect
-from yaotask.store.direct import Answer, execute
+from yaotask.store.direct import Answer, execute, post, settle
 from yaotask.store.ids import Ids
 from yaotask.store.protocol import Harvest
 from yaotask.store.sizes import Sizes
@@ -60,6 +60,10 @@ class Work:
     def execute(self, statement: str, **values: Any) -> Answer:
         return execute(self.connection, statement, values)
 
+    def post(self, statement: str, **values: Any) -> None:
+        """Execute what answers nothing, at the latest with what is executed next."""
+        post(self.connection, statement, values)
+
     def expect(self, count: int, statement: str, **values: Any) -> None:
         """Execute what must change so many rows. Raises Misfit where it does not."""
         if self.execute(statement, **values).rowcount != count:
@@ -72,10 +76,14 @@ class Work:
         begin, undo, end = _SAVEPOINTS[self._depth]
         self._depth += 1
         try:
-            self.execute(begin)
+            self.post(begin)
             try:
                 yield
+                settle(self.connection)
             except BaseException as error:
+                # What was posted and cannot be done is undone all the same.
+                with suppress(DBAPIError):
+                    settle(self.connection)
                 # Where the whole transaction is gone, so is this savepoint; and why it is gone has been said.
                 with suppress(*((DBAPIError, YaotaskError) if isinstance(error, DBAPIError) else ())):
                     self.execute(undo)
@@ -83,7 +91,7 @@ class Work:
                 self.sizes.restore(sizes)
                 self.harvest.first_stored = first_stored
                 raise
-            self.execute(end)
+            self.post(end)
         finally:
             self._depth -= 1
 
@@ -119,23 +127,24 @@ class Work:
 
     def insert_events(self, events: Sequence[list[Any]]) -> None:
         if events:
-            self.execute(self.own.INSERT_EVENTS, rows=dumps(events), now=self.now)
+            self.post(self.own.INSERT_EVENTS, rows=dumps(events), now=self.now)
             self.harvest.wrote_events = True
 
     def release_held(self, keys: Sequence[int]) -> None:
         """Let jobs go on that were held for an event of theirs, and have nothing to wait for any more."""
         if keys:
-            self.execute(self.own.RELEASE_HELD, keys=dumps(keys), now=self.now)
+            self.post(self.own.RELEASE_HELD, keys=dumps(keys), now=self.now)
 
     def insert_attempts(self, attempts: Sequence[list[Any]], worker: int | None = None) -> None:
         """Record tries of this cycle's worker, or of another one."""
         if attempts:
             by = self.worker if worker is None else worker
-            self.execute(self.own.INSERT_ATTEMPTS, rows=dumps(attempts), worker=by)
+            self.post(self.own.INSERT_ATTEMPTS, rows=dumps(attempts), worker=by)
 
     def close(self) -> None:
         """The last statements: rows that many processes share are touched as late as can be."""
         self.sizes.write()
         if self.tally:
             shard = (self.worker or 0) % SHARDS if self.dialect.shared else 0
-            self.execute(self.own.ADD_ROLLUPS, rows=self.tally.rows(shard))
+            self.post(self.own.ADD_ROLLUPS, rows=self.tally.rows(shard))
+        settle(self.connection)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Engine
 from sqlalchemy.engine import Connection
@@ -14,7 +14,7 @@ from yaotask.chance import Chance
 from yaotask.clock import Clock
 from yaotask.errors import OutcomeUnknown, StorageBusy, StorageError, StorageFull, StorageUnavailable
 from yaotask.store.dialects.base import Dialect
-from yaotask.store.direct import execute
+from yaotask.store.direct import execute, forget, post, settle
 
 T = TypeVar("T")
 
@@ -26,6 +26,10 @@ SHORTEST_WAIT, LONGEST_WAIT = 0.000_2, 0.002
 
 class Conflict(StorageBusy):
     """The transaction had to give way to another one; nothing was stored."""
+
+
+class _Gone(StorageUnavailable):
+    """The connection was lost before a commit was sent on it; nothing was stored."""
 
 
 class Writer:
@@ -52,14 +56,27 @@ class Writer:
             self._clock.pause(self._chance.uniform(SHORTEST_WAIT, LONGEST_WAIT))
 
     def _write(self, work: Callable[[Connection], T]) -> T:
+        was_open = self._connection is not None
+        try:
+            return self._write_once(work)
+        except _Gone:
+            # A server may have ended an idle connection.
+            if not was_open:
+                raise
+        return self._write_once(work)
+
+    def _write_once(self, work: Callable[[Connection], T]) -> T:
         connection = self._begin()
         try:
             self._dialect.database.must_be_in_place()
             result = work(connection)
+            settle(connection)
         except BaseException as error:
+            is_gone = _is_gone(connection, error)
             self._rollback(connection)
             if isinstance(error, DBAPIError) and not isinstance(error, IntegrityError):
-                raise self._explained(error) from error
+                explained = self._explained(error)
+                raise (_Gone(str(explained)) if is_gone else explained) from error
             raise
         self._commit(connection)
         return result
@@ -96,19 +113,9 @@ class Writer:
             raise self._explained(error) from error
 
     def _begin(self) -> Connection:
-        was_open = self._connection is not None
-        try:
-            return self._begin_once()
-        except StorageUnavailable:
-            # A server may have ended an idle connection; nothing was sent on it that could be in doubt.
-            if not (was_open and self._dialect.shared):
-                raise
-        return self._begin_once()
-
-    def _begin_once(self) -> Connection:
         def begin() -> Connection:
             connection = self.connected()
-            execute(connection, self._dialect.begin)
+            post(connection, self._dialect.begin)
             return connection
 
         with self.translated():
@@ -128,6 +135,7 @@ class Writer:
 
     def _rollback(self, connection: Connection) -> None:
         try:
+            forget(connection)
             execute(connection, "ROLLBACK")
         except SQLAlchemyError:
             # Some errors end the transaction, or the connection, by themselves; a new one is in a known state.
@@ -140,6 +148,14 @@ class Writer:
         if isinstance(explained, StorageUnavailable):
             self.disconnect()
         return explained
+
+
+def _is_gone(connection: Connection, error: BaseException) -> bool:
+    if not isinstance(error, DBAPIError) or error.orig is None or connection.invalidated:
+        return False
+    line: Any = connection.connection.driver_connection
+    cause: Any = error.orig
+    return connection.dialect.is_disconnect(cause, line, None)
 
 
 def wait_for_lock(begin: Callable[[], T], patience: float, dialect: Dialect, clock: Clock, chance: Chance) -> T:

@@ -122,6 +122,8 @@ class Statements(Protocol):
     INSERT_JOBS: str
     INSERT_ADD_EVENTS: str
     ADD_SIZES: str
+    # Whether ADD_SIZES answers how many wait now, of each task.
+    TELLS_SIZES: bool
 
     def reserve_ids(self, connection: Connection, task: str, count: int) -> int:
         """The first of so many ids that nobody else gets."""

@@ -23,6 +23,7 @@ from yaotask.store.dialects.mysql_database import MysqlDatabase
 from yaotask.store.dialects.mysql_errors import MysqlErrors
 from yaotask.store.dialects.mysql_guard import GuardedConnection
 from yaotask.store.dialects.mysql_joining import join
+from yaotask.store.dialects.mysql_line import LedgerConnection
 from yaotask.store.dialects.server import ServerDialect, unwrap
 from yaotask.store.direct import execute
 
@@ -63,13 +64,14 @@ class MysqlDialect(ServerDialect):
         engine = create_engine(
             self._address, **pool, isolation_level="AUTOCOMMIT", connect_args=self._options, hide_parameters=True
         )
-        _connect_by(engine, TlsOnceConnection)
+        _connect_by(engine, LedgerConnection if writer else TlsOnceConnection)
         event.listen(engine, "connect", self._configure_writer if writer else self._configure, insert=True)
         return engine
 
     def _configure_writer(self, connection: Any, record: Any) -> None:
         self._configure(connection, record)
         _limit_idleness(connection)
+        connection.allow_waiting()
 
     def _configure(self, connection: Any, _record: Any) -> None:
         addresses.refuse_old(connection.get_server_info(), self.label)

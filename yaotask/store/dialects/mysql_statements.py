@@ -197,6 +197,7 @@ FROM JSON_TABLE(:rows, '$[*]' COLUMNS (
     waiting BIGINT PATH '$[1]')) AS more
 ON DUPLICATE KEY UPDATE waiting = yaotask_sizes.waiting + more.waiting
 """
+TELLS_SIZES = False
 
 PROMOTE = """
 UPDATE (
@@ -346,7 +347,9 @@ SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01 00:00:00', UTC_TIMESTAMP(6)) AS no
     -- whether a job of this worker is to stop
     (SELECT 1 FROM yaotask_jobs
      WHERE worker = :worker AND state = 1 AND cancel_at IS NOT NULL
-     ORDER BY cancel_at LIMIT 1) IS NOT NULL AS asked
+     ORDER BY cancel_at LIMIT 1) IS NOT NULL AS asked,
+    -- whether a caller's own transaction owes to `sizes`
+    (SELECT seq FROM yaotask_size_debts ORDER BY seq LIMIT 1) IS NOT NULL AS owed
 """
 
 NOW = "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01 00:00:00', UTC_TIMESTAMP(6))"

@@ -13,7 +13,7 @@ All are named by `application_name`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -32,6 +32,7 @@ from yaotask.store.dialects.postgresql_database import PostgresqlDatabase, roll_
 from yaotask.store.dialects.postgresql_errors import PostgresqlErrors
 from yaotask.store.dialects.postgresql_guard import GuardedConnection
 from yaotask.store.dialects.postgresql_joining import Identity, Joining
+from yaotask.store.dialects.postgresql_line import LedgerConnection
 from yaotask.store.dialects.server import ServerDialect, unwrap
 from yaotask.store.direct import execute
 
@@ -93,6 +94,8 @@ class PostgresqlDialect(ServerDialect):
         engine = create_engine(
             self._url, **pool, connect_args=self._habits, isolation_level="AUTOCOMMIT", use_native_hstore=False
         )
+        if writer:
+            event.listen(engine, "do_connect", _connect_by(LedgerConnection))
         event.listen(engine, "connect", self._configure_writer if writer else self._configure_reader)
         return engine
 
@@ -102,6 +105,7 @@ class PostgresqlDialect(ServerDialect):
         connection.prepare_threshold = (self._prepare or _PREPARED_AFTER) if direct else None
         if direct:
             connection.execute(_SESSION)
+            connection.allow_waiting()
         self.begin = sql.BEGIN if direct else _BEGIN_POOLED
 
     def _configure_reader(self, connection: Any, _record: Any) -> None:
@@ -113,7 +117,7 @@ class PostgresqlDialect(ServerDialect):
         connect = {**self._habits, "prepare_threshold": None, "autocommit": True}
         # A connection a transaction: it is closed with it, so that nobody can go on with it.
         engine = create_engine(self._url, poolclass=NullPool, pool_reset_on_return=None, connect_args=connect)
-        event.listen(engine, "do_connect", _connect_guarded)
+        event.listen(engine, "do_connect", _connect_by(GuardedConnection))
         event.listen(engine, "handle_error", unwrap)
         return engine
 
@@ -166,8 +170,8 @@ def is_direct(connection: Any) -> bool:
     return bool(served_by == connection.info.backend_pid)
 
 
-def _connect_guarded(_dialect: Any, _record: Any, arguments: Any, options: Any) -> Any:
-    return GuardedConnection.connect(*arguments, **options)
+def _connect_by(kind: type[psycopg.Connection[Any]]) -> Callable[..., Any]:
+    return lambda _dialect, _record, arguments, options: kind.connect(*arguments, **options)
 
 
 def _prepare_threshold(url: URL) -> int | None:

@@ -157,6 +157,7 @@ ON CONFLICT (task) DO UPDATE SET waiting = known.waiting + excluded.waiting
 RETURNING task, waiting + coalesce((
     SELECT CAST(sum(added) AS bigint) FROM yaotask_size_debts AS debts WHERE debts.task = known.task), 0) AS waiting
 """
+TELLS_SIZES = True
 
 PROMOTE = """
 UPDATE yaotask_jobs SET ready_at = CAST(:now AS bigint), due_at = NULL
@@ -302,7 +303,9 @@ SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint) AS now,
     -- whether a job of this worker is to stop
     (SELECT 1 FROM yaotask_jobs
      WHERE worker = CAST(:worker AS bigint) AND state = 1 AND cancel_at IS NOT NULL
-     ORDER BY cancel_at LIMIT 1) IS NOT NULL AS asked
+     ORDER BY cancel_at LIMIT 1) IS NOT NULL AS asked,
+    -- whether a caller's own transaction owes to `sizes`
+    (SELECT seq FROM yaotask_size_debts ORDER BY seq LIMIT 1) IS NOT NULL AS owed
 """
 
 REGISTER_WORKER = statements.REGISTER_WORKER + "RETURNING key"

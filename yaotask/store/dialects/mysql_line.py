@@ -1,0 +1,79 @@
+"""The connection to MySQL or MariaDB for the ledger: what nobody waits for the answer of travels with what comes next.
+
+A statement that is posted goes along with the next that is executed, as one text: where it fails, the next is not run,
+and raises the error. It is why the ledger's connection, and no other, may send several statements at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pymysql
+from pymysql.constants import CLIENT
+
+from yaotask.store.dialects.mysql_connection import TlsOnceConnection
+from yaotask.store.direct import Line
+
+# What goes at once is far from the most that a server takes.
+MOST_LETTERS = 1_000_000
+
+
+class LedgerConnection(TlsOnceConnection, Line):
+    """A connection on which statements can wait for the next one. Belongs to one thread. See Line."""
+
+    can_wait = False
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        options["client_flag"] = options.get("client_flag", 0) | CLIENT.MULTI_STATEMENTS
+        self._posted: list[str] = []
+        super().__init__(*arguments, **{**options, "cursorclass": LedgerCursor})
+
+    def allow_waiting(self) -> None:
+        """Let what is posted wait, unless a proxy is between us and the server, which may take one text for one
+        statement: a proxy does not know the session that will serve us.
+        """
+        with self.cursor() as cursor:
+            # Not as the bare word, which ProxySQL answers as if it were the server.
+            cursor.execute("SELECT CONNECTION_ID() + 0")
+            (served_by,) = cursor.fetchone()
+        self.can_wait = served_by == self.thread_id()
+
+    def post(self, statement: str, values: Mapping[str, Any]) -> None:
+        self._posted.append(self.cursor().mogrify(statement, values))
+        if sum(map(len, self._posted)) > MOST_LETTERS:
+            self.settle()
+
+    def settle(self) -> None:
+        if self._posted:
+            with self.cursor() as cursor:
+                cursor.execute(self._posted.pop())
+
+    def forget(self) -> None:
+        self._posted.clear()
+
+    def take(self) -> list[str]:
+        """What was posted; whoever takes it sends it."""
+        posted, self._posted = self._posted, []
+        return posted
+
+
+class LedgerCursor(pymysql.cursors.Cursor):
+    """A cursor that takes along what was posted."""
+
+    def execute(self, query: str, args: Any = None) -> int:
+        posted = self._line().take()
+        if not posted:
+            return super().execute(query, args)
+        last = query if args is None else self.mogrify(query, args)
+        changed = super().execute(";\n".join([*posted, last]))
+        while self.nextset():
+            changed = self.rowcount
+        return changed
+
+    def executemany(self, query: str, args: Any) -> int | None:
+        self._line().settle()
+        return super().executemany(query, args)
+
+    def _line(self) -> Any:
+        return self.connection
