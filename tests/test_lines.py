@@ -140,6 +140,29 @@ def test_what_would_be_a_long_text_with_others_is_sent_at_once(
     assert known(connection) == 2 * (4 - left)
 
 
+def test_texts_of_megabytes_travel_together(connection: Connection) -> None:
+    for more in range(3):
+        post(connection, "INSERT INTO letters (id) VALUES (length(:text))", {"text": "x" * (2_000_000 + more)})
+
+    assert known(connection) == 3
+    assert execute(connection, COUNT, {"least": 2_000_000}).scalar() == 3
+
+
+@ON_SERVERS
+def test_the_first_error_is_told_however_the_answers_arrive(connection: Connection) -> None:
+    execute(connection, NEW, {"id": 1})
+    for number in range(100):
+        post(connection, "BEGIN")
+        post(connection, NEW, {"id": number + 2})
+        post(connection, NEW, {"id": 1})
+        post(connection, REPEAT, {"length": 100_000})
+        with pytest.raises(IntegrityError):
+            settle(connection)
+        execute(connection, "ROLLBACK")
+
+    assert known(connection) == 1
+
+
 @pytest.mark.only_on("mariadb")
 def test_an_error_of_what_is_sent_at_once_is_told_as_any_other(
     connection: Connection, monkeypatch: pytest.MonkeyPatch

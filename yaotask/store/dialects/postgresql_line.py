@@ -7,14 +7,19 @@ the next is not run, and raises the error.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import psycopg
 from psycopg import capabilities
+from psycopg.generators import send
 
 from yaotask.store.direct import Line
+
+# What a later psycopg may have no more; then nothing waits.
+_OF_PSYCOPG = ("_exit_gen", "_enqueue_sync", "_communicate_gen", "_fetch_gen")
 
 
 class LedgerConnection(psycopg.Connection[Any], Line):
@@ -28,8 +33,8 @@ class LedgerConnection(psycopg.Connection[Any], Line):
         self._posted: list[tuple[str, Mapping[str, Any]]] = []
 
     def allow_waiting(self) -> None:
-        """Let what is posted wait, if libpq can send it so. Not behind a pooler: there, BEGIN is several statements."""
-        self.can_wait = capabilities.has_pipeline()
+        """Let what is posted wait, if it can be sent so. Not behind a pooler: there, BEGIN is several statements."""
+        self.can_wait = capabilities.has_pipeline() and all(hasattr(psycopg.Pipeline, name) for name in _OF_PSYCOPG)
 
     def post(self, statement: str, values: Mapping[str, Any]) -> None:
         self._posted.append((statement, values))
@@ -54,9 +59,7 @@ class LedgerConnection(psycopg.Connection[Any], Line):
         first: psycopg.Error | None = None
         try:
             with self.pipeline() as pipeline:
-                # Its own end asks once more for what it is sent anyway, and then PostgreSQL would not end our
-                # transaction if we stood still in it.
-                pipeline._exit_gen = pipeline._sync_gen  # type: ignore[method-assign]
+                pipeline._exit_gen = partial(_end, pipeline)  # type: ignore[method-assign]
                 try:
                     for statement, values in posted:
                         psycopg.Cursor(self).execute(statement, values)
@@ -64,12 +67,28 @@ class LedgerConnection(psycopg.Connection[Any], Line):
                 except psycopg.Error as error:
                     first = error
         except psycopg.Error as error:
-            # Of an earlier one the pipeline's end only says that it made all the rest fail.
             first = first or error
         if first is not None:
             # What was not run was not prepared either, which psycopg does not find out by itself.
             self._prepared.clear()
             raise first
+
+
+def _end(pipeline: psycopg.Pipeline) -> Generator[Any, Any, None]:
+    """Send the end of a pipeline and read all answers. Raises the first error: those behind it are no news.
+
+    Psycopg's own way asks once more for what it is sent anyway, and with that PostgreSQL stops the clock by which it
+    ends a transaction that stands still.
+    """
+    pipeline._enqueue_sync()
+    first: psycopg.Error | None = None
+    for step in (pipeline._communicate_gen(), send(pipeline.pgconn), pipeline._fetch_gen(flush=False)):
+        try:
+            yield from step
+        except psycopg.Error as error:
+            first = first or error
+    if first is not None:
+        raise first
 
 
 class LedgerCursor(psycopg.Cursor[Any]):
