@@ -239,8 +239,28 @@ def test_a_transaction_is_done_once_more_only_where_its_connection_is_gone(bench
     assert len(tries) == 1
 
 
+END = {"postgresql": "SELECT pg_terminate_backend(:session, 10000)", "mysql": "KILL :session"}
+SESSION = {"postgresql": "SELECT pg_backend_pid()", "mysql": "SELECT CONNECTION_ID()"}
+
+
 @ON_SERVERS
-def test_nothing_waits_where_the_server_is_known_by_another_name_than_it_has(connection: Connection) -> None:
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_connection_that_was_ended_while_idle_is_made_anew_whether_or_not_its_begin_waits(
+    bench: Bench, waits: bool
+) -> None:
+    bench.add()
+    idle, name = bench.store.writer.connected(), bench.store.dialect.name
+    line: Any = idle.connection.driver_connection
+    line.can_wait = waits
+    session = execute(idle, SESSION[name]).scalar_one()
+    with bench.store.reading() as other:
+        execute(other, END[name], {"session": session})
+
+    assert bench.add_one() == 2
+
+
+@ON_SERVERS
+def test_each_statement_goes_by_itself_where_none_may_wait(connection: Connection) -> None:
     line: Any = connection.connection.driver_connection
     direct = line.can_wait
     line.can_wait = False

@@ -75,8 +75,7 @@ class Writer:
             is_gone = _is_gone(connection, error)
             self._rollback(connection)
             if isinstance(error, DBAPIError) and not isinstance(error, IntegrityError):
-                explained = self._explained(error)
-                raise (_Gone(str(explained)) if is_gone else explained) from error
+                raise self._reason(error, is_gone) from error
             raise
         self._commit(connection)
         return result
@@ -118,8 +117,11 @@ class Writer:
             post(connection, self._dialect.begin)
             return connection
 
-        with self.translated():
+        try:
             return wait_for_lock(begin, self.patience, self._dialect, self._clock, self._chance)
+        except DBAPIError as error:
+            is_gone = self._connection is not None and _is_gone(self._connection, error)
+            raise self._reason(error, is_gone) from error
 
     def _commit(self, connection: Connection) -> None:
         try:
@@ -140,6 +142,11 @@ class Writer:
         except SQLAlchemyError:
             # Some errors end the transaction, or the connection, by themselves; a new one is in a known state.
             self.disconnect()
+
+    def _reason(self, error: DBAPIError, is_gone: bool) -> StorageError:
+        """Why a transaction has failed of which no commit was sent."""
+        explained = self._explained(error)
+        return _Gone(str(explained)) if is_gone else explained
 
     def _explained(self, error: DBAPIError) -> StorageError:
         if self._dialect.errors.is_conflict(error):
