@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import text
 
 from databases import asking
+from yaotask.clock import SECOND
 from yaotask.jobs import JobState
 from yaotask.settings import load_settings
 
@@ -21,6 +22,8 @@ SIZE = 100_000_000
 WORKER_NUMS = 100
 # Threads of a sync handler.
 THREADS = 8
+# Threads of a handler that is all computing.
+COUNTING = 4
 
 SCRIPT = '''\
 import time
@@ -37,6 +40,13 @@ async def Noop(task_id, *args):
 
 def NoopInThread(task_id, *args):
     pass
+
+
+def Count(task_id, times):
+    """Nothing but Python, which keeps the interpreter to itself."""
+    total = 0
+    for number in range(times):
+        total += number
 
 
 async def Short(task_id, *args):
@@ -78,6 +88,7 @@ def Stored(task_id, count, database):
 TASKS = {
     "noop": {"process": "scripts.handlers.Noop", "worker_nums": WORKER_NUMS},
     "threads": {"process": "scripts.handlers.NoopInThread", "worker_nums": THREADS},
+    "count": {"process": "scripts.handlers.Count", "worker_nums": COUNTING},
     "short": {"process": "scripts.handlers.Short", "worker_nums": WORKER_NUMS},
     "started": {"process": "scripts.handlers.Started", "worker_nums": WORKER_NUMS},
     "report": {"process": "scripts.handlers.Report", "worker_nums": 1},
@@ -113,6 +124,13 @@ def wait_until_done(root: Path, jobs: int) -> None:
         while (ended := int(connection.execute(text(query)).scalar_one())) < jobs:
             assert time.monotonic() < deadline, f"only {ended} of {jobs} jobs have ended"
             time.sleep(0.1)
+
+
+def time_taken(root: Path, task: str) -> float:
+    """Seconds from the first start of a task's jobs to the last end, as the store has them."""
+    query = text("SELECT max(finished_at) - min(started_at) FROM yaotask_jobs WHERE task = :task")
+    with asking(root) as connection:
+        return int(connection.execute(query, {"task": task}).scalar_one()) / SECOND
 
 
 def check_succeeded(root: Path, task: str, jobs: int) -> None:

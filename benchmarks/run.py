@@ -16,6 +16,7 @@ import adding
 import draining
 import history
 import machine
+import nodes
 import peers
 import report
 import starting
@@ -26,6 +27,7 @@ from harness import Bench, Row
 
 GROUPS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "drain": draining.rows,
+    "processes": nodes.rows,
     "upkeep": upkeep.rows,
     "add": adding.rows,
     "wait": waiting.rows,
@@ -36,7 +38,7 @@ GROUPS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "peers": peers.rows,
 }
 # Nearly the same on all databases: a quick run on a server does without.
-ALIKE = ("history", "start")
+ALIKE = ("processes", "history", "start")
 ROOT = Path(__file__).parent.parent
 # Where the tables are shown: a page, and the mark in it.
 PAGES = {

@@ -29,9 +29,10 @@ from yaotask.store.cycle import SqlCycle
 
 log = logging.getLogger(__name__)
 
-# Between two looks whether all is done.
+# Between two looks whether all have ended, once the end has begun.
 GLANCE = 0.01
-DRAIN_GLANCE = 0.05
+# Between two looks whether all is done: a fiftieth of the time that it has taken so far, within these bounds.
+SHORTEST_LOOK, LONGEST_LOOK, PART = 0.02, 0.5, 50
 
 
 class Runner:
@@ -125,8 +126,7 @@ class Runner:
 
     async def drained(self) -> None:
         """Wait until of our tasks nothing is ready, running or retrying, and every hook is settled."""
-        while await anyio.to_thread.run_sync(self._unsettled):
-            await self._clock.sleep(DRAIN_GLANCE)
+        await until_settled(self._unsettled, self._clock)
 
     def _unsettled(self) -> bool:
         with self._access.opened.store.snapshot() as connection:
@@ -178,3 +178,11 @@ def _alone(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
+
+
+async def until_settled(is_unsettled: Callable[[], bool], clock: Clock) -> None:
+    """Wait, asking in a thread: often at first, seldom where it takes long, for each look takes time from the work."""
+    started = clock.monotonic()
+    while await anyio.to_thread.run_sync(is_unsettled):
+        taken = clock.monotonic() - started
+        await clock.sleep(min(max(taken / PART, SHORTEST_LOOK), LONGEST_LOOK))

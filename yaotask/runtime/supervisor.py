@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import anyio.to_thread
 
 from yaotask import nodeview
 from yaotask.bell import Bell
@@ -32,7 +31,7 @@ from yaotask.runtime.estate import Estate
 from yaotask.runtime.execute import Policy
 from yaotask.runtime.life import Life
 from yaotask.runtime.membership import Membership
-from yaotask.runtime.runner import DRAIN_GLANCE, GLANCE
+from yaotask.runtime.runner import GLANCE, until_settled
 from yaotask.runtime.ward import PATIENCE, CrashLoop, Ward
 from yaotask.runtime.watch import Watch
 from yaotask.settings import Settings
@@ -171,8 +170,7 @@ class Supervisor:
             return
         log.info("running; SIGTERM or Ctrl-C ends it")
         if drain:
-            while await anyio.to_thread.run_sync(self._unsettled):
-                await self._clock.sleep(DRAIN_GLANCE)
+            await until_settled(self._unsettled, self._clock)
             self._stopping.set()
 
     def _unsettled(self) -> bool:
