@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from itertools import pairwise
 from pathlib import Path
 
 import anyio
@@ -11,12 +12,13 @@ import anyio.to_thread
 import pytest
 import transitions
 from runtime_support import PATIENCE, StageApp, ended, query
-from store_support import connected
+from store_support import ManualClock, connected
 
 from yaotask import App
 from yaotask.chance import SystemChance
 from yaotask.clock import SystemClock
 from yaotask.errors import StorageUnavailable
+from yaotask.runtime.runner import until_settled
 from yaotask.store import presence
 from yaotask.store.locks import Lock
 from yaotask.store.opening import open_store, place
@@ -297,3 +299,20 @@ async def test_a_job_that_cannot_be_taken_back_holds_up_nobody(
     assert job["status"] == "SUCCESS"
     assert (await app.aget(f"mail.{bad}"))["status"] != "SUCCESS"
     assert "mail.1 could not be taken back" in caplog.text
+
+
+async def test_the_longer_a_drain_takes_the_less_often_it_is_looked_at() -> None:
+    clock, looks = ManualClock(), list[float]()
+
+    def is_unsettled() -> bool:
+        looks.append(clock.monotonic())
+        return clock.monotonic() < 60
+
+    await until_settled(is_unsettled, clock)
+
+    pauses = [after - before for before, after in pairwise(looks)]
+    assert pauses[0] == pytest.approx(0.02)
+    assert pauses[-1] == pytest.approx(0.5)
+    assert all(after >= before - 1e-6 for before, after in pairwise(pauses))
+    # The end of a short drain is seen soon, and that of a long one within a fiftieth of its time.
+    assert looks[-1] <= 60.5
