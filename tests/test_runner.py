@@ -314,5 +314,5 @@ async def test_the_longer_a_drain_takes_the_less_often_it_is_looked_at() -> None
     assert pauses[0] == pytest.approx(0.02)
     assert pauses[-1] == pytest.approx(0.5)
     assert all(after >= before - 1e-6 for before, after in pairwise(pauses))
-    # The end of a short drain is seen soon, and that of a long one within a fiftieth of its time.
+    # The end of a short drain is seen soon, and that of a long one within half a second.
     assert looks[-1] <= 60.5

@@ -31,8 +31,8 @@ log = logging.getLogger(__name__)
 
 # Between two looks whether all have ended, once the end has begun.
 GLANCE = 0.01
-# Between two looks whether all is done: a fiftieth of the time that it has taken so far, within these bounds.
-SHORTEST_LOOK, LONGEST_LOOK, PART = 0.02, 0.5, 50
+# Between two looks whether all is done: a twentieth of the time that it has taken so far, within these bounds.
+SHORTEST_LOOK, LONGEST_LOOK, PART = 0.02, 0.5, 20
 
 
 class Runner:
