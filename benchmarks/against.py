@@ -1,4 +1,4 @@
-"""This revision against an earlier one: `python benchmarks/against.py REVISION`.
+"""What is committed last against an earlier revision: `python benchmarks/against.py REVISION`.
 
 Both drain no-ops with one worker, in turn, as `yaotask run --drain` does; what is compared is the time from the
 first claim to the last end, and the processor time of a job in all processes of the node. What the start of

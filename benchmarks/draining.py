@@ -36,10 +36,10 @@ class Drained(TypedDict):
 # --- in the child -------------------------------------------------------------------------------------------
 
 
-def add(root: str, task: str, jobs: int) -> None:
-    """Add jobs with a small argument each, and let nobody run them yet."""
+def add(root: str, task: str, jobs: int, argument: int | None = None) -> None:
+    """Add jobs with this argument, or a number of its own each, and let nobody run them yet."""
     with App(root) as app:
-        app.tasks[task].add_many([number] for number in range(jobs))
+        app.tasks[task].add_many([number if argument is None else argument] for number in range(jobs))
 
 
 def drain(root: str, jobs: int) -> Drained:

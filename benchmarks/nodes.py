@@ -10,8 +10,8 @@ from functools import partial
 from typing import NamedTuple
 
 import project
+from draining import add
 from harness import Bench, Row, measure, measure_together, yaotask
-from yaotask import App
 
 PROCESSES = 2
 # One job computes for some milliseconds.
@@ -29,12 +29,6 @@ class Gain(NamedTuple):
 # --- in the child -------------------------------------------------------------------------------------------
 
 
-def add_counts(root: str, jobs: int) -> None:
-    """Add jobs that compute."""
-    with App(root) as app:
-        app.tasks["count"].add_many([TIMES] for _ in range(jobs))
-
-
 def count(root: str, jobs: int) -> float:
     """Do what so many jobs do; the seconds that it takes."""
     handler = runpy.run_path(f"{root}/scripts/handlers.py")["Count"]
@@ -50,8 +44,9 @@ def count(root: str, jobs: int) -> float:
 def rows(bench: Bench) -> Iterator[Row]:
     """`yaotask run` with one worker and with two, in turn, and beside them as many bare loops."""
     gains = [gain for _ in range(bench.pick(3, 1)) for gain in bench.repeat(partial(_gain, bench))]
-    yield Row(f"computing in threads, by {PROCESSES} workers against one", "×", [gain.jobs for gain in gains], ">= 1.7")
-    yield Row(f"bare loops, by {PROCESSES} processes against one", "×", [gain.bare for gain in gains])
+    pairs = f"{PROCESSES} against one, {len(gains)} pairs"
+    yield Row(f"workers that compute in threads, {pairs}", "×", [gain.jobs for gain in gains], ">= 1.7")
+    yield Row(f"processes with bare loops, {pairs}", "×", [gain.bare for gain in gains])
 
 
 def _gain(bench: Bench) -> Gain:
@@ -63,9 +58,10 @@ def _gain(bench: Bench) -> Gain:
 def _node(bench: Bench, jobs: int, processes: int) -> float:
     """Seconds from the first start of a job to the last end, with so many workers."""
     root = bench.project()
-    measure(add_counts, root, jobs=jobs)
+    measure(add, root, task="count", jobs=jobs, argument=TIMES)
     command = yaotask("-a", str(root), "run", "--drain", "--processes", str(processes))
-    subprocess.run(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     project.check_succeeded(root, "count", jobs)
     return project.time_taken(root, "count")
 
