@@ -1,4 +1,4 @@
-"""A worker whose store is out of reach when it begins: it waits for it, and ends in order meanwhile."""
+"""A worker's process: what it sets up, and that it waits for its store, and ends in order meanwhile."""
 
 from __future__ import annotations
 
@@ -29,6 +29,12 @@ AWAY = """
 
     opening.open_store = open_store
 """
+GARBAGE = """
+    import gc
+
+    def Hold(task_id):
+        return [gc.get_threshold()[0], gc.get_freeze_count()]
+"""
 WAITS = "the store cannot be opened, will go on trying: nobody answers there"
 
 
@@ -57,3 +63,13 @@ def test_a_worker_that_waits_for_its_store_ends_when_its_node_does(hold: Callabl
     assert " died: " not in said
     assert "killed" not in said
     nothing_left(root)
+
+
+def test_a_worker_seldom_looks_for_garbage_and_never_among_its_imports(hold: Callable[..., Path]) -> None:
+    root = hold(GARBAGE)
+    assert command(root, "add", "hold").returncode == 0
+    assert command(root, "run", "--drain").returncode == 0
+
+    young, spared = job(root)["response"]
+    assert young >= 2_000
+    assert spared > 10_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -33,6 +34,9 @@ log = logging.getLogger("yaotask.worker")
 
 DONE, FAULTY, NO_STORE = 0, 3, 4
 SWITCH_INTERVAL = 0.000_5
+# So many new objects make CPython look for cycles among them. With the 700 of its older versions it looks through each
+# batch of jobs again and again while they run; with far more, too much stays of what failed handlers have held.
+YOUNG_OBJECTS = 2_000
 # Seconds that are left to what is still in the process once its jobs are given back.
 LAST_WORDS = 2.0
 # About how many seconds pass between two tries to open the store, drawn each time.
@@ -44,6 +48,9 @@ def main(arguments: list[str]) -> int:
     channel, hello = processes.adopted(arguments)
     # The ledger has to win the interpreter from busy handlers several times a cycle; 5 ms each time is too long.
     sys.setswitchinterval(SWITCH_INTERVAL)
+    # What is imported by now stays for good, and is not looked through any more.
+    gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS)
     try:
         with App(hello["root"]) as app:
             logs.configure(app.settings.log)
