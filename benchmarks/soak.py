@@ -1,13 +1,15 @@
-"""How often it has to be broken until it loses something: `python benchmarks/soak.py --minutes 5` on each database.
+"""How often it has to be broken until it loses something: `python benchmarks/soak.py` on each database.
 
-Servers are started here, and restarted by the run, in order and not. `--write` puts the table into docs/reliability.md.
-For a release: `--minutes 70`, which comes to 1,000,000 jobs and 6,000 kills.
+One run follows the other, each on a new database, until all together have seen so many jobs and kills; after one that
+breaks a promise there is no other seed, and its folder stays. Servers are started here, and restarted by the runs, in
+order and not. `--write` puts the table into docs/reliability.md. For a release: `--jobs 1000000 --kills 3000`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -29,11 +31,11 @@ KINDS = ("sqlite", *SERVERS)
 NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mariadb": "MariaDB"}
 # Kills, of one chance in so many at most with 95 % certainty, where none of them lost anything (the rule of three).
 THREE = 3
-
-# In a minute; the run goes on for up to three times as long until it has seen so many.
-LEAST_JOBS, LEAST_KILLS = 5_000, 30
+# Seconds between two faults of a hand: some two hundred jobs come to a kill.
+REST = (0.8, 3.2)
 
 Restart = Callable[[], None]
+Reports = Sequence[tuple[str, Report]]
 
 
 def soak(kind: str, minutes: float, seed: int, folder: Path) -> Report:
@@ -45,9 +47,7 @@ def soak(kind: str, minutes: float, seed: int, folder: Path) -> Report:
             seed=seed,
             seconds=minutes * 60,
             callers=3,
-            hands=3,
-            jobs=round(minutes * LEAST_JOBS),
-            kills=round(minutes * LEAST_KILLS),
+            rest=REST,
             restart=restart,
         )
         return Run(order, SystemClock(), partial(_show, kind)).report()
@@ -75,84 +75,112 @@ def _show(kind: str, moment: Moment) -> None:
     print(line, end="", file=sys.stderr)
 
 
-def table(reports: Sequence[tuple[str, Report]]) -> str:
-    """For people, in Markdown."""
-    head = ["", *(NAMES[kind] for kind, _ in reports), "together"]
+def table(reports: Reports) -> str:
+    """For people, in Markdown: a column for each database, with the sums of its runs."""
+    kinds = [kind for kind in KINDS if _of(kind, reports)]
+    head = ["", *(NAMES[kind] for kind in kinds), "together"]
     rows = [head, ["---", *("---:" for _ in head[1:])]]
 
     def row(what: str, count: Callable[[Report], int]) -> None:
-        counts = [count(report) for _, report in reports]
+        counts = [sum(map(count, _of(kind, reports))) for kind in kinds]
         rows.append([what, *(f"{number:,}" for number in (*counts, sum(counts)))])
 
+    row("runs", lambda report: 1)
     row("jobs", lambda report: report.jobs)
     row("handlers started", lambda report: report.starts)
     row("changes of rows, each looked up in the table of transitions", lambda report: sum(report.changes.values()))
     row("hooks called", lambda report: report.hooks)
     row("kills", lambda report: report.kills)
     row("processes that died of them", lambda report: report.killed)
-    for kind in sorted({fault for _, report in reports for fault in report.faults}):
-        row(f"`{kind}`", lambda report, kind=kind: report.faults.get(kind, 0))  # type: ignore[misc]
+    for fault in sorted({fault for _, report in reports for fault in report.faults}):
+        row(f"`{fault}`", lambda report, fault=fault: report.faults.get(fault, 0))  # type: ignore[misc]
     row("adds of which nobody could say whether they were stored", lambda report: report.adds["unknown"])
-    rows.append(["jobs of the dead run again after, median", *(_seconds(report, median) for _, report in reports), ""])
-    rows.append(["the same, worst", *(_seconds(report, max) for _, report in reports), ""])
+    times = [[time for report in _of(kind, reports) for time in report.recoveries] for kind in kinds]
+    rows.append(["jobs of the dead run again after, median", *(_seconds(median, some) for some in times), ""])
+    rows.append(["the same, worst", *(_seconds(max, some) for some in times), ""])
     row("**broken promises**", lambda report: len(report.violations))
     return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
 
 
-def _seconds(report: Report, of: Callable[[Sequence[float]], float]) -> str:
-    return f"{of(report.recoveries):.2f} s" if report.recoveries else ""
+def _of(kind: str, reports: Reports) -> list[Report]:
+    return [report for other, report in reports if other == kind]
 
 
-def about(reports: Sequence[tuple[str, Report]], minutes: float) -> str:
+def _seconds(of: Callable[[Sequence[float]], float], times: Sequence[float]) -> str:
+    return f"{of(times):.2f} s" if times else ""
+
+
+def about(reports: Reports, minutes: float) -> str:
     """What that many say, and how to see it again."""
     if not reports:
         return "There was no database: nothing is proved."
     kills = sum(report.kills for _, report in reports)
     broken = sum(len(report.violations) for _, report in reports)
-    seeds = ", ".join(sorted({str(report.seed) for _, report in reports}))
-    run = f"Seed {seeds}, `--minutes {minutes:g}`"
+    seeds = sorted({report.seed for _, report in reports})
+    which = f"Seed {seeds[0]}" if len(seeds) == 1 else f"Seeds {seeds[0]} to {seeds[-1]}"
+    runs = f"{which}, `--minutes {minutes:g}`"
     if broken:
-        return f"{run}: {broken} promises were broken."
+        return f"{runs}: {broken} promises were broken."
     if not kills or not holds(reports):
         untried = [f"{NAMES[kind]}: {what}" for kind, report in reports for what in report.untried]
-        return f"{run}: nothing is proved. {'; '.join(untried) or 'Nothing was killed'}."
+        return f"{runs}: nothing is proved. {'; '.join(untried) or 'Nothing was killed'}."
     return (
-        f"{run}. None broken by {kills:,} kills means, by the rule of three: with"
+        f"{runs}. None broken by {kills:,} kills means, by the rule of three: with"
         f" 95 % certainty a kill breaks one in at most {THREE / kills:.2%} of all cases."
     )
 
 
-def holds(reports: Sequence[tuple[str, Report]]) -> bool:
-    """Whether something was tried, on each of the databases, and nothing was broken."""
+def holds(reports: Reports) -> bool:
+    """Whether something was tried, in each of the runs, and nothing was broken."""
     return bool(reports) and all(report.holds for _, report in reports)
+
+
+def is_enough(reports: Reports, jobs: int, kills: int) -> bool:
+    """Whether all together have seen so many."""
+    return sum(report.jobs for _, report in reports) >= jobs and sum(report.kills for _, report in reports) >= kills
 
 
 def main() -> int:
     """Run it; the exit status is 1 where a promise was broken, or nothing was tried."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", choices=KINDS, action="append", help="this one; may be given more than once")
-    parser.add_argument("--minutes", type=float, default=5.0, help="on each database")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
+    parser.add_argument("--jobs", type=int, default=100_000, help="as many in all, at least")
+    parser.add_argument("--kills", type=int, default=500, help="as many in all, at least")
+    parser.add_argument("--minutes", type=float, default=4.0, help="for which each run breaks things")
+    parser.add_argument("--seed", type=int, default=1, help="the first one")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too, after each run")
     parser.add_argument("--write", action="store_true", help="put the table into docs/reliability.md")
     options = parser.parse_args()
+    kinds: list[str] = [*(options.store or KINDS)]
     reports: list[tuple[str, Report]] = []
-    for kind in options.store or KINDS:
-        folder = Path(tempfile.mkdtemp(prefix="yts-"))
-        folder.chmod(0o711)  # PostgreSQL runs as another user where we are root
-        try:
-            report = soak(kind, options.minutes, options.seed, folder)
-        except Missing as missing:
-            print(f"{kind} is left out: {missing}", file=sys.stderr)
-            continue
-        print("", *report.lines(), "", sep="\n")
-        reports.append((kind, report))
+    seed = options.seed
+    while kinds and not is_enough(reports, options.jobs, options.kills) and (holds(reports) or not reports):
+        for kind in list(kinds):
+            try:
+                reports.append((kind, _soaked(kind, options.minutes, seed)))
+            except Missing:
+                print(f"{kind} is left out: {SERVERS[kind].advice}", file=sys.stderr)
+                kinds.remove(kind)
+            if options.json:
+                told = [report.as_json() for _, report in reports]
+                options.json.write_text(json.dumps(told, indent=2), encoding="utf-8")
+        seed += 1
     print(table(reports), about(reports, options.minutes), sep="\n\n")
-    if options.json:
-        options.json.write_text(json.dumps([report.as_json() for _, report in reports], indent=2), encoding="utf-8")
     if options.write and reports:
         replace(PAGE, MARK, f"{table(reports)}\n\n{about(reports, options.minutes)}")
     return int(not holds(reports))
+
+
+def _soaked(kind: str, minutes: float, seed: int) -> Report:
+    folder = Path(tempfile.mkdtemp(prefix="yts-"))
+    folder.chmod(0o711)  # PostgreSQL runs as another user where we are root
+    report = soak(kind, minutes, seed, folder)
+    print("", *report.lines(), "", sep="\n", flush=True)
+    if report.holds:
+        shutil.rmtree(folder)
+    else:
+        print(f"what it left is in {folder}", file=sys.stderr)
+    return report
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -114,3 +115,27 @@ def test_a_soak_in_which_all_went_well_counts_its_kills() -> None:
 
     assert soak.holds(reports)
     assert "None broken by 1 kills" in soak.about(reports, 1)
+
+
+def test_the_runs_of_a_soak_on_one_database_are_a_column() -> None:
+    story, _ = whole()
+    ((_, plain),) = soaked(story)
+    first, second = replace(plain, recoveries=[1.0, 4.0]), replace(plain, seed=8, recoveries=[2.0])
+    reports = [("postgresql", first), ("sqlite", first), ("sqlite", second)]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in soak.table(reports).splitlines()]
+
+    assert rows[0] == ["", "SQLite", "PostgreSQL", "together"]
+    assert ["runs", "2", "1", "3"] in rows
+    assert ["jobs of the dead run again after, median", "2.00 s", "2.50 s", ""] in rows
+    assert ["the same, worst", "4.00 s", "4.00 s", ""] in rows
+    assert soak.about(reports, 4).startswith("Seeds 7 to 8, `--minutes 4`. None broken by 3 kills")
+
+
+def test_a_soak_goes_on_until_jobs_and_kills_are_enough() -> None:
+    story, _ = whole()
+    ((_, plain),) = soaked(story)
+    reports = [("sqlite", replace(plain, jobs=60, kills=2)), ("mariadb", replace(plain, jobs=40, kills=1))]
+
+    assert soak.is_enough(reports, 100, 3)
+    assert not soak.is_enough(reports, 101, 3)
+    assert not soak.is_enough(reports, 100, 4)

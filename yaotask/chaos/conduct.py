@@ -14,7 +14,7 @@ from yaotask.chaos.evidence import gather
 from yaotask.chaos.facts import Facts, Fault
 from yaotask.chaos.killing import WEIGHTS, Killing
 from yaotask.chaos.line import HERE, Address, Line
-from yaotask.chaos.nemesis import Nemesis, Strike
+from yaotask.chaos.nemesis import REST, Nemesis, Strike
 from yaotask.chaos.programs import Node, Program, working_in
 from yaotask.chaos.report import Report
 from yaotask.chaos.serving import LINES, RESTART, Serving
@@ -47,6 +47,8 @@ class Order:
     processes: int = 2
     callers: int = 2
     hands: int = 2
+    rest: tuple[float, float] = REST
+    """Seconds for which each hand rests between two faults: at least, and at most."""
     patience: float = PATIENCE
     """Seconds in which some job must end, once nobody disturbs the nodes any more, until all have ended."""
     faults: Sequence[str] = tuple(ALL_WEIGHTS)
@@ -132,7 +134,7 @@ class Run:
         order = self._order
         for program in (*self._nodes, *self._callers):
             program.start()
-        nemesis = Nemesis(self._strikes(access), ALL_WEIGHTS, str(order.seed), order.hands)
+        nemesis = Nemesis(self._strikes(access), ALL_WEIGHTS, str(order.seed), order.hands, order.rest)
         nemesis.start()
         try:
             self._wait(access, nemesis)

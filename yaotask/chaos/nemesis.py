@@ -10,17 +10,25 @@ from yaotask.chaos.facts import Fault
 
 Strike = Callable[[Dice], Fault | None]
 
-# Seconds between two faults of one hand.
-SHORTEST, LONGEST = 0.2, 1.0
+# Seconds between two faults of one hand, the shortest and the longest.
+REST = (0.2, 1.0)
 
 
 class Nemesis:
     """Strikes until it is told to stop; then each hand ends what it has begun, so that all is whole again."""
 
-    def __init__(self, strikes: Mapping[str, Strike], weights: Mapping[str, int], seed: str, hands: int) -> None:
+    def __init__(
+        self,
+        strikes: Mapping[str, Strike],
+        weights: Mapping[str, int],
+        seed: str,
+        hands: int,
+        rest: tuple[float, float] = REST,
+    ) -> None:
         self._strikes = strikes
         self._names = sorted(strikes)
         self._weights = [weights[name] for name in self._names]
+        self._rest = rest
         self._over = threading.Event()
         self._faults: list[Fault] = []
         self._failed: list[BaseException] = []
@@ -47,7 +55,7 @@ class Nemesis:
 
     def _work(self, dice: Dice) -> None:
         try:
-            while not self._over.wait(dice.uniform(SHORTEST, LONGEST)):
+            while not self._over.wait(dice.uniform(*self._rest)):
                 (name,) = dice.choices(self._names, self._weights)
                 fault = self._strikes[name](dice)
                 if fault is not None:
