@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -23,6 +24,10 @@ pytest_plugins = ["scale_fixtures", "server_fixtures"]
 # In CI a failure must come back when somebody runs it again; elsewhere each run may try new examples.
 hypothesis.settings.register_profile("tests", deadline=None, derandomize=os.environ.get("CI") == "true")
 hypothesis.settings.load_profile("tests")
+
+# A shell has what it starts in the background ignore Ctrl-C, and so would all that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Kept by trio for ten seconds, to be used again; they hold nothing of ours.
 POOLED_THREADS = ("Trio thread",)

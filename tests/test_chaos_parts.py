@@ -27,6 +27,8 @@ from yaotask.chaos.nemesis import Nemesis, Strike
 from yaotask.chaos.programs import BIRTH, Node, Program, descendants, table
 from yaotask.chaos.report import Report
 from yaotask.chaos.serving import Serving
+from yaotask.cli.chaos import restart_by
+from yaotask.cli.exits import CallFailed
 from yaotask.clock import SystemClock
 from yaotask.store import sessions
 from yaotask.store.access import Access
@@ -259,6 +261,7 @@ def test_what_a_hand_cannot_do_ends_the_run() -> None:
     nemesis = Nemesis({"a": strike}, {"a": 1}, "1", hands=1)
     nemesis.start()
     assert tried.wait(30)
+    until(lambda: nemesis.has_failed)
     with pytest.raises(OSError, match="no such thing here"):
         nemesis.stop()
 
@@ -542,6 +545,22 @@ def test_a_fault_that_cannot_be_made_says_what_it_needs(tmp_path: Path, words: t
 
     assert run.returncode == 2
     assert needed in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("restart", "said"),
+    [
+        (["false"], "--restart: false ended with exit status 1; it must restart the server"),
+        (["./not-there", "now"], "--restart: ./not-there now cannot be started: No such file or directory;"),
+        (["sleep", "600"], "--restart: sleep 600 has not come back after 0.1 s;"),
+    ],
+)
+def test_a_server_that_is_not_restarted_is_an_error_in_a_line(restart: list[str], said: str) -> None:
+    with pytest.raises(CallFailed) as told:
+        restart_by(restart, patience=0.1 if "sleep" in restart else 30)
+
+    assert said in str(told.value)
+    assert "\n" not in str(told.value)
 
 
 @pytest.mark.parametrize(

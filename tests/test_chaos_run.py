@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from own_server import OwnServer
 from servers import SERVERS
 
+from yaotask.chance import Dice
 from yaotask.chaos.conduct import Moment, Order, Run
+from yaotask.chaos.facts import Fault
 from yaotask.chaos.report import Report
 from yaotask.clock import SystemClock
 
@@ -65,6 +68,16 @@ def no_other_transition() -> None:
 
 def test_a_file_keeps_every_promise(tmp_path: Path) -> None:
     held(broken(order(f"sqlite:///{tmp_path / 'store.db'}", tmp_path / "run")), tmp_path / "run")
+
+
+def test_a_run_ends_once_a_fault_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def strike(dice: Dice) -> Fault | None:
+        raise OSError("no such thing here")
+
+    monkeypatch.setattr(Run, "_strikes", lambda run, access: {"kill-worker": strike})
+    wanted = replace(order(f"sqlite:///{tmp_path / 'store.db'}", tmp_path / "run"), seconds=3_600)
+    with pytest.raises(OSError, match="no such thing here"):
+        Run(wanted, SystemClock(), lambda moment: None).report()
 
 
 # PyMySQL leaves a socket to the garbage collector where nobody listens at the other end.

@@ -148,7 +148,8 @@ class Run:
             self._clock.pause(LOOK)
             jobs = self._tell(access, "breaks things", len(nemesis.faults))
             kills = sum(bool(fault.killed) for fault in nemesis.faults)
-            if passed >= order.seconds and jobs >= order.jobs and kills >= order.kills:
+            is_enough = passed >= order.seconds and jobs >= order.jobs and kills >= order.kills
+            if is_enough or nemesis.has_failed:
                 return
 
     def _strikes(self, access: Access) -> Mapping[str, Strike]:

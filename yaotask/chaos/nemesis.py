@@ -49,6 +49,11 @@ class Nemesis:
         return self.faults
 
     @property
+    def has_failed(self) -> bool:
+        """Whether a hand could not do what it was to do, which `stop` raises."""
+        return bool(self._failed)
+
+    @property
     def faults(self) -> Sequence[Fault]:
         """What was done so far."""
         return list(self._faults)

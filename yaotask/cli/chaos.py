@@ -25,9 +25,12 @@ from yaotask.clock import SystemClock
 from yaotask.errors import StorageUnavailable
 from yaotask.observers.logs import escape
 from yaotask.phrases import counted
+from yaotask.processes import describe
 from yaotask.store import opening
 
 MOST_SEED = 2**31
+# Seconds that a user's command has to restart a server.
+PATIENCE = 120.0
 
 
 def _faults(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...] | None:
@@ -103,7 +106,7 @@ def chaos(
         processes=processes,
         callers=callers,
         faults=possible,
-        restart=None if restart is None else partial(_call, shlex.split(restart)),
+        restart=None if restart is None else partial(restart_by, shlex.split(restart)),
     )
     try:
         with _Display() as display:
@@ -122,8 +125,22 @@ def chaos(
     return exits.DONE
 
 
-def _call(command: Sequence[str]) -> None:
-    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=sys.stderr)  # noqa: S603 - the user's own
+def restart_by(command: Sequence[str], patience: float = PATIENCE) -> None:
+    """Run the user's own command. Raises CallFailed where it cannot be started, fails, or does not come back."""
+    try:
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=sys.stderr, timeout=patience)  # noqa: S603
+    except OSError as error:
+        raise _no_restart(command, f"cannot be started: {error.strerror}") from error
+    except subprocess.CalledProcessError as error:
+        raise _no_restart(command, f"ended with {describe(error.returncode)}") from error
+    except subprocess.TimeoutExpired as error:
+        raise _no_restart(command, f"has not come back after {patience:g} s") from error
+
+
+def _no_restart(command: Sequence[str], why: str) -> exits.CallFailed:
+    return exits.CallFailed(
+        f"--restart: {shlex.join(command)} {why}; it must restart the server, and wait until it serves"
+    )
 
 
 def _print(report: Report, as_json: bool) -> None:
