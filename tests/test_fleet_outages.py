@@ -8,12 +8,10 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import psycopg
-import pymysql
 import pytest
 from anyio.to_thread import run_sync
+from broken_lines import Fate, Line
 from fleet_folders import all_succeed, folder
 from own_server import OwnServer
 from run_support import notes, running, until
@@ -92,32 +90,6 @@ def test_a_server_that_crashes_under_load_loses_no_job(tmp_path: Path, server: O
 # --- the line -----------------------------------------------------------------------------------------
 
 
-class Line:
-    """What this process says to the server; the commits that come next may meet a line that breaks."""
-
-    def __init__(self) -> None:
-        self.run = direct.run
-        # For each of the next commits: None where all is well, else whether it reaches the server.
-        self.fates: list[bool | None] = []
-        self.broken = 0
-
-    def say(self, cursor: Any, statement: str, values: Any) -> None:
-        fate = self.fates.pop(0) if statement == "COMMIT" and self.fates else None
-        if fate is not False:
-            self.run(cursor, statement, values)
-        if fate is not None:
-            self.broken += 1
-            raise self._cut(cursor.connection)
-
-    @staticmethod
-    def _cut(connection: Any) -> Exception:
-        if isinstance(connection, psycopg.Connection):
-            connection.close()
-            return psycopg.OperationalError("server closed the connection unexpectedly")
-        connection._force_close()
-        return pymysql.err.OperationalError(2013, "Lost connection to server during query")
-
-
 @pytest.fixture
 def line(monkeypatch: pytest.MonkeyPatch) -> Line:
     line = Line()
@@ -139,7 +111,7 @@ servers_only = pytest.mark.only_on("postgresql", "mariadb")
 
 @servers_only
 def test_who_adds_is_answered_though_the_answer_to_the_commit_was_lost(app: App, line: Line) -> None:
-    line.fates = [True]
+    line.fates = [Fate.AFTER_COMMIT]
     id = app.tasks["quick"].add()
 
     assert line.broken == 1
@@ -148,9 +120,9 @@ def test_who_adds_is_answered_though_the_answer_to_the_commit_was_lost(app: App,
 
 
 @servers_only
-@pytest.mark.parametrize("reaches", [True, False])
-def test_ids_are_asked_for_again_where_the_answer_was_lost(app: App, line: Line, reaches: bool) -> None:
-    line.fates = [reaches]
+@pytest.mark.parametrize("fate", Fate)
+def test_ids_are_asked_for_again_where_the_line_breaks(app: App, line: Line, fate: Fate) -> None:
+    line.fates = [fate]
     ids = app.tasks["quick"].add_many([[]] * 50)
 
     assert line.broken == 1
@@ -160,7 +132,7 @@ def test_ids_are_asked_for_again_where_the_answer_was_lost(app: App, line: Line,
 
 @servers_only
 def test_where_the_commit_never_arrived_that_is_said_and_nothing_is_stored(app: App, line: Line) -> None:
-    line.fates = [False]
+    line.fates = [Fate.BEFORE_COMMIT]
     with pytest.raises((OutcomeUnknown, StorageUnavailable)):
         app.tasks["quick"].options(key="k").add()
     stored = app.store_status()["jobs"]["WAITING"]
@@ -172,7 +144,7 @@ def test_where_the_commit_never_arrived_that_is_said_and_nothing_is_stored(app: 
 
 @servers_only
 def test_with_a_key_who_asks_again_stores_no_second_job(app: App, line: Line) -> None:
-    line.fates = [True]
+    line.fates = [Fate.AFTER_COMMIT]
     first = app.tasks["quick"].options(key="k").add()
     again = app.tasks["quick"].options(key="k").add()
 
@@ -186,7 +158,8 @@ async def test_on_a_line_that_breaks_again_and_again_each_job_runs_once(
 ) -> None:
     root = project(tmp_path, "a", database)
     monkeypatch.chdir(root)
-    line.fates = [fate for reaches in (True, False) * 4 for fate in (None, None, None, reaches)]
+    breaks = (Fate.AFTER_COMMIT, Fate.BEFORE_COMMIT) * 4
+    line.fates = [fate for last in breaks for fate in (None, None, None, last)]
     async with App(root) as embedded, embedded.running():
         ids = await run_sync(lambda: [insist(app, str(number)) for number in range(40)])
         deadline = time.monotonic() + 60

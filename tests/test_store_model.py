@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 
 import pytest
+from broken_lines import Fate, Line
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -14,19 +15,21 @@ from hypothesis.stateful import (
     consumes,
     invariant,
     multiple,
+    precondition,
     rule,
     run_state_machine_as_test,
 )
 from store_support import DONE, FAILED, Bench, an_add, answer, retry_after
 
-from yaotask.errors import AlreadyFinished, QueueFull, WrongState
+from yaotask.errors import AlreadyFinished, QueueFull, StorageError, WrongState
 from yaotask.jobs import TERMINAL, Cancelled, Claim, Ignored, Interrupted, JobState, Outcome
-from yaotask.store import presence
+from yaotask.store import direct, presence
 from yaotask.store.protocol import Started
 
 pytest_plugins = ["store_fixtures"]
 
 SIZE = 6
+WORKERS = st.integers(1, 16)
 # What an example leaves behind, but for the ids that it used: they are never given out again.
 TABLES = ("jobs", "attempts", "events", "sizes", "size_debts", "rollups")
 # Most of it is waiting for servers, so that it is worth its time only where nobody waits for it.
@@ -55,6 +58,11 @@ class Job:
     cancelling: bool = False
     counted: bool = True
 
+    def be_claimed(self) -> None:
+        assert self.state in (JobState.WAITING, JobState.RETRYING)
+        self.state, self.started, self.cancelling, self.counted = JobState.RUNNING, False, False, False
+        self.attempt, self.fence = self.attempt + 1, self.fence + 1
+
     def give_back(self) -> None:
         """Its worker leaves it; one that was asked to stop has ended with that, and its fence says so."""
         if self.cancelling:
@@ -64,23 +72,45 @@ class Job:
         self.state = JobState.RETRYING if self.attempt or self.losses else JobState.WAITING
 
 
+# What is asked of one job by a caller is told to fail, and the caller looks; here no line breaks for it.
+whole = precondition(lambda machine: not machine.line.fates)
+
+
 class StoreMachine(RuleBasedStateMachine):
     claims = Bundle("claims")
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Bench, line: Line) -> None:
         super().__init__()
         self.bench = bench
+        self.line = line
         self.jobs: dict[int, Job] = {}
 
     def teardown(self) -> None:
+        self.line.fates = ()
         for table in TABLES:
             self.bench.write(f"DELETE FROM yaotask_{table}")  # noqa: S608
+
+    @rule(fate=st.sampled_from(Fate))
+    def the_line_will_break(self, fate: Fate) -> None:
+        """During the next add, claim or finish."""
+        self.line.fates = (fate,)
+
+    @rule()
+    @whole
+    def all_lines_end(self) -> None:
+        """As with a restart of the server."""
+        self.bench.store.close()
 
     @rule(count=st.integers(1, 4), priority=st.integers(-1, 1), delay=st.sampled_from([0, 3]))
     def add(self, count: int, priority: int, delay: int) -> None:
         room = SIZE - sum(job.counted for job in self.jobs.values())
         run_at = self.bench.clock.now() + delay * 1_000_000 if delay else None
-        (ticket,) = self.bench.adds(an_add(count, size=SIZE, priority=priority, run_at=run_at))
+        fate, wanted = next(iter(self.line.fates), None), an_add(count, size=SIZE, priority=priority, run_at=run_at)
+        try:
+            (ticket,) = self.bench.adds(wanted)
+        except StorageError:
+            self.may_be_stored(min(count, room), fate)
+            return
 
         if count > room:
             assert isinstance(ticket.error, QueueFull)
@@ -89,22 +119,44 @@ class StoreMachine(RuleBasedStateMachine):
         assert not self.jobs.keys() & set(ids)
         self.jobs.update({id: Job() for id in ids})
 
-    @rule(target=claims, most=st.integers(1, 3), worker=st.integers(1, 3))
+    def may_be_stored(self, count: int, fate: Fate | None) -> None:
+        """An add of which nobody can say what became: all of it is there, or nothing."""
+        stored = {row["id"] for row in self.bench.query("SELECT id FROM yaotask_jobs")} - self.jobs.keys()
+        assert fate is not None
+        assert len(stored) in ((0, count) if fate is Fate.AFTER_COMMIT else (0,))
+        self.jobs.update({id: Job() for id in stored})
+
+    @rule(target=claims, most=st.integers(1, 3), worker=WORKERS)
     def claim(self, most: int, worker: int) -> object:
-        found = self.bench.claim(most, worker=worker)
+        fate = next(iter(self.line.fates), None)
+        try:
+            found = self.bench.claim(most, worker=worker)
+        except StorageError:
+            self.may_be_claimed(most, fate)
+            return multiple()
         for claim in found:
             job = self.jobs[claim.id]
-            assert job.state in (JobState.WAITING, JobState.RETRYING)
-            job.state, job.started, job.cancelling, job.counted = JobState.RUNNING, False, False, False
-            job.attempt, job.fence = job.attempt + 1, job.fence + 1
+            job.be_claimed()
             assert (claim.attempt, claim.fence, claim.generation) == (job.attempt, job.fence, job.generation)
         return multiple(*found)
+
+    def may_be_claimed(self, most: int, fate: Fate | None) -> None:
+        """Claims that nobody was given go back in the next cycle, whatever it is."""
+        self.bench.cycle()
+        fences = {row["id"]: row["fence"] for row in self.bench.query("SELECT id, fence FROM yaotask_jobs")}
+        claimed = [job for id, job in self.jobs.items() if fences[id] != job.fence]
+        assert fate is not None
+        assert len(claimed) <= (most if fate is Fate.AFTER_COMMIT else 0)
+        for job in claimed:
+            job.be_claimed()
+            job.give_back()
 
     def holds(self, claim: Claim) -> bool:
         job = self.jobs[claim.id]
         return job.state is JobState.RUNNING and job.fence == claim.fence
 
     @rule(claim=claims)
+    @whole
     def start(self, claim: Claim) -> None:
         self.bench.cycle(started=[Started(claim.key, claim.fence, self.bench.clock.now())])
         if self.holds(claim):
@@ -114,9 +166,13 @@ class StoreMachine(RuleBasedStateMachine):
     def finish(self, claim: Claim, ending: tuple[Outcome, JobState]) -> None:
         outcome, state = ending
         held = self.holds(claim)
-        won = self.bench.finish(claim, outcome)
+        try:
+            won = self.bench.finish(claim, outcome)
+            assert won or not held
+        except StorageError:
+            # A ledger keeps it, and writes it once more.
+            self.bench.finish(claim, outcome)
 
-        assert won or not held
         if held:
             job = self.jobs[claim.id]
             if job.cancelling and state is not JobState.SUCCESS:
@@ -129,11 +185,16 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(first=consumes(claims), second=claims)
     def finish_two(self, first: Claim, second: Claim) -> None:
         ended = {claim.id for claim in (first, second) if self.holds(claim)}
-        self.bench.cycle(finishes=[self.bench.end(first), self.bench.end(second)])
+        ends = [self.bench.end(first), self.bench.end(second)]
+        try:
+            self.bench.cycle(finishes=ends)
+        except StorageError:
+            self.bench.cycle(finishes=ends)
         for id in ended:
             self.jobs[id].state = JobState.SUCCESS
 
     @rule(data=st.data())
+    @whole
     def cancel(self, data: st.DataObject) -> None:
         if not self.jobs:
             return
@@ -158,6 +219,7 @@ class StoreMachine(RuleBasedStateMachine):
         job.state = JobState.CANCELLED
 
     @rule(data=st.data())
+    @whole
     def retry(self, data: st.DataObject) -> None:
         if not self.jobs:
             return
@@ -175,6 +237,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.bench.clock.advance(seconds)
 
     @rule()
+    @whole
     def lose_all(self) -> None:
         """No worker has a row here, so that all of them are lost."""
         lost = self.bench.errand(lambda cycle: presence.reap(cycle, 99))
@@ -191,8 +254,12 @@ class StoreMachine(RuleBasedStateMachine):
             job.state = JobState.FAILURE if poisoned else JobState.RETRYING
             assert job.losses >= 1
 
-    @rule(worker=st.integers(1, 3))
-    def leave(self, worker: int) -> None:
+    @rule(data=st.data())
+    @whole
+    def leave(self, data: st.DataObject) -> None:
+        """A worker that runs something, or the last one, which may run nothing."""
+        busy = self.bench.query("SELECT DISTINCT worker FROM yaotask_jobs WHERE state = 1")
+        worker = data.draw(st.sampled_from(sorted({16, *(row["worker"] for row in busy)})))
         rows = self.bench.query("SELECT id FROM yaotask_jobs WHERE state = 1 AND worker = :w", w=worker)
         self.bench.errand(lambda cycle: presence.leave(cycle, worker))
         for row in rows:
@@ -208,11 +275,15 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 @pytest.mark.timeout(900)
-def test_the_store_agrees_with_the_model(bench: Bench) -> None:
+def test_the_store_agrees_with_the_model(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.release("only_ended_jobs")
+    line = Line()
+    monkeypatch.setattr(direct, "run", line.say)
 
     class Machine(StoreMachine):
         def __init__(self) -> None:
-            super().__init__(bench)
+            super().__init__(bench, line)
 
     run_state_machine_as_test(Machine, settings=settings(max_examples=EXAMPLES, stateful_step_count=STEPS))
+
+    assert line.broken > EXAMPLES / 2
