@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import resource
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from yaotask.events import ADD_BIT
 from yaotask.jobs import Failed, JobState
 from yaotask.store import direct
 from yaotask.store.dialects.sqlite_errors import SqliteErrors
-from yaotask.store.protocol import Mailbox, Progress
+from yaotask.store.protocol import Mailbox, Progress, Started
 
 pytest_plugins = ["store_fixtures"]
 
@@ -171,13 +171,26 @@ def test_claims_that_nobody_was_given_go_back_in_the_next_cycle(bench: Bench) ->
     assert [(claim.id, claim.attempt, claim.fence) for claim in bench.claim()] == [(1, 1, 2), (2, 1, 2), (3, 1, 1)]
 
 
-def test_claims_of_a_commit_that_did_not_happen_are_left_to_whoever_has_them(bench: Bench) -> None:
+@pytest.mark.parametrize("asked", [False, True])
+def test_claims_of_a_commit_that_did_not_happen_are_left_to_whoever_has_them(
+    open_bench: Callable[[], Bench], asked: bool
+) -> None:
+    bench, other = open_bench(), open_bench()
     bench.add()
+    bench.add(events=ADD_BIT)
+    mail = {"worker": 1, "deliveries": 5, "delivery_tasks": ("mail",)}
     with fails_instead_of_committing(bench), pytest.raises(OutcomeUnknown):
-        bench.claim(worker=1)
-    claim = bench.claim_one(worker=2)
+        bench.cycle(demands={"mail": 1}, **mail)
+    claim, delivery = other.claim_one(worker=2), other.cycle(**{**mail, "worker": 2}).deliveries
+    if asked:
+        other.cycle(started=[Started(claim.key, claim.fence, other.clock.now())])
+        assert other.errand(lambda cycle: cycle.cancel("mail", claim.id)) is JobState.RUNNING
+    bench.cycle()
 
-    assert bench.finish(claim)
+    assert bench.state() is JobState.RUNNING
+    assert other.finish(claim, worker=2)
+    assert len(delivery) == 1
+    assert bench.value("SELECT worker FROM yaotask_events") == 2
 
 
 def test_deliveries_that_nobody_was_given_go_back_in_the_next_cycle(bench: Bench) -> None:

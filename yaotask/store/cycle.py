@@ -8,7 +8,6 @@ request at a time, so that the others land and the one gets its error.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 from yaotask.events import Delivery
@@ -164,16 +163,19 @@ class SqlCycle(Work):
         answer = self.execute(self.own.SELECT_DELIVERIES, now=self.now, task=task, most=most)
         return [[turn, *row] for turn, row in enumerate(loads(self.own.gather_deliveries(answer)))]
 
-    def give_back(self, harvest: Harvest) -> None:
-        """Give back what a cycle took, if it was committed at all (T10)."""
+    def give_back(self, harvest: Harvest, worker: int) -> None:
+        """Give back what a cycle took for a worker, if it was committed at all (T10)."""
         claims = [claim for claims in harvest.claims.values() for claim in claims]
+        ends = []
         for claim in claims:
-            # One at a time: some may have been lost, or asked to stop, since.
-            outcome = Cancelled() if self.is_asked_to_stop(claim) else Interrupted()
-            with suppress(Misfit), self.savepoint():
-                self.finish([Finish(claim, outcome, self.now, self.now)])
+            # Of a claim that was not stored another worker may have the same fence by now.
+            held = self.execute(statements.HELD_BY, key=claim.key, fence=claim.fence, worker=worker).one_or_none()
+            if held is not None:
+                outcome = Interrupted() if held.cancel_at is None else Cancelled()
+                ends.append(Finish(claim, outcome, self.now, self.now))
+        self.finish(ends)
         for delivery in harvest.deliveries:
-            self.execute(statements.RELEASE_EVENT, seq=delivery.seq, worker=self.worker)
+            self.execute(statements.RELEASE_EVENT, seq=delivery.seq, worker=worker)
         self.harvest.woken.update(claim.task for claim in claims)
         self.harvest.wrote_events = self.harvest.wrote_events or bool(harvest.deliveries)
 

@@ -58,7 +58,8 @@ class SqlStore:
         self._estimates = Estimates(clock) if dialect.shared else None
         # When the store's clock was last looked at: by the wall, and by the monotonic clock.
         self._time_seen: tuple[int, float] | None = None
-        self._in_doubt: list[Harvest] = []
+        # What was claimed for which worker, and may not have been stored.
+        self._in_doubt: list[tuple[Harvest, int]] = []
 
     def close(self) -> None:
         """Give up all connections. More than once is fine, and one that is used again is opened again."""
@@ -118,8 +119,8 @@ class SqlStore:
         def work(connection: Connection) -> tuple[Harvest, Answers]:
             sizes = Counted(connection, self.dialect, self._estimates if how is play else None)
             cycle = SqlCycle(connection, self.dialect, self._ids, sizes, self.now(connection), mailbox.worker)
-            for harvest in self._in_doubt:
-                cycle.give_back(harvest)
+            for harvest, worker in self._in_doubt:
+                cycle.give_back(harvest, worker)
             answers = how(cycle, mailbox)
             done[:] = [(cycle.harvest, answers)]
             return done[0]
@@ -133,7 +134,8 @@ class SqlStore:
             except OutcomeUnknown:
                 if not self._was_stored(mailbox, done[0][0]):
                     # Nobody was given these claims, so that nobody would ever run them.
-                    self._in_doubt.append(done[0][0])
+                    if mailbox.worker is not None:
+                        self._in_doubt.append((done[0][0], mailbox.worker))
                     raise
             self._in_doubt.clear()
             return done[0]

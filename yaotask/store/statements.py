@@ -84,6 +84,11 @@ SELECT task, key, fence FROM yaotask_jobs WHERE worker = :worker AND state = 1 A
 ORDER BY cancel_at
 """
 
+HELD_BY = """
+SELECT cancel_at FROM yaotask_jobs
+WHERE key = :key AND fence = :fence AND state = 1 AND worker = :worker FOR UPDATE
+"""
+
 IS_ASKED_TO_STOP = """
 SELECT 1 FROM yaotask_jobs WHERE key = :key AND fence = :fence AND state = 1 AND cancel_at IS NOT NULL FOR UPDATE
 """
