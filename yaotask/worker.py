@@ -48,9 +48,6 @@ def main(arguments: list[str]) -> int:
     channel, hello = processes.adopted(arguments)
     # The ledger has to win the interpreter from busy handlers several times a cycle; 5 ms each time is too long.
     sys.setswitchinterval(SWITCH_INTERVAL)
-    # What is imported by now stays for good, and is not looked through any more.
-    gc.freeze()
-    gc.set_threshold(YOUNG_OBJECTS)
     try:
         with App(hello["root"]) as app:
             logs.configure(app.settings.log)
@@ -78,6 +75,7 @@ class Worker:
             self._channel.send({"complaint": "the definitions or settings are at fault: " + str(app.problems[0])})
             return FAULTY
         broken = app.broken()
+        _look_seldom_for_garbage()
         self._channel.send({"ready": True, "broken": {id: _reason(problems) for id, problems in broken.items()}})
         begin = self._channel.receive()
         if begin is None or "begin" not in begin:
@@ -193,6 +191,14 @@ def _ear(begin: Message) -> Path:
 def _reason(problems: Sequence[Problem]) -> str:
     """Why a task is broken, in one line."""
     return problems[0].message.partition("\n")[0]
+
+
+def _look_seldom_for_garbage() -> None:
+    """What is here by now, the project's scripts too, stays for good, and is not looked through any more."""
+    gc.freeze()
+    # Those may have set another, or none.
+    if 0 < gc.get_threshold()[0] < YOUNG_OBJECTS:
+        gc.set_threshold(YOUNG_OBJECTS)
 
 
 def _told(runner: Runner) -> Counter[str]:
