@@ -1,8 +1,9 @@
 """How often it has to be broken until it loses something: `python benchmarks/soak.py` on each database.
 
 One run follows the other, each on a new database, until all together have seen so many jobs and kills; after one that
-breaks a promise there is no other seed, and its folder stays. Servers are started here, and restarted by the runs, in
-order and not. `--write` puts the table into docs/reliability.md. For a release: `--jobs 1000000 --kills 3000`.
+breaks a promise, or proves nothing, there is no other seed, and its folder stays. Servers are started here, and
+restarted by the runs, in order and not. `--write` puts the table into docs/reliability.md. For a release:
+`--jobs 1000000 --kills 3000`.
 """
 
 from __future__ import annotations
@@ -125,8 +126,8 @@ def about(reports: Reports, minutes: float) -> str:
         untried = [f"{NAMES[kind]}: {what}" for kind, report in reports for what in report.untried]
         return f"{runs}: nothing is proved. {'; '.join(untried) or 'Nothing was killed'}."
     return (
-        f"{runs}. None broken by {kills:,} kills means, by the rule of three: with"
-        f" 95 % certainty a kill breaks one in at most {THREE / kills:.2%} of all cases."
+        f"{runs}. {kills:,} kills broke no promise. By the rule of three, with"
+        f" 95 % confidence, at most {THREE / kills:.2%} of kills would break one."
     )
 
 
@@ -154,18 +155,21 @@ def main() -> int:
     kinds: list[str] = [*(options.store or KINDS)]
     reports: list[tuple[str, Report]] = []
     seed = options.seed
-    while kinds and not is_enough(reports, options.jobs, options.kills) and (holds(reports) or not reports):
-        for kind in list(kinds):
-            try:
-                reports.append((kind, _soaked(kind, options.minutes, seed)))
-            except Missing:
-                print(f"{kind} is left out: {SERVERS[kind].advice}", file=sys.stderr)
-                kinds.remove(kind)
-            if options.json:
-                told = [report.as_json() for _, report in reports]
-                options.json.write_text(json.dumps(told, indent=2), encoding="utf-8")
-        seed += 1
-    print(table(reports), about(reports, options.minutes), sep="\n\n")
+    try:
+        while kinds and not is_enough(reports, options.jobs, options.kills) and (holds(reports) or not reports):
+            for kind in list(kinds):
+                try:
+                    reports.append((kind, _soaked(kind, options.minutes, seed)))
+                except Missing:
+                    print(f"{kind} is left out: {SERVERS[kind].advice}", file=sys.stderr)
+                    kinds.remove(kind)
+                if options.json:
+                    told = [report.as_json() for _, report in reports]
+                    options.json.write_text(json.dumps(told, indent=2), encoding="utf-8")
+            seed += 1
+    finally:
+        # Whatever ends it, hours of runs are told.
+        print(table(reports), about(reports, options.minutes), sep="\n\n")
     if options.write and reports:
         replace(PAGE, MARK, f"{table(reports)}\n\n{about(reports, options.minutes)}")
     return int(not holds(reports))
@@ -174,12 +178,19 @@ def main() -> int:
 def _soaked(kind: str, minutes: float, seed: int) -> Report:
     folder = Path(tempfile.mkdtemp(prefix="yts-"))
     folder.chmod(0o711)  # PostgreSQL runs as another user where we are root
-    report = soak(kind, minutes, seed, folder)
+    is_over = False
+    try:
+        report = soak(kind, minutes, seed, folder)
+        is_over = report.holds
+    except Missing:
+        is_over = True
+        raise
+    finally:
+        if is_over:
+            shutil.rmtree(folder)
+        else:
+            print(f"what it left is in {folder}", file=sys.stderr)
     print("", *report.lines(), "", sep="\n", flush=True)
-    if report.holds:
-        shutil.rmtree(folder)
-    else:
-        print(f"what it left is in {folder}", file=sys.stderr)
     return report
 
 

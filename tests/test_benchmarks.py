@@ -114,7 +114,7 @@ def test_a_soak_in_which_all_went_well_counts_its_kills() -> None:
     reports = soaked(story)
 
     assert soak.holds(reports)
-    assert "None broken by 1 kills" in soak.about(reports, 1)
+    assert "1 kills broke no promise" in soak.about(reports, 1)
 
 
 def test_the_runs_of_a_soak_on_one_database_are_a_column() -> None:
@@ -128,7 +128,7 @@ def test_the_runs_of_a_soak_on_one_database_are_a_column() -> None:
     assert ["runs", "2", "1", "3"] in rows
     assert ["jobs of the dead run again after, median", "2.00 s", "2.50 s", ""] in rows
     assert ["the same, worst", "4.00 s", "4.00 s", ""] in rows
-    assert soak.about(reports, 4).startswith("Seeds 7 to 8, `--minutes 4`. None broken by 3 kills")
+    assert soak.about(reports, 4).startswith("Seeds 7 to 8, `--minutes 4`. 3 kills broke no promise")
 
 
 def test_a_soak_goes_on_until_jobs_and_kills_are_enough() -> None:
