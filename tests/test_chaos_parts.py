@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -24,7 +26,7 @@ from yaotask.chaos.history import History
 from yaotask.chaos.killing import WEIGHTS, Killing
 from yaotask.chaos.line import HERE, Address, Line
 from yaotask.chaos.nemesis import Nemesis, Strike
-from yaotask.chaos.programs import BIRTH, Node, Program, descendants, table
+from yaotask.chaos.programs import BIRTH, Node, Nursery, Program, descendants, table
 from yaotask.chaos.report import Report
 from yaotask.chaos.serving import Serving
 from yaotask.cli.chaos import restart_by
@@ -278,8 +280,15 @@ def test_a_nemesis_that_can_do_nothing_does_nothing() -> None:
 PARENT = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)'])"
 
 
-def test_what_a_program_has_started_is_known_and_killed_with_it(tmp_path: Path) -> None:
-    program = Program(tmp_path, ["-c", PARENT], "", SystemClock())
+@pytest.fixture
+def nursery() -> Iterator[Nursery]:
+    nursery = Nursery()
+    yield nursery
+    nursery.close()
+
+
+def test_what_a_program_has_started_is_known_and_killed_with_it(tmp_path: Path, nursery: Nursery) -> None:
+    program = Program(tmp_path, ["-c", PARENT], "", SystemClock(), nursery)
     program.start()
     (child,) = until(lambda: descendants(program.pid))
     os.kill(child.pid, signal.SIGKILL)
@@ -288,18 +297,49 @@ def test_what_a_program_has_started_is_known_and_killed_with_it(tmp_path: Path) 
     assert child.pid not in table() or table()[child.pid].is_dead
 
 
+# Starts one from a thread that does not last, and is killed.
+KILLED = """
+import os, signal, sys, threading
+from pathlib import Path
+from yaotask.chaos.programs import Nursery, Program
+from yaotask.clock import SystemClock
+
+LASTING = "print('up', flush=True); import time; time.sleep(600)"
+
+def begin():
+    program = Program(Path(sys.argv[1]), ["-c", LASTING], "up", SystemClock(), nursery)
+    program.start()
+    print(program.pid, program.has_ended(), flush=True)
+
+nursery = Nursery()
+thread = threading.Thread(target=begin)
+thread.start()
+thread.join()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a process die with its parent")
+def test_programs_die_with_who_started_them_and_not_with_its_threads(tmp_path: Path) -> None:
+    started = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], capture_output=True, text=True, check=False)
+    pid, has_ended = started.stdout.split()
+
+    assert has_ended == "False"
+    until(lambda: int(pid) not in table() or table()[int(pid)].is_dead)
+
+
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
 BAD = STUBBORN.replace("signal.SIG_IGN", "lambda *_: sys.exit(3)").replace("import ", "import sys, ")
 GOOD = BAD.replace("exit(3)", "exit(0)")
 
 
 @pytest.fixture
-def begun(tmp_path: Path) -> Iterator[Callable[[str], Node]]:
+def begun(tmp_path: Path, nursery: Nursery) -> Iterator[Callable[[str], Node]]:
     """Starts something in place of a node."""
     nodes = []
 
     def begin(code: str) -> Node:
-        node = Node(tmp_path, 1, SystemClock())
+        node = Node(tmp_path, 1, SystemClock(), nursery)
         node._command[1:] = ["-c", code]
         node._ready = "up"
         nodes.append(node)
@@ -396,10 +436,10 @@ caller.main(Path(sys.argv[1]), "1")
 
 
 @pytest.mark.timeout(90)
-def test_a_caller_ends_when_it_is_asked_to_although_nobody_wakes_it(tmp_path: Path) -> None:
+def test_a_caller_ends_when_it_is_asked_to_although_nobody_wakes_it(tmp_path: Path, nursery: Nursery) -> None:
     folder = tmp_path / "caller-1"
     scratch.furnish(folder, f"sqlite:///{tmp_path / 'store.db'}")
-    program = Program(folder, ["-c", CALLER, str(folder)], caller.READY, SystemClock())
+    program = Program(folder, ["-c", CALLER, str(folder)], caller.READY, SystemClock(), nursery)
     program.start()
     try:
         assert program.status() == 0, program.said()
@@ -545,6 +585,14 @@ def test_a_fault_that_cannot_be_made_says_what_it_needs(tmp_path: Path, words: t
 
     assert run.returncode == 2
     assert needed in run.stderr
+
+
+@pytest.mark.parametrize(("restart", "said"), [("a 'b", "No closing quotation"), ("", "it is empty")])
+def test_a_restart_that_is_no_command_is_refused(tmp_path: Path, restart: str, said: str) -> None:
+    run = command(tmp_path, "chaos", "--store", "postgresql://localhost/scratch", "--restart", restart)
+
+    assert run.returncode == 2
+    assert f"Invalid value for '--restart': not a command: {said}" in run.stderr
 
 
 @pytest.mark.parametrize(

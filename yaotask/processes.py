@@ -159,7 +159,7 @@ def adopted(arguments: list[str]) -> tuple[Channel, Message]:
     From now on this process dies with its parent. SystemExit where that has died already.
     """
     descriptor, stacks, parent = map(int, arguments[:3])
-    _die_with(parent)
+    die_with(parent)
     _print_plainly()
     # Python writes this whatever keeps its threads from running.
     faulthandler.register(signal.SIGQUIT, file=stacks, all_threads=True)
@@ -212,7 +212,11 @@ def _print_plainly() -> None:
             stream.reconfigure(errors="backslashreplace", line_buffering=True)
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
+    """From now on this process dies with its parent; SystemExit where that has died already.
+
+    On Linux alone, and there it is the thread that has started us whose end counts.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     # It may have died before that was said.

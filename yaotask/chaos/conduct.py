@@ -15,7 +15,7 @@ from yaotask.chaos.facts import Facts, Fault
 from yaotask.chaos.killing import WEIGHTS, Killing
 from yaotask.chaos.line import HERE, Address, Line
 from yaotask.chaos.nemesis import REST, Nemesis, Strike
-from yaotask.chaos.programs import Node, Program, working_in
+from yaotask.chaos.programs import Node, Nursery, Program, working_in
 from yaotask.chaos.report import Report
 from yaotask.chaos.serving import LINES, RESTART, Serving
 from yaotask.clock import Clock
@@ -78,6 +78,7 @@ class Run:
         self._clock = clock
         self._watch = watch
         self._begun = clock.monotonic()
+        self._nursery = Nursery()
         self._lines: list[tuple[str, Line]] = []
         self._nodes: list[Node] = []
         self._callers: list[Program] = []
@@ -108,11 +109,11 @@ class Run:
         order = self._order
         for number in range(order.nodes):
             folder = self._folder(f"node-{number + 1}", self._way(f"node-{number + 1}"))
-            self._nodes.append(Node(folder, order.processes, self._clock))
+            self._nodes.append(Node(folder, order.processes, self._clock, self._nursery))
         for number in range(order.callers):
             folder = self._folder(f"caller-{number + 1}", self._way(f"caller-{number + 1}"))
             command = ["-m", "yaotask.chaos.caller", str(folder), f"{order.seed}-{number}"]
-            self._callers.append(Program(folder, command, caller.READY, self._clock))
+            self._callers.append(Program(folder, command, caller.READY, self._clock, self._nursery))
 
     def _way(self, name: str) -> str:
         """How a program gets to the store: where that is on a server, by a line of its own."""
@@ -202,9 +203,10 @@ class Run:
         self._leftovers += [fall for program in programs for fall in program.falls]
 
     def _clear_away(self) -> None:
-        """Whatever has happened, nothing of the run goes on."""
+        """Whatever has happened, nothing of the run goes on: nor does it where we are killed."""
         for program in (*self._nodes, *self._callers):
             program.clear_away()
+        self._nursery.close()
         for _, line in self._lines:
             line.close()
 

@@ -8,8 +8,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from yaotask.clock import Clock
 from yaotask.runtime.ward import GIVEN_UP
@@ -21,14 +22,53 @@ BURIAL, BIRTH, END = 20.0, 60.0, 30.0
 NO_STORE = 4
 
 
+# Bound to its parent, a process becomes what it is to be.
+_LEASH = """
+import os, sys
+from yaotask.processes import die_with
+die_with(int(sys.argv[1]))
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+class Nursery:
+    """Starts processes that die with this one, however it ends, and at the latest when it is closed.
+
+    The system has them die with the thread that has started them, so that it is one thread for all.
+    """
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "yaotask-nursery")
+
+    def start(self, command: Sequence[str], folder: Path, log: IO[bytes]) -> subprocess.Popen[bytes]:
+        """A process in a session of its own. Raises OSError."""
+        leashed = [sys.executable, "-c", _LEASH, str(os.getpid()), *command]
+        begun = self._thread.submit(
+            subprocess.Popen,
+            leashed,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        process: subprocess.Popen[bytes] = begun.result()
+        return process
+
+    def close(self) -> None:
+        """More than once is fine."""
+        self._thread.shutdown()
+
+
 class Program:
     """A program of the run, in a session of its own. It is up once it says so: `ready` is what it says then."""
 
-    def __init__(self, folder: Path, command: Sequence[str], ready: str, clock: Clock) -> None:
+    def __init__(self, folder: Path, command: Sequence[str], ready: str, clock: Clock, nursery: Nursery) -> None:
         self.folder = folder
         self.clock = clock
         self._command = [sys.executable, *command]
         self._ready = ready
+        self._nursery = nursery
         self._log = folder / "log.txt"
         self._process: subprocess.Popen[bytes] | None = None
         # Where in its log this life begins.
@@ -52,9 +92,7 @@ class Program:
         """Begin, and wait until it is up, or has ended; what it says is added to its log."""
         with self._log.open("ab") as log:
             self._birth = log.tell()
-            self._process = subprocess.Popen(  # noqa: S603 - our own modules
-                self._command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
+            self._process = self._nursery.start(self._command, self.folder, log)
         until(lambda: self._ready in self.said(self._birth) or self.has_ended(), BIRTH, self.clock)
 
     def begin_again(self) -> None:
@@ -108,8 +146,9 @@ class Program:
 class Node(Program):
     """`yaotask run` of one folder."""
 
-    def __init__(self, folder: Path, processes: int, clock: Clock) -> None:
-        super().__init__(folder, ["-m", "yaotask", "run", "--processes", str(processes)], "running; SIGTERM", clock)
+    def __init__(self, folder: Path, processes: int, clock: Clock, nursery: Nursery) -> None:
+        command = ["-m", "yaotask", "run", "--processes", str(processes)]
+        super().__init__(folder, command, "running; SIGTERM", clock, nursery)
 
     def note_fall(self) -> None:
         """See Program. A node may give up where its store is away, or its workers are killed as they begin."""

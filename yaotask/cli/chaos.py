@@ -25,7 +25,7 @@ from yaotask.clock import SystemClock
 from yaotask.errors import StorageUnavailable
 from yaotask.observers.logs import escape
 from yaotask.phrases import counted
-from yaotask.processes import describe
+from yaotask.processes import describe, kill_group
 from yaotask.store import opening
 
 MOST_SEED = 2**31
@@ -41,6 +41,18 @@ def _faults(_: click.Context, __: click.Parameter, value: str | None) -> tuple[s
         if name not in ALL_WEIGHTS:
             raise click.BadParameter(f"there is no fault {name!r}; there are {', '.join(ALL_WEIGHTS)}")
     return names
+
+
+def _command(_: click.Context, __: click.Parameter, value: str | None) -> list[str] | None:
+    if value is None:
+        return None
+    try:
+        words = shlex.split(value)
+    except ValueError as error:
+        raise click.BadParameter(f"not a command: {error}") from error
+    if not words:
+        raise click.BadParameter("not a command: it is empty")
+    return words
 
 
 def _is_server(store: str | None) -> bool:
@@ -70,7 +82,12 @@ def _possible(faults: tuple[str, ...] | None, *, is_server: bool, can_restart: b
 @click.option("--nodes", type=click.IntRange(1), default=2, help="So many `yaotask run`.")
 @click.option("--processes", type=click.IntRange(1), default=2, help="Workers of each node.")
 @click.option("--callers", type=click.IntRange(1), default=2, help="Programs that add jobs.")
-@click.option("--restart", metavar="COMMAND", help="Restarts the database server, and comes back once it serves again.")
+@click.option(
+    "--restart",
+    metavar="COMMAND",
+    callback=_command,
+    help="Restarts the database server, and comes back once it serves again.",
+)
 @click.option("--keep", type=click.Path(path_type=Path), metavar="DIR", help="Leave logs and histories there.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.pass_obj
@@ -83,7 +100,7 @@ def chaos(
     nodes: int,
     processes: int,
     callers: int,
-    restart: str | None,
+    restart: list[str] | None,
     keep: Path | None,
     as_json: bool,
 ) -> int:
@@ -106,35 +123,48 @@ def chaos(
         processes=processes,
         callers=callers,
         faults=possible,
-        restart=None if restart is None else partial(restart_by, shlex.split(restart)),
+        restart=None if restart is None else partial(restart_by, restart),
     )
     try:
         with _Display() as display:
             report = Run(order, SystemClock(), display.show).report()
-    except StorageUnavailable:
+    except BaseException:
         # A store that is refused at once has left nothing to look at.
         if keep is None and not any(folder.iterdir()):
             folder.rmdir()
+        else:
+            _tell_what_stays(folder)
         raise
     _print(report, as_json)
     if not report.holds:
-        click.echo(f"logs, histories and the store stay in {escape(str(folder))}", err=True)
+        _tell_what_stays(folder)
         return exits.FAILED
     if keep is None:
         shutil.rmtree(folder)
     return exits.DONE
 
 
+def _tell_what_stays(folder: Path) -> None:
+    click.echo(f"logs, histories and the store stay in {escape(str(folder))}", err=True)
+
+
 def restart_by(command: Sequence[str], patience: float = PATIENCE) -> None:
     """Run the user's own command. Raises CallFailed where it cannot be started, fails, or does not come back."""
     try:
-        subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=sys.stderr, timeout=patience)  # noqa: S603
+        # In a session of its own: it ends as a whole, and Ctrl-C is not for it.
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, start_new_session=True)  # noqa: S603
     except OSError as error:
         raise _no_restart(command, f"cannot be started: {error.strerror}") from error
-    except subprocess.CalledProcessError as error:
-        raise _no_restart(command, f"ended with {describe(error.returncode)}") from error
+    try:
+        status = process.wait(patience)
     except subprocess.TimeoutExpired as error:
         raise _no_restart(command, f"has not come back after {patience:g} s") from error
+    finally:
+        if process.returncode is None:
+            kill_group(process.pid)
+            process.wait()
+    if status:
+        raise _no_restart(command, f"ended with {describe(status)}")
 
 
 def _no_restart(command: Sequence[str], why: str) -> exits.CallFailed:
