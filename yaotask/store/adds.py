@@ -128,7 +128,10 @@ def _insert_all(work: Work, add: Add, jobs: Sequence[NewJob]) -> None:
         own = {**terms._asdict(), **rows.when(terms.run_at, work.now, held)}
         work.post(work.own.INSERT_JOBS, rows=new, **shared, **own)
     add.stored += stored
-    work.harvest.first_stored = work.harvest.first_stored or (add.task, stored[0])
+    # An id of the caller's own may be another's job by the time that somebody looks.
+    ours = next((id for job, id in zip(jobs, stored, strict=True) if job.id is None), None)
+    if ours is not None:
+        work.harvest.first_stored = work.harvest.first_stored or (add.task, ours)
     if counted:
         work.sizes.change(add.task, len(stored))
     work.harvest.woken.add(add.task)

@@ -27,8 +27,9 @@ def trace(mailbox: Mailbox, harvest: Harvest, now: int) -> Look | None:
         if claims:
             return lambda connection: _is_claimed(connection, claims, mailbox.worker)
     for finish in mailbox.finishes:
-        claim = finish.claim
-        if (claim.key, claim.fence) not in harvest.lost and claim.key not in harvest.held.jobs:
+        name = finish.claim.key, finish.claim.fence
+        # Of one that was stored before nothing can be seen that would be of this cycle.
+        if name not in harvest.known and name not in harvest.lost and finish.claim.key not in harvest.held.jobs:
             return lambda connection: has_ended(connection, finish, now)
     return None
 

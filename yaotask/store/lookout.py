@@ -95,8 +95,8 @@ class Lookout:
         look_first = not (mailbox or due)
         self._want_jobs(mailbox, look_first)
         self._want_events(mailbox, look_first)
-        if due and not mailbox:
-            # A cycle of nothing: it promotes what is due.
+        if (due or self._store.owes) and not mailbox:
+            # A cycle of nothing: it promotes what is due, and gives back what nobody was given.
             mailbox.errands.append(Errand(lambda cycle: None, Ticket()))
 
     def _everything_may_have_changed(self, worker: int) -> bool:

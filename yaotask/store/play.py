@@ -173,7 +173,9 @@ def _note_misfit(cycle: SqlCycle, finish: Finish) -> None:
     known = name in lost  # by progress that came along
     if not cycle.already_finished(finish):
         lost += [] if known else [name]
-    elif known:
+        return
+    cycle.harvest.known.add(name)
+    if known:
         lost.remove(name)
 
 

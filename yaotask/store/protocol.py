@@ -248,17 +248,19 @@ class Harvest:
     """What a committed cycle brought.
 
     `claims` by task, in the order in which they are to run; `deliveries` of events; `lost` the keys
-    of claims that were no longer ours, which changed nothing; `outrun` those that were found cancelled, or
-    given to another, when they were to be shown as running; `dismissed` says that our worker was taken for
-    dead, and may claim no more; `next_due` when the next future job comes due; `first_stored` the task and
-    id of one job that was added; `woken` the tasks that were given jobs which can be claimed;
-    `asked_to_stop` whether a running job was; `held` what of the mailbox could not be done yet, and is as it was;
-    `afterwards` what was done once the commit was.
+    of claims that were no longer ours, which changed nothing; `known` those of ends that were stored
+    before; `outrun` those that were found cancelled, or given to another, when they were to be shown as
+    running; `dismissed` says that our worker was taken for dead, and may claim no more; `next_due` when the
+    next future job comes due; `first_stored` the task and id of one job that was added, an id that nobody
+    else can have; `woken` the tasks that were given jobs which can be claimed; `asked_to_stop` whether a
+    running job was; `held` what of the mailbox could not be done yet, and is as it was; `afterwards` what
+    was done once the commit was.
     """
 
     claims: dict[str, ClaimBatch] = field(default_factory=dict)
     deliveries: list[Delivery] = field(default_factory=list)
     lost: list[tuple[int, int]] = field(default_factory=list)
+    known: set[tuple[int, int]] = field(default_factory=set)
     outrun: list[tuple[int, int]] = field(default_factory=list)
     woken: set[str] = field(default_factory=set)
     asked_to_stop: bool = False

@@ -179,6 +179,12 @@ class Tally:
     def __bool__(self) -> bool:
         return bool(self._sums)
 
+    def copy(self) -> Tally:
+        """As it is now."""
+        copy = Tally()
+        copy._sums.update((key, list(sums)) for key, sums in self._sums.items())
+        return copy
+
     def count(self, claim: Any, state: int, started: int, ended: int) -> None:
         """One job more that ended: `claim` is a Claim, or a row with its task and ready_at."""
         run = ended - started

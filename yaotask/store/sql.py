@@ -198,6 +198,11 @@ class SqlStore:
         """Whether `changed` ever tells anything: a server says it in other ways, or when it is polled."""
         return not self.dialect.shared
 
+    @property
+    def owes(self) -> bool:
+        """Whether something is to be given back that may have been claimed without our learning of it."""
+        return bool(self._in_doubt)
+
     def changed(self) -> bool:
         """Whether another connection has committed since the last time this was asked."""
         return self.writer.changed()

@@ -72,7 +72,8 @@ class Work:
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         """Whatever is raised inside, nothing of it was stored."""
-        sizes, first_stored = self.sizes.copy(), self.harvest.first_stored
+        sizes, tally, first_stored = self.sizes.copy(), self.tally.copy(), self.harvest.first_stored
+        afterwards = len(self.harvest.afterwards)
         begin, undo, end = _SAVEPOINTS[self._depth]
         self._depth += 1
         try:
@@ -89,7 +90,8 @@ class Work:
                     self.execute(undo)
                     self.execute(end)
                 self.sizes.restore(sizes)
-                self.harvest.first_stored = first_stored
+                self.tally, self.harvest.first_stored = tally, first_stored
+                del self.harvest.afterwards[afterwards:]
                 raise
             self.post(end)
         finally:
