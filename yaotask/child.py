@@ -57,6 +57,8 @@ class Child:
     def live(self) -> None:
         """Until the worker wants no more."""
         threading.Thread(target=self._listen, name="yaotask-worker", daemon=True).start()
+        # What it takes to import the scripts is not of any job's time; what is wrong with one, its jobs will say.
+        self._app.broken()
         self._channel.send({"ready": True})
         while (order := self._orders.get()) is not None:
             self._obey(Claim(*order["run"]), order["started"])

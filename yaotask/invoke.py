@@ -9,17 +9,22 @@ from contextvars import Context, copy_context
 from dataclasses import dataclass
 from functools import partial
 from types import coroutine
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 import anyio
 import anyio.to_thread
-from anyio.lowlevel import current_token
+from anyio.lowlevel import RunVar, current_token
 
 from yaotask.resolve import Resolver
 from yaotask.signatures import Parameters
 
+T = TypeVar("T")
 Function = Callable[..., Any]
 Executor = Literal["async", "thread", "process"]
+
+# So many sync functions of users are called from a loop at the same time.
+MOST_THREADS = 40
+_threads: RunVar[anyio.CapacityLimiter] = RunVar("_threads")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +86,20 @@ async def acall(function: Function, *args: Any, **kwargs: Any) -> Any:
     if is_async(function):
         inside = copy_context()
         return await drive(inside, inside.run(function, *args, **kwargs))
-    return await anyio.to_thread.run_sync(partial(call, function, *args, **kwargs), abandon_on_cancel=True)
+    return await in_thread(partial(call, function, *args, **kwargs))
+
+
+async def in_thread(function: Callable[[], T]) -> T:
+    """Call a function in a thread, which goes on by itself when this is cancelled.
+
+    Those threads are ours: handlers that take all of anyio's own, which are few, keep no hook waiting.
+    """
+    try:
+        threads = _threads.get()
+    except LookupError:
+        threads = anyio.CapacityLimiter(MOST_THREADS)
+        _threads.set(threads)
+    return await anyio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=threads)
 
 
 def ends_us(error: BaseException) -> bool:

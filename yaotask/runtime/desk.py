@@ -9,13 +9,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-import anyio.to_thread
-
 from yaotask import context, invoke
 from yaotask.callbacks import Callbacks
 from yaotask.clock import Clock
 from yaotask.context import Job
-from yaotask.errors import ResultNotJson, StorageError, TransactionError
+from yaotask.errors import ResultNotJson, TransactionError
 from yaotask.jobs import Outcome, Succeeded
 from yaotask.runtime.alarm import ring
 from yaotask.runtime.attempt import Attempt
@@ -191,7 +189,7 @@ class JobDesk:
                 self._ledger.committed(outcome)
             else:
                 log.warning("%s was given to another worker: its transaction was rolled back", job.name)
-        except (TransactionError, StorageError) as error:
+        except Exception as error:  # noqa: BLE001 - a handler can do anything to its connection
             failed = retry_or_fail(failure(error, self._policy.limits), job.claim, self._policy)
             if opened.changes:
                 self.store(job, opened.changes)
@@ -199,7 +197,10 @@ class JobDesk:
         return outcome
 
     def _roll_back(self, job: Job, opened: OpenTransaction) -> None:
-        opened.transaction.rollback()
+        try:
+            opened.transaction.rollback()
+        except Exception as error:  # noqa: BLE001 - a handler can do anything to its connection
+            log.warning("%s: its transaction ends with its connection: %s", job.name, error)
         opened.closed = True
         if opened.changes and not job.over:
             self.store(job, opened.changes)
@@ -208,4 +209,4 @@ class JobDesk:
         """Roll back the transaction of an attempt, if it has one, although its handler goes on; called on the loop."""
         opened: OpenTransaction | None = attempt.job.open_transaction
         if opened is not None and not opened.closed and self._spawner is not None:
-            self._spawner.start(partial(anyio.to_thread.run_sync, opened.transaction.expire))
+            self._spawner.start(partial(invoke.in_thread, opened.transaction.expire))

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# Seconds until a thread is asked for again that the system would not start.
+NO_THREAD = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
@@ -73,6 +76,8 @@ class Pool:
         self._loop_slots: list[LoopSlot] = []
         self._thread_slots: list[ThreadSlot] = []
         self._stopping = False
+        # Whether a thread is to be started as soon as the system has one.
+        self._lacks_threads = False
         # While the loop does not turn, nothing is claimed.
         self.on_hold = False
         self._pid = os.getpid()
@@ -166,8 +171,23 @@ class Pool:
         held = self.backlog.delivered - self.finished
         while len(self._thread_slots) < min(self.work.worker_nums, held):
             slot = ThreadSlot(self)
+            try:
+                slot.start(self.context.copy())
+            except RuntimeError as error:
+                log.error("%s: no thread could be started for a handler, will try again: %s", self.work.task, error)
+                self._staff_later()
+                return
             self._thread_slots.append(slot)
-            slot.start(self.context.copy())
+
+    def _staff_later(self) -> None:
+        if self._spawner is not None and not self._lacks_threads:
+            self._lacks_threads = True
+            self._spawner.start(self._staff_again)
+
+    async def _staff_again(self) -> None:
+        await self.clock.sleep(NO_THREAD)
+        self._lacks_threads = False
+        self._staff()
 
     def start(self, work: Callable[[Claim], Coroutine[Any, Any, None]], claim: Claim) -> None:
         """Have a claim of a thread run on the loop; from any thread."""

@@ -17,7 +17,7 @@ from typing import Any
 
 from yaotask.channel import Channel, Message
 from yaotask.clock import Clock
-from yaotask.runtime import slots
+from yaotask.runtime import herald, hooks, slots
 from yaotask.runtime.attempt import Attempt
 from yaotask.runtime.pool import Pool
 from yaotask.runtime.stacks import stack_of
@@ -28,6 +28,8 @@ EVERY = 0.5
 TURN = 0.25
 # A loop that has not turned for so many seconds is blocked. It is noticed within 2 s.
 BLOCKED_AFTER = 1.4
+# So many of those that may block it are named.
+MOST_NAMED = 5
 
 
 class Pulse:
@@ -113,16 +115,25 @@ class Pulse:
     def _hold(self, age: float, now: float) -> None:
         frame = sys._current_frames().get(self._loop_thread)
         attempt = _attempt_in(frame)
+        suspects = [] if attempt is not None or _is_of_hook(frame) else self._on_loop()
         if self._blocked is None and frame is not None:
-            who = "something" if attempt is None else attempt.job.name
+            names = ", ".join(one.job.name for one in suspects[:MOST_NAMED])
+            who = attempt.job.name if attempt is not None else f"something (of {names}?)" if names else "something"
             text = "%s has blocked the event loop for %.1f s, and with it all other jobs; this is where it is:"
             log.error(text, who, age, extra={"stack": stack_of(frame)})
         # Again each time: a batch that was on its way may have come meanwhile.
         for pool in self._pools:
             pool.hold()
-        self._blocked = self._blame(attempt, age, now)
+        self._blocked = self._blame(attempt, suspects, age, now)
 
-    def _blame(self, attempt: Attempt | None, age: float, now: float) -> Message:
+    def _on_loop(self) -> list[Attempt]:
+        """The attempts whose handlers live on the loop: what they have started there is not seen to be theirs."""
+        return [one for pool in self._pools for one in pool.attempts() if one.stop is not None]
+
+    def _blame(self, attempt: Attempt | None, suspects: Sequence[Attempt], age: float, now: float) -> Message:
+        if suspects:
+            late = [one.job.claim for one in suspects if now > one.deadline + self._cancel_grace]
+            return {"job": None, "suspects": [[one.key, one.fence] for one in late], "overdue": bool(late)}
         if attempt is None or attempt.job.over:
             # A hook, or what users' code left on the loop; or a handler whose job has ended without it.
             return {"job": None, "overdue": age > self._hook_timeout + self._cancel_grace}
@@ -147,6 +158,15 @@ class Pulse:
         if self._is_helpless():
             stuck["child processes"] = "none can be started: what runs here has used up its open files (ulimit -n)"
         return stuck
+
+
+def _is_of_hook(frame: FrameType | None) -> bool:
+    """Whether a thread is in users' code that was called as a hook."""
+    while frame is not None:
+        if frame.f_code.co_filename in (hooks.__file__, herald.__file__):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _attempt_in(frame: FrameType | None) -> Attempt | None:

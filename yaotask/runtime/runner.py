@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 # Between two looks whether all have ended, once the end has begun.
 GLANCE = 0.01
+# Seconds in which what jobs came to must be on its way to the store, when the end is in a hurry.
+LAST_WORDS = 2.0
 # Between two looks whether all is done: a twentieth of the time that it has taken so far, within these bounds.
 SHORTEST_LOOK, LONGEST_LOOK, PART = 0.02, 0.5, 20
 
@@ -152,8 +154,12 @@ class Runner:
             log.warning(
                 "sync handlers that still run in their threads: %d; nothing they do will be stored", len(zombies)
             )
-        await self._do(lambda cycle: presence.leave(cycle, self._worker))
-        self._access.opened.ledger.dismiss(self._worker)
+        # Else what jobs came to would be overtaken, and refused.
+        await self._until_written()
+        try:
+            await self._do(lambda cycle: presence.leave(cycle, self._worker))
+        finally:
+            self._access.opened.ledger.dismiss(self._worker)
         self._left()
 
     def _running(self) -> int:
@@ -161,6 +167,12 @@ class Runner:
 
     def _all_told(self) -> bool:
         return self._access.opened.ledger.is_quiet and self._courier.is_idle
+
+    async def _until_written(self) -> None:
+        """Wait for what is on its way to the store, in a hurry too, unless it cannot be written."""
+        deadline = self._clock.monotonic() + LAST_WORDS
+        while self._access.opened.ledger.is_behind and self._clock.monotonic() < deadline:
+            await self._clock.sleep(GLANCE)
 
     async def _until(self, is_so: Callable[[], bool], deadline: float) -> bool:
         while not is_so():

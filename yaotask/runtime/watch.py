@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
 
 import anyio.to_thread
@@ -111,14 +111,18 @@ class Watch:
             log.info("%s answers again", ward.place.name)
         blocked = life.beat.get("blocked")
         if blocked and blocked["overdue"]:
-            await self._end_blocked(ward, life, blocked["job"])
+            await self._end_blocked(ward, life, blocked["job"], blocked.get("suspects", ()))
         elif life.beat.get("stuck") and not life.draining:
             for task, why in life.beat["stuck"].items():
                 log.error("%s is replaced: %s: %s", ward.place.name, task, why)
             await ward.replace(life, self._grace)
 
-    async def _end_blocked(self, ward: Ward, life: Life, job: tuple[int, int] | None) -> None:
-        if job is None:
+    async def _end_blocked(
+        self, ward: Ward, life: Life, job: tuple[int, int] | None, suspects: Sequence[Sequence[int]]
+    ) -> None:
+        if suspects:
+            await self._end_suspected(ward, life, {(key, fence) for key, fence in suspects})
+        elif job is None:
             log.error("%s is ended: its event loop is blocked by what is no job, a hook for example", ward.place.name)
             ward.end(life)
         elif (held := await self._held(life)) is not None:
@@ -127,6 +131,16 @@ class Watch:
                 self._convict(ward, life, verdict)
             else:
                 self._look_at_disowned(ward, life)
+
+    async def _end_suspected(self, ward: Ward, life: Life, suspects: Collection[tuple[int, int]]) -> None:
+        """One of these must have started what blocks the loop. All run alone next time, where each can be ended."""
+        held = await self._held(life)
+        if held is None or life.worker is None:
+            return
+        found = [claim for claim, _ in held if (claim.key, claim.fence) in suspects]
+        names = ", ".join(claim.name for claim in found) or "a job that it does not have any more"
+        log.error("%s is ended: its event loop is blocked by what one of these has started: %s", ward.place.name, names)
+        ward.end(life, Legacy(life.worker, suspects=frozenset(claim.key for claim in found)))
 
     def _look_at_disowned(self, ward: Ward, life: Life) -> None:
         """What blocks it is no job of its own any more: it was cancelled, or it has ended since the last beat."""
