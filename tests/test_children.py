@@ -391,3 +391,21 @@ async def test_a_whole_handler_may_be_a_transaction(apart: Apart) -> None:
         job = await run(app)
 
     assert (job["status"], (await app.alist())["items"][0]["id"]) == ("FAILURE", 1)
+
+
+SLOW = """
+    import time
+
+    time.sleep(1.5)
+
+    def Send(task_id):
+        return "done"
+"""
+
+
+async def test_the_import_of_scripts_is_not_of_a_jobs_time(apart: Apart) -> None:
+    app = apart(SLOW, timeout=1)
+    async with app.running():
+        job = await run(app)
+
+    assert (job["status"], job["attempt"]) == ("SUCCESS", 1)

@@ -13,6 +13,7 @@ from typing import Any, cast
 import anyio
 import anyio.to_thread
 import pytest
+from children_support import until
 from runtime_support import PATIENCE, StageApp, ended, query
 from store_support import START, ManualClock
 
@@ -389,3 +390,20 @@ async def test_demand_falls_by_what_is_under_way_and_to_nothing_at_the_end(stage
 
     assert (under_way, idle, after) == (whole - 1, False, whole)
     assert (post.courier.demand(), post.courier.is_idle) == (0, True)
+
+
+async def test_handlers_that_take_all_threads_of_anyio_keep_no_hook_waiting(stage: StageApp) -> None:
+    told, gate = threading.Event(), threading.Event()
+
+    async def handler(task_id: int, waits: bool) -> None:
+        if waits:
+            await anyio.to_thread.run_sync(gate.wait, PATIENCE)
+
+    app = stage(handler, hooks={"success": lambda id, response: told.set()}, worker_nums=50)
+    limiter = anyio.to_thread.current_default_thread_limiter()
+    async with app.running():
+        await app.tasks["mail"].aadd_many([[True]] * int(limiter.total_tokens))
+        await until(lambda: limiter.available_tokens == 0)
+        await app.acall("tasks.mail.add", False)
+        await until(told.is_set)
+        gate.set()

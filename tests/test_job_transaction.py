@@ -395,3 +395,21 @@ async def test_what_was_said_before_the_commit_is_stored_though_the_commit_overt
     assert with_the_commit == [(JobState.SUCCESS, *((20, "in it") if more else (10, "before")), 1)]
     assert query(app, said) == with_the_commit
     assert "given to another worker" not in caplog.text
+
+
+@pytest.mark.parametrize("what", ["invalidate", "close"])
+async def test_a_handler_that_takes_its_connection_away_fails_and_leaves_its_place(stage: StageApp, what: str) -> None:
+    def handler(task_id: int, breaks: bool) -> str:
+        with current_job().transaction() as connection:
+            if breaks and what == "invalidate":
+                connection.invalidate()
+            elif breaks:
+                connection.connection.close()
+        return "done"
+
+    app = stage(handler, worker_nums=1)
+    async with app.running():
+        first = await ended(app, await app.acall("tasks.mail.add", True))
+        second = await ended(app, await app.acall("tasks.mail.add", False))
+
+    assert (first["status"], second["status"]) == ("FAILURE", "SUCCESS")

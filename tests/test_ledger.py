@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from broken_lines import Fate, Line
 from store_support import DONE, EVERY_EVENT, FAILED, Bench, EvenChance, ManualClock, an_add, answer, until_the_next_look
 
 from yaotask.errors import (
@@ -19,7 +20,7 @@ from yaotask.errors import (
 )
 from yaotask.events import Delivery
 from yaotask.jobs import Claim, JobState, Outcome, Succeeded
-from yaotask.store import inbox, presence
+from yaotask.store import direct, inbox, presence
 from yaotask.store.access import Access
 from yaotask.store.consumers import FailedDelivery
 from yaotask.store.ledger import FIRST_PAUSE, LONGEST_PAUSE, Ledger
@@ -542,3 +543,22 @@ def test_who_reads_while_the_thread_dies_is_let_finish(
         thread.close()
 
     assert (before, closed) == ([], ["closed"])
+
+
+def test_claims_that_nobody_was_given_go_back_although_nothing_else_is_to_be_done(
+    bench: Bench, clock: ManualClock, ledger: Ledger, taker: Taker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = Line()
+    monkeypatch.setattr(direct, "run", line.say)
+    # As after an outage that is longer than anybody looks.
+    monkeypatch.setattr(SqlStore, "_was_stored", lambda *_: False)
+    bench.add()
+    line.fates = [Fate.AFTER_COMMIT]
+    ledger.turn()
+    doubtful = bench.state()
+    for _ in range(3):
+        clock.advance(1)
+        ledger.turn()
+
+    assert (doubtful, line.broken) == (JobState.RUNNING, {Fate.AFTER_COMMIT: 1})
+    assert taker.ids == [1]

@@ -41,6 +41,14 @@ EVIL = """
         note("evil", time.monotonic())
         10 ** 300_000_000
 
+    async def Part(task_id):
+        note("evil", time.monotonic())
+        async with anyio.create_task_group() as group:
+            group.start_soon(part)
+
+    async def part():
+        time.sleep(600)
+
     async def Swallow(task_id):
         note("evil", time.monotonic())
         while True:
@@ -149,6 +157,23 @@ def test_a_blocked_loop_is_named_with_its_line_and_its_worker_replaced_at_the_ti
     assert "in Block\n        time.sleep(600)" in run.errors
     assert (job["status"], job["error_type"]) == ("FAILURE", "TimeoutError")
     assert "timeout" in job["error"]
+    nothing_left(root)
+
+
+def test_a_loop_that_is_blocked_by_what_a_handler_has_started_is_freed_at_the_timeout(
+    evil: Callable[[str], Path],
+) -> None:
+    root = evil("Part")
+    with running(root) as run:
+        pid = set_off(root, run)
+        run.says("is ended: its event loop is blocked by what one of these has started: evil.1")
+        replaced(run, "worker 1", pid)
+        good_ones_succeed_without_a_loss(root)
+        job = until_ended(root, "evil.1")
+        run.signal()
+        assert run.status() == 0
+
+    assert (job["status"], job["error_type"], job["losses"]) == ("FAILURE", "TimeoutError", 1)
     nothing_left(root)
 
 

@@ -491,3 +491,23 @@ async def test_of_many_attempts_the_lost_one_is_stopped() -> None:
 
     assert started == [1, 2, 3]
     assert (after, ends) == ([2], [])
+
+
+async def test_a_thread_that_the_system_would_not_start_is_asked_for_again(
+    stage: StageApp, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    start, refused = threading.Thread.start, list[str]()
+
+    def refuse_once(thread: threading.Thread) -> None:
+        if thread.name == "yaotask-mail" and not refused:
+            refused.append(thread.name)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse_once)
+    app = stage(lambda task_id: "done", worker_nums=1)
+    async with app.running():
+        job = await ended(app, await app.acall("tasks.mail.add"))
+
+    assert (job["status"], refused) == ("SUCCESS", ["yaotask-mail"])
+    assert "mail: no thread could be started for a handler, will try again: can't start new thread" in caplog.text

@@ -8,9 +8,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 import transitions
+from children_support import until
 from runtime_support import PATIENCE, StageApp, ended, query
 from store_support import ManualClock, connected
 
@@ -20,6 +22,7 @@ from yaotask.clock import SystemClock
 from yaotask.errors import StorageUnavailable
 from yaotask.runtime.runner import until_settled
 from yaotask.store import presence
+from yaotask.store.cycle import SqlCycle
 from yaotask.store.locks import Lock
 from yaotask.store.opening import open_store, place
 from yaotask.store.protocol import Errand, Mailbox, Ticket
@@ -316,3 +319,40 @@ async def test_the_longer_a_drain_takes_the_less_often_it_is_looked_at() -> None
     assert all(after >= before - 1e-6 for before, after in pairwise(pauses))
     # The end of a short drain is seen soon, and that of a long one within half a second.
     assert looks[-1] <= 60.5
+
+
+async def test_a_runner_that_cannot_leave_may_work_again(stage: StageApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = stage(succeed)
+
+    def away(cycle: SqlCycle, worker: int) -> None:
+        raise StorageUnavailable("the server is away")
+
+    with monkeypatch.context() as patch, pytest.raises(StorageUnavailable, match="away"):
+        patch.setattr(presence, "leave", away)
+        async with app.running():
+            pass
+    async with app.running():
+        job = await ended(app, await app.acall("tasks.mail.add"))
+
+    assert job["status"] == "SUCCESS"
+
+
+async def test_results_are_written_before_their_worker_leaves_in_a_hurry(stage: StageApp) -> None:
+    count, gate, begun, returned = 24, anyio.Event(), list[int](), list[int]()
+
+    async def give_much(task_id: int) -> str:
+        begun.append(task_id)
+        await gate.wait()
+        returned.append(task_id)
+        return "x" * 1_000_000
+
+    app = stage(give_much, worker_nums=count)
+    ids = await app.tasks["mail"].aadd_many([[]] * count)
+    async with app.running(grace=0):
+        await until(lambda: len(begun) == count)
+        gate.set()
+        while len(returned) < count:
+            await anyio.lowlevel.checkpoint()
+        await anyio.wait_all_tasks_blocked()
+
+    assert {(await app.aget(f"mail.{id}"))["status"] for id in ids} == {"SUCCESS"}

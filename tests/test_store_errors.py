@@ -6,7 +6,7 @@ import re
 import resource
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ from store_support import FAILED, Bench, an_add, answer
 from yaotask.errors import OutcomeUnknown, StorageBusy, StorageError, StorageFull, StorageUnavailable
 from yaotask.events import ADD_BIT
 from yaotask.jobs import Failed, JobState
-from yaotask.store import direct
+from yaotask.store import direct, doubt
+from yaotask.store.cycle import SqlCycle
 from yaotask.store.dialects.sqlite_errors import SqliteErrors
 from yaotask.store.protocol import Mailbox, Progress, Started
+from yaotask.store.work import Misfit
 
 pytest_plugins = ["store_fixtures"]
 
@@ -200,6 +202,42 @@ def test_deliveries_that_nobody_was_given_go_back_in_the_next_cycle(bench: Bench
         bench.cycle(**mail)
 
     assert [delivery.id for delivery in bench.cycle(**mail).deliveries] == [1]
+
+
+def has_trace(bench: Bench, mailbox: Mailbox) -> bool:
+    """Whether a cycle left something by which it could be known, had its answer been lost."""
+    return doubt.trace(mailbox, bench.store.run_cycle(mailbox), bench.clock.now()) is not None
+
+
+def test_an_end_that_was_stored_before_is_no_trace_of_a_cycle(bench: Bench) -> None:
+    bench.add(2)
+    first, second = bench.claim(2)
+    ends = [bench.end(first)]
+
+    assert has_trace(bench, Mailbox(worker=1, finishes=ends))
+    assert not has_trace(bench, Mailbox(worker=1, finishes=ends))
+    assert has_trace(bench, Mailbox(worker=1, finishes=[*ends, bench.end(second)]))
+
+
+def test_an_id_of_the_callers_own_is_no_trace_of_a_cycle(bench: Bench) -> None:
+    assert not has_trace(bench, Mailbox(adds=[an_add(id=100)]))
+    assert has_trace(bench, Mailbox(adds=[an_add(id=101), an_add()]))
+
+
+def test_what_a_savepoint_undoes_is_not_counted_and_has_nothing_done_afterwards(bench: Bench) -> None:
+    id, done = bench.add_one(), []
+
+    def undone(cycle: SqlCycle) -> None:
+        with suppress(Misfit), cycle.savepoint():
+            cycle.cancel("mail", id)
+            cycle.harvest.afterwards.append(lambda: done.append(id))
+            raise Misfit
+
+    bench.errand(undone)
+
+    assert bench.state(id) is JobState.WAITING
+    assert bench.value("SELECT count(*) FROM yaotask_rollups") == 0
+    assert done == []
 
 
 def broken(bench: Bench) -> Exception:
