@@ -69,6 +69,24 @@ def test_of_a_server_that_keeps_all_nothing_is_told(tmp_path: Path, strict: None
     assert told == ["ok     server: what it has committed it keeps"]
 
 
+@pytest.fixture
+def overturning(strict: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MariaDB ends whole transactions for the sake of one row."""
+    monkeypatch.setitem(HONEST, "mariadb", {**HONEST["mariadb"], "innodb-rollback-on-timeout": "ON"})
+
+
+@pytest.mark.parametrize("server", ["mariadb"], indirect=True)
+def test_a_server_that_undoes_more_than_what_is_locked_is_told(
+    tmp_path: Path, overturning: None, server: OwnServer
+) -> None:
+    root = folder(tmp_path, "a", server.database())
+    assert command(root, "add", "hold").returncode == 0
+    told = [line for line in command(root, "doctor").stdout.splitlines() if " server: " in line]
+
+    assert len(told) == 1
+    assert "innodb_rollback_on_timeout is on" in told[0]
+
+
 @pytest.mark.only_on("postgresql")
 def test_what_is_set_for_this_database_alone_counts(bench: Bench, here: Place) -> None:
     bench.add()

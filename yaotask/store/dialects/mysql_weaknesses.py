@@ -14,7 +14,7 @@ from yaotask.store.direct import execute
 
 _SETTINGS = """
 SELECT @@innodb_flush_log_at_trx_commit AS flush_log, @@innodb_doublewrite AS doublewrite, @@log_bin AS log_bin,
-    @@sync_binlog AS sync_binlog, @@max_connections AS most
+    @@sync_binlog AS sync_binlog, @@max_connections AS most, @@innodb_rollback_on_timeout AS rolls_back
 """
 
 # One that is on has all replicas that know of it wait.
@@ -47,6 +47,9 @@ def look(connection: Connection) -> Iterator[Weakness]:
     if settings.log_bin and settings.sync_binlog != 1:
         what = f"sync_binlog is {settings.sync_binlog}: after a crash replicas may lack the last jobs"
         yield Weakness(what, "set sync_binlog = 1")
+    if settings.rolls_back:
+        what = "innodb_rollback_on_timeout is on: a row that somebody else keeps locked can undo the end of another job"
+        yield Weakness(what, "set innodb_rollback_on_timeout = OFF")
     if not any(row[1] == "ON" for row in execute(connection, _SEMI_SYNC).all()):
         yield from weaknesses.asynchronous_replicas(execute(connection, _REPLICAS).scalar_one())
     yield from _transactions(connection)
