@@ -132,6 +132,22 @@ def test_after_unsubscribe_nobody_is_called(app: App) -> None:
     assert [job["status"] for job in first.jobs] == ["WAITING"]
 
 
+def test_two_callbacks_that_unsubscribe_all_do_not_wait_for_each_other(app: App) -> None:
+    id = app.tasks["mail"].add()
+    both, ended = threading.Barrier(2), threading.Semaphore(0)
+
+    def end_all(job: dict[str, Any]) -> None:
+        both.wait(PATIENCE)
+        app.unsubscribe(job["task_id"])
+        ended.release()
+
+    app.subscribe(f"mail.{id}", end_all)
+    app.subscribe(f"mail.{id}", lambda job: end_all(job))
+
+    assert ended.acquire(timeout=PATIENCE)
+    assert ended.acquire(timeout=PATIENCE)
+
+
 def test_a_callback_may_unsubscribe_itself(app: App) -> None:
     called = threading.Event()
 

@@ -95,7 +95,10 @@ class Subscriptions:
         watcher.thread.start()
 
     def unsubscribe(self, name: str, callback: Callback | None = None) -> None:
-        """Call back no more; without a callback, nobody for this job. In a thread, a call under way is waited for."""
+        """Call back no more; without a callback, nobody for this job.
+
+        In a thread a call under way is waited for, but not from a callback: it may be waiting for that one.
+        """
         for watcher in list(self._watchers):
             if watcher.name == name and callback in (None, watcher.callback):
                 self._forget(watcher)
@@ -113,6 +116,10 @@ class Subscriptions:
             self._watchers.remove(watcher)
 
 
+class WatcherThread(threading.Thread):
+    """Calls back; who asks in it for others to stop does not wait for them."""
+
+
 class Watcher:
     """Tells one callback of one job."""
 
@@ -121,7 +128,7 @@ class Watcher:
     ) -> None:
         self.name = name
         self.callback = callback
-        self.thread = threading.Thread(target=self._run, name=f"yaotask-{name}", daemon=True)
+        self.thread = WatcherThread(target=self._run, name=f"yaotask-{name}", daemon=True)
         self._look = look
         self._watch = Watch(clock)
         self._ended = ended
@@ -131,9 +138,9 @@ class Watcher:
         self._context.run(context.transaction.set, None)
 
     def stop(self) -> None:
-        """Tell nothing more; a call under way is waited for, but not on a loop."""
+        """Tell nothing more; a call under way is waited for, but not on a loop, nor by a callback."""
         self._stop.set()
-        if self.thread is not threading.current_thread() and not invoke.on_loop():
+        if not isinstance(threading.current_thread(), WatcherThread) and not invoke.on_loop():
             self.thread.join()
 
     def _run(self) -> None:
