@@ -42,7 +42,7 @@ PROCESSES = {
 MAY_START_THREADS = {
     *("store/ledger_thread.py", "runtime/slots.py", "runtime/keeper.py", "runtime/pulse.py", "runtime/alarm.py"),
     *("runtime/herald.py", "worker.py", "child.py", "following.py", "chaos/caller.py", "chaos/line.py"),
-    *("chaos/nemesis.py",),
+    *("chaos/nemesis.py", "chaos/programs.py"),
 }
 MAY_START_PROCESSES = {"processes.py", "cli/chaos.py", "chaos/programs.py"}
 # What is refused, where it is allowed all the same, and what to do instead.
