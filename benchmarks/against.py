@@ -27,7 +27,8 @@ from yaotask.clock import SECOND
 ROOT = Path(__file__).parent.parent
 GIT = shutil.which("git") or "git"
 TASK = "noop"
-FEW = 1_000
+# Enough for all processes of a node to have started, services after the workers too, whose start costs as much.
+FEW = 40_000
 ADD = """
 from yaotask import App
 with App({root!r}) as app:
