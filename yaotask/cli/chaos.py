@@ -130,10 +130,10 @@ def chaos(
             report = Run(order, SystemClock(), display.show).report()
     except BaseException:
         # A store that is refused at once has left nothing to look at.
-        if keep is None and not any(folder.iterdir()):
-            folder.rmdir()
-        else:
+        if any(folder.iterdir()):
             _tell_what_stays(folder)
+        elif keep is None:
+            folder.rmdir()
         raise
     _print(report, as_json)
     if not report.holds:
