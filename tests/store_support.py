@@ -6,7 +6,7 @@ The fixtures are in store_fixtures.py.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,9 @@ from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
 from yaotask.clock import SECOND
+from yaotask.events import Delivery
 from yaotask.jobs import Claim, Failed, Failure, JobState, Outcome, RetryAfter, Succeeded
+from yaotask.store.consumers import FailedDelivery
 from yaotask.store.cycle import SqlCycle
 from yaotask.store.direct import ask, execute
 from yaotask.store.opening import Place
@@ -65,6 +67,30 @@ class ManualClock:
 
     async def sleep(self, seconds: float) -> None:
         self.advance(seconds)
+
+
+class Postman:
+    """Takes events of these tasks; what the test says of them is told once."""
+
+    def __init__(self, *tasks: str) -> None:
+        self.tasks = tasks
+        self.taken: list[Delivery] = []
+        self.delivered: list[Delivery] = []
+        self.failed: list[FailedDelivery] = []
+        self.is_idle = True
+
+    def demand(self) -> int:
+        return 10 if self.tasks else 0
+
+    def deliver(self, deliveries: Sequence[Delivery]) -> None:
+        self.taken += deliveries
+
+    def finish_first(self) -> None:
+        raise AssertionError("no test has it wait")
+
+    def settled(self) -> tuple[list[Delivery], list[FailedDelivery]]:
+        told, self.delivered, self.failed = (self.delivered, self.failed), [], []
+        return told
 
 
 class EvenChance:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import pytest
-from store_support import DONE, FAILED, Bench, EvenChance, ManualClock, an_add, until_the_next_look
+from store_support import DONE, FAILED, Bench, EvenChance, ManualClock, Postman, an_add, until_the_next_look
 
 from yaotask.errors import StorageBusy
-from yaotask.events import Delivery
 from yaotask.jobs import Cancelled, Claim, Outcome
-from yaotask.store.consumers import FailedDelivery
 from yaotask.store.ledger import Ledger
 from yaotask.store.lookout import LAZY_LOOK
 from yaotask.store.protocol import Started, Ticket
@@ -41,19 +39,6 @@ class Worker:
         return self.finds
 
 
-class NoCourier:
-    tasks: tuple[str, ...] = ()
-
-    def demand(self) -> int:
-        return 0
-
-    def deliver(self, deliveries: Sequence[Delivery]) -> None:
-        raise AssertionError("there are no events here")
-
-    def settled(self) -> tuple[list[Delivery], list[FailedDelivery]]:
-        return [], []
-
-
 @pytest.fixture
 def ledger(bench: Bench, clock: ManualClock) -> Ledger:
     """Works as worker 1, which has a row as every worker does."""
@@ -65,7 +50,7 @@ def ledger(bench: Bench, clock: ManualClock) -> Ledger:
 def worker(ledger: Ledger) -> Worker:
     """Two jobs run in it."""
     worker = Worker()
-    ledger.employ(1, {"mail": worker, "video": Worker()}, NoCourier())
+    ledger.employ(1, {"mail": worker, "video": Worker()}, Postman())
     ledger.add(an_add(2))
     ledger.turn()
     started = ledger.store.clock.now()
@@ -156,7 +141,7 @@ def test_a_worker_that_is_employed_anew_hears_of_what_is_its_own_alone(
     ledger.dismiss(1)
     cancel(other, 1)
     turns(ledger)
-    ledger.employ(2, {"mail": worker}, NoCourier())
+    ledger.employ(2, {"mail": worker}, Postman())
     turns(ledger)
 
     assert worker.told == []
@@ -164,7 +149,7 @@ def test_a_worker_that_is_employed_anew_hears_of_what_is_its_own_alone(
 
 def test_a_job_that_was_cancelled_before_it_was_shown_as_running_is_stopped(ledger: Ledger, other: Bench) -> None:
     worker = Worker()
-    ledger.employ(1, {"mail": worker}, NoCourier())
+    ledger.employ(1, {"mail": worker}, Postman())
     ledger.add(an_add())
     ledger.turn()
     (claim,) = worker.claims

@@ -13,14 +13,12 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine
 from sqlalchemy.engine import Connection
-from store_support import Bench, EvenChance, ManualClock, an_add, answer, connected
+from store_support import Bench, EvenChance, ManualClock, Postman, an_add, answer, connected
 
 from yaotask.clock import SECOND
 from yaotask.errors import DuplicateJobId, QueueFull, StorageBusy, StorageError, StorageUnavailable
-from yaotask.events import Delivery
 from yaotask.jobs import Claim, Failed, Failure, JobState
 from yaotask.store import adds, presence, reaping
-from yaotask.store.consumers import FailedDelivery
 from yaotask.store.cycle import SqlCycle
 from yaotask.store.direct import execute
 from yaotask.store.ledger import Ledger
@@ -257,21 +255,6 @@ class Taker:
 
     def cancelled(self, key: int, fence: int) -> bool:
         return False
-
-
-class Postman:
-    """Takes no events."""
-
-    tasks: tuple[str, ...] = ()
-
-    def demand(self) -> int:
-        return 0
-
-    def deliver(self, deliveries: Sequence[Delivery]) -> None:
-        """None come."""
-
-    def settled(self) -> tuple[list[Delivery], list[FailedDelivery]]:
-        return [], []
 
 
 def test_what_was_too_long_for_one_claim_comes_with_the_next(bench: Bench, clock: ManualClock) -> None:

@@ -13,7 +13,7 @@ import anyio
 import pytest
 from runtime_support import CLAIM, POLICY, Notes, a_handler, a_job, a_policy
 
-from yaotask import Fail, Ignore, Retry, current_job
+from yaotask import Fail, Ignore, Retry, current_job, invoke
 from yaotask.backoff import Backoff
 from yaotask.clock import SECOND, microseconds
 from yaotask.errors import NoCurrentJob
@@ -184,12 +184,49 @@ async def test_sys_exit_on_a_loop_is_a_failed_try() -> None:
     assert failure_of(await arun(handler)).type == "SystemExit"
 
 
-async def test_a_keyboard_interrupt_on_a_loop_passes() -> None:
-    async def handler(task_id: int) -> None:
+async def interrupt(task_id: int) -> None:
+    raise KeyboardInterrupt
+
+
+class Interrupting(dict[str, int]):
+    def __len__(self) -> int:
         raise KeyboardInterrupt
 
+    __iter__ = items = __len__  # type: ignore[assignment]
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise KeyboardInterrupt
+
+
+async def return_what_interrupts(task_id: int) -> Interrupting:
+    return Interrupting()
+
+
+async def raise_what_interrupts(task_id: int) -> None:
+    raise Unspeakable
+
+
+INTERRUPTING = [interrupt, return_what_interrupts, raise_what_interrupts]
+
+
+@pytest.mark.parametrize("handler", INTERRUPTING)
+async def test_a_keyboard_interrupt_on_a_loop_passes(handler: Any) -> None:
     with pytest.raises(KeyboardInterrupt):
         await arun(handler)
+
+
+@pytest.mark.parametrize("handler", INTERRUPTING)
+async def test_where_signals_are_heard_it_is_the_handlers_own(handler: Any) -> None:
+    invoke.expect_no_interrupt()
+
+    assert isinstance(await arun(handler, **LAST_TRY), Failed)
+
+
+@pytest.mark.parametrize("handler", INTERRUPTING)
+def test_in_a_thread_it_is_always_the_handlers_own(handler: Any) -> None:
+    assert isinstance(run(handler, **LAST_TRY), Failed)
 
 
 def test_the_failure_says_type_and_message() -> None:

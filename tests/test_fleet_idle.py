@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from store_support import EVERY_EVENT, Bench, EvenChance, an_add, answer
-from test_ledger import Postman, Taker
+from store_support import EVERY_EVENT, Bench, EvenChance, Postman, an_add, answer
+from test_ledger import Taker
 
 from yaotask.clock import SECOND
 from yaotask.jobs import Claim
@@ -48,9 +48,8 @@ def takers() -> dict[str, Taker]:
 @pytest.fixture
 def ledger(bench: Bench, takers: dict[str, Taker]) -> Ledger:
     bench.write(WORKER)
-    ledger, postman = Ledger(bench.store, bench.clock, EvenChance()), Postman()
-    postman.tasks = tuple(TASKS)
-    ledger.employ(1, takers, postman)
+    ledger = Ledger(bench.store, bench.clock, EvenChance())
+    ledger.employ(1, takers, Postman(*TASKS))
     ledger.turn()
     return ledger
 

@@ -12,12 +12,21 @@ from fleet_folders import folder
 from run_support import add, job, notes, running, until
 from server_fixtures import Database
 from sqlalchemy import create_engine
-from store_support import EVERY_EVENT, FAILED, Bench, EvenChance, ManualClock, an_add, answer, behind, connected
+from store_support import (
+    EVERY_EVENT,
+    FAILED,
+    Bench,
+    EvenChance,
+    ManualClock,
+    Postman,
+    an_add,
+    answer,
+    behind,
+    connected,
+)
 
 from yaotask.errors import StorageBusy
-from yaotask.events import Delivery
 from yaotask.jobs import Claim, JobState
-from yaotask.store.consumers import FailedDelivery
 from yaotask.store.direct import execute
 from yaotask.store.ledger import Ledger
 from yaotask.store.opening import Place, place
@@ -67,26 +76,6 @@ class Taker:
         return True
 
 
-class Postman:
-    """Takes events; what the test says of them is told once."""
-
-    tasks: tuple[str, ...] = ("mail",)
-
-    def __init__(self) -> None:
-        self.taken: list[Delivery] = []
-        self.delivered: list[Delivery] = []
-
-    def demand(self) -> int:
-        return 10
-
-    def deliver(self, deliveries: Sequence[Delivery]) -> None:
-        self.taken += deliveries
-
-    def settled(self) -> tuple[list[Delivery], list[FailedDelivery]]:
-        told, self.delivered = self.delivered, []
-        return told, []
-
-
 @pytest.fixture
 def taker() -> Taker:
     return Taker()
@@ -94,7 +83,7 @@ def taker() -> Taker:
 
 @pytest.fixture
 def postman() -> Postman:
-    return Postman()
+    return Postman("mail")
 
 
 @pytest.fixture

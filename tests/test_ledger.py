@@ -9,7 +9,18 @@ from typing import Any
 
 import pytest
 from broken_lines import Fate, Line
-from store_support import DONE, EVERY_EVENT, FAILED, Bench, EvenChance, ManualClock, an_add, answer, until_the_next_look
+from store_support import (
+    DONE,
+    EVERY_EVENT,
+    FAILED,
+    Bench,
+    EvenChance,
+    ManualClock,
+    Postman,
+    an_add,
+    answer,
+    until_the_next_look,
+)
 
 from yaotask.errors import (
     OutcomeUnknown,
@@ -18,11 +29,9 @@ from yaotask.errors import (
     StorageFull,
     StorageUnavailable,
 )
-from yaotask.events import Delivery
 from yaotask.jobs import Claim, JobState, Outcome, Succeeded
 from yaotask.store import direct, inbox, presence
 from yaotask.store.access import Access
-from yaotask.store.consumers import FailedDelivery
 from yaotask.store.ledger import FIRST_PAUSE, LONGEST_PAUSE, Ledger
 from yaotask.store.ledger_thread import LedgerThread
 from yaotask.store.protocol import Add, Harvest, Mailbox, Progress, Started, Ticket
@@ -59,27 +68,6 @@ class Taker:
     @property
     def ids(self) -> list[int]:
         return [claim.id for claim in self.claims]
-
-
-class Postman:
-    """Takes events; what the test says of them is told once."""
-
-    tasks: tuple[str, ...] = ("mail",)
-
-    def __init__(self) -> None:
-        self.taken: list[Delivery] = []
-        self.delivered: list[Delivery] = []
-        self.failed: list[FailedDelivery] = []
-
-    def demand(self) -> int:
-        return 10
-
-    def deliver(self, deliveries: Sequence[Delivery]) -> None:
-        self.taken += deliveries
-
-    def settled(self) -> tuple[list[Delivery], list[FailedDelivery]]:
-        told, self.delivered, self.failed = (self.delivered, self.failed), [], []
-        return told
 
 
 class Store:
@@ -120,7 +108,7 @@ def ledger(bench: Bench, clock: ManualClock) -> Ledger:
 @pytest.fixture
 def taker(ledger: Ledger) -> Taker:
     taker = Taker()
-    ledger.employ(1, {"mail": taker}, Postman())
+    ledger.employ(1, {"mail": taker}, Postman("mail"))
     return taker
 
 
@@ -231,7 +219,7 @@ def test_a_lost_claim_is_told_to_whoever_has_it(
 
 def test_it_works_for_one_worker_at_a_time(ledger: Ledger, taker: Taker) -> None:
     with pytest.raises(RuntimeError, match="already"):
-        ledger.employ(2, {}, Postman())
+        ledger.employ(2, {}, Postman("mail"))
     ledger.dismiss(2)
     ask(ledger)
     ledger.turn()
@@ -316,7 +304,7 @@ def test_pauses_grow_while_the_store_fails_and_end_with_the_trouble(ledger: Ledg
 
 
 def test_what_was_delivered_is_settled_before_the_worker_leaves(bench: Bench, ledger: Ledger) -> None:
-    postman = Postman()
+    postman = Postman("mail")
     ledger.employ(1, {"mail": Taker()}, postman)
     ledger.add(an_add(events=EVERY_EVENT))
     while not postman.taken:
@@ -332,7 +320,7 @@ def test_what_was_delivered_is_settled_before_the_worker_leaves(bench: Bench, le
 def test_what_became_of_events_is_kept_until_it_is_written(
     bench: Bench, ledger: Ledger, store: Store, clock: ManualClock
 ) -> None:
-    taker, postman = Taker(), Postman()
+    taker, postman = Taker(), Postman("mail")
     ledger.employ(1, {"mail": taker}, postman)
     ask(ledger, events=EVERY_EVENT)
     while not postman.taken:

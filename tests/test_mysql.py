@@ -24,6 +24,7 @@ from yaotask.errors import (
     TransactionError,
     TransactionTooLong,
 )
+from yaotask.events import ADD_BIT, CANCEL_BIT, EventKind
 from yaotask.jobs import Claim, Failed, Failure, JobState, Succeeded
 from yaotask.store import migrations, statements
 from yaotask.store.dialects import mysql_address, mysql_creating
@@ -563,3 +564,30 @@ def test_one_server_by_either_name_is_one_place(here: Place) -> None:
     names = [here.url.set(drivername=name) for name in ("mysql", "mariadb", "mysql+pymysql")]
 
     assert len({place(here.state.parent, str(name)).dialect().place for name in names}) == 1
+
+
+# --- events -------------------------------------------------------------------------------------------
+
+
+def test_of_two_events_of_a_job_that_a_select_finds_at_once_the_first_is_taken(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.add(events=ADD_BIT | CANCEL_BIT)
+    bench.errand(lambda cycle: cycle.cancel("mail", 1))
+    # As where both were stored after the statement began: what it locks is newer than what it knows of earlier ones.
+    blind = sql.SELECT_DELIVERIES.replace("earlier.seq < event.seq", "earlier.seq < 0")
+    monkeypatch.setattr(sql, "SELECT_DELIVERIES", blind)
+    found = bench.cycle(worker=1, deliveries=10, delivery_tasks=("mail",)).deliveries
+    meanwhile = bench.cycle(worker=2, deliveries=10, delivery_tasks=("mail",)).deliveries
+
+    assert [one.kind for one in found] == [EventKind.ADD]
+    assert meanwhile == []
+
+
+def test_the_second_look_goes_by_the_keys_of_what_was_found(bench: Bench) -> None:
+    bench.adds(an_add(200, events=ADD_BIT))
+    assert sql.SECOND_LOOK is not None
+    with bench.store.reading() as connection:
+        steps = execute(connection, "EXPLAIN " + sql.SECOND_LOOK, {"seqs": '["1", "2"]'}).all()
+
+    assert [step.key for step in steps if step.table in ("event", "earlier")] == ["PRIMARY", "yaotask_events_job"]

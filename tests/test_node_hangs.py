@@ -22,8 +22,10 @@ NOTICED = 2.0
 SLACK = 4.0
 
 EVIL = """
+    import asyncio
     import os
     import re
+    import sys
     import time
 
     import anyio
@@ -48,6 +50,14 @@ EVIL = """
 
     async def part():
         time.sleep(600)
+
+    async def Exit(task_id):
+        note("evil", time.monotonic())
+        task = asyncio.create_task(leave())
+        await anyio.sleep(600)
+
+    async def leave():
+        sys.exit(3)
 
     async def Swallow(task_id):
         note("evil", time.monotonic())
@@ -174,6 +184,25 @@ def test_a_loop_that_is_blocked_by_what_a_handler_has_started_is_freed_at_the_ti
         assert run.status() == 0
 
     assert (job["status"], job["error_type"], job["losses"]) == ("FAILURE", "TimeoutError", 1)
+    nothing_left(root)
+
+
+def test_a_task_that_ends_the_loop_fails_its_own_job_and_no_other(evil: Callable[[str], Path]) -> None:
+    root = evil("Exit")
+    with running(root) as run:
+        pid = set_off(root, run)
+        run.says("its event loop was ended by SystemExit")
+        replaced(run, "worker 1", pid)
+        (root / "gate").touch()
+        good = [until_ended(root, f"good.{id}") for id in (1, 2, 3)]
+        job = until_ended(root, "evil.1")
+        run.signal()
+        assert run.status() == 0
+
+    assert [(one["status"], one["attempt"], one["losses"]) for one in good] == [("SUCCESS", 1, 1)] * 3
+    assert (job["status"], job["error_type"]) == ("FAILURE", "SystemExit")
+    assert "a task that a job or a hook has started ends the event loop" in run.errors
+    assert "sys.exit(3)" in run.errors
     nothing_left(root)
 
 

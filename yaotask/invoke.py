@@ -25,6 +25,7 @@ Executor = Literal["async", "thread", "process"]
 # So many sync functions of users are called from a loop at the same time.
 MOST_THREADS = 40
 _threads: RunVar[anyio.CapacityLimiter] = RunVar("_threads")
+_hears_signals: RunVar[bool] = RunVar("_hears_signals")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,19 @@ async def in_thread(function: Callable[[], T]) -> T:
         threads = anyio.CapacityLimiter(MOST_THREADS)
         _threads.set(threads)
     return await anyio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=threads)
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether somebody may have pressed Ctrl-C, which must end whoever runs the loop.
+
+    Only on a loop that leaves signals to Python; elsewhere users' code has raised it, and it is an error as any other.
+    """
+    return isinstance(error, KeyboardInterrupt) and on_loop() and not _hears_signals.get(False)
+
+
+def expect_no_interrupt() -> None:
+    """Whoever runs this loop hears signals in another way."""
+    _hears_signals.set(True)
 
 
 def ends_us(error: BaseException) -> bool:

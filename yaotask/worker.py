@@ -13,11 +13,12 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import anyio
 import anyio.to_thread
 
-from yaotask import processes
+from yaotask import invoke, mainloop, processes
 from yaotask.app import App
 from yaotask.channel import Channel, Message
 from yaotask.errors import StorageError, YaotaskError
@@ -32,7 +33,7 @@ from yaotask.runtime.shares import Share
 # As a program this module has another name, which no log of ours is kept under.
 log = logging.getLogger("yaotask.worker")
 
-DONE, FAULTY, NO_STORE = 0, 3, 4
+DONE, LOOP_ENDED, FAULTY, NO_STORE = 0, 1, 3, 4
 SWITCH_INTERVAL = 0.000_5
 # So many new objects make CPython look for cycles among them. With the 700 of its older versions it looks through each
 # batch of jobs again and again while they run; with far more, too much stays of what failed handlers have held.
@@ -82,12 +83,19 @@ class Worker:
             return DONE
         status = DONE
         try:
-            anyio.run(self._work, broken, begin)
+            loop = partial(mainloop.watched, self._loop_ended)
+            anyio.run(self._work, broken, begin, backend_options={"loop_factory": loop})
         except* StorageError as group:
             # Now: closing the app tries for seconds to write what is left.
             self._channel.send({"complaint": str(innermost(group))})
             status = NO_STORE
         return status
+
+    def _loop_ended(self, error: BaseException) -> NoReturn:
+        """Die with the loop: nobody knows whose task has ended it, so all that runs here will run alone next time."""
+        log.error("a task that a job or a hook has started ends the event loop:", exc_info=error)
+        self._channel.send({"complaint": f"its event loop was ended by {type(error).__name__}"})
+        os._exit(LOOP_ENDED)
 
     async def _work(self, broken: Collection[str], begin: Message) -> None:
         stopping = anyio.Event()
@@ -177,6 +185,7 @@ class Worker:
     async def _hear_signals(self, stopping: anyio.Event) -> None:
         """Somebody ends this one process: its running jobs get their grace, as when the node is stopped."""
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            invoke.expect_no_interrupt()
             async for _ in signals:
                 stopping.set()
 

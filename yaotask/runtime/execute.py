@@ -66,7 +66,7 @@ async def execute(job: Job, handler: Handler, policy: Policy, start: Context) ->
     try:
         value = await invoke.drive(inside, inside.run(_begin, job, handler))
     except BaseException as error:
-        if isinstance(error, KeyboardInterrupt):
+        if invoke.is_interrupt(error):
             raise
         if invoke.ends_us(error):
             raise ScopeCancelled from error
@@ -197,8 +197,10 @@ def encoded(value: Any, limits: Limits) -> tuple[str, bool]:
     """A user's value as JSON text, and whether its text had to be mended. Raises ResultNotJson, whatever it is."""
     try:
         return encode_result(value, limit=limits.result_bytes, depth=limits.depth, nodes=limits.nodes)
-    except (ResultNotJson, KeyboardInterrupt):
+    except ResultNotJson:
         raise
     except BaseException as fault:
+        if invoke.is_interrupt(fault):
+            raise
         # SystemExit too, which would end the slot's thread, or with the loop the whole worker.
         raise ResultNotJson(f"cannot be read: {type(fault).__name__}") from fault

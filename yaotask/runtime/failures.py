@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable
 
 import yaotask
+from yaotask import invoke
 from yaotask.jobs import Failure
 from yaotask.scripts import as_written
 from yaotask.settings import Limits
@@ -37,9 +38,9 @@ def message(error: BaseException, limits: Limits, hide: Callable[[str], str] = s
     """What an exception says, as text that any store can hold."""
     try:
         text = str(error)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as fault:  # noqa: BLE001 - the exception is the user's, and may be broken itself
+    except BaseException as fault:  # the exception is the user's, and may be broken itself
+        if invoke.is_interrupt(fault):
+            raise
         text = f"(its message cannot be told: {type(fault).__name__})"
     # Before it is cut, which could leave half of a secret.
     return clean_text(hide(text), limits.error_bytes)

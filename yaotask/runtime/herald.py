@@ -121,7 +121,7 @@ class Herald:
             with anyio.fail_after(self._timeout):
                 await invoke.acall(self._hook, job.id, *progress)
         except BaseException as error:
-            if isinstance(error, KeyboardInterrupt) or invoke.ends_us(error):
+            if invoke.is_interrupt(error) or invoke.ends_us(error):
                 raise
             self._complain(job, error)
 

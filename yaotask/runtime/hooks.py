@@ -14,7 +14,7 @@ from yaotask import invoke
 from yaotask.bell import Bell
 from yaotask.clock import SECOND, Clock
 from yaotask.definitions.model import Definition
-from yaotask.events import Delivery, EventKind
+from yaotask.events import DIED, Delivery, EventKind, pause_after
 from yaotask.jobs import Failure
 from yaotask.resolve import Resolver
 from yaotask.runtime.failures import brief
@@ -35,7 +35,8 @@ class Courier:
     """Delivers the events of these tasks, at least once, in order for each job.
 
     A hook that raises or hangs is called again 1, 2, 4, 8 s later; after `attempts` calls its event is
-    kept as failed, for people to see.
+    kept as failed, for people to see. So is one whose process dies each time: it is called alone for that,
+    because the first time it may have been another that was called beside it.
     """
 
     def __init__(
@@ -66,6 +67,8 @@ class Courier:
         self._settled = 0
         self._messengers = 0
         self._stopping = False
+        # Whether nothing is taken before all that was taken is settled. Belongs to the ledger's thread.
+        self._finishing = False
 
     def open(self, spawner: Spawner) -> None:
         """Begin to deliver on the running loop."""
@@ -75,11 +78,17 @@ class Courier:
 
     def demand(self) -> int:
         """How many more events can be taken now."""
-        return 0 if self._stopping else MOST_TAKEN - (self._taken - self._settled)
+        return 0 if self._stopping or self._finishing else MOST_TAKEN - (self._taken - self._settled)
+
+    def finish_first(self) -> None:
+        """Take no more until all that was taken is settled."""
+        self._finishing = not self.is_idle
 
     def deliver(self, deliveries: Sequence[Delivery]) -> None:
         """Tell hooks of these; called on the ledger's thread."""
         self._taken += len(deliveries)
+        if any(delivery.suspected for delivery in deliveries):
+            self._finishing = True
         self._waiting.extend(deliveries)
         if self._bell is not None:
             self._bell.call(self._send)
@@ -89,6 +98,8 @@ class Courier:
         delivered = [self._delivered.popleft() for _ in range(len(self._delivered))]
         failed = [self._failed.popleft() for _ in range(len(self._failed))]
         self._settled += len(delivered) + len(failed)
+        if self.is_idle:
+            self._finishing = False
         return delivered, failed
 
     # --- the loop's side -----------------------------------------------------------------------------
@@ -116,12 +127,16 @@ class Courier:
             self._messengers -= 1
 
     async def _tell(self, delivery: Delivery) -> None:
-        error = await self._call(delivery)
+        error = DIED if self._is_deadly(delivery) else await self._call(delivery)
         if error is None:
             self._delivered.append(delivery)
         else:
             self._failed.append((delivery, error, self._next_try(delivery, error)))
         self._ledger.poke()
+
+    def _is_deadly(self, delivery: Delivery) -> bool:
+        """Whether its process died of it as often as it may be called."""
+        return delivery.suspected and delivery.tries >= self._attempts
 
     async def _call(self, delivery: Delivery) -> str | None:
         """Call the hook; what went wrong, or None."""
@@ -129,7 +144,7 @@ class Courier:
             with anyio.move_on_after(self._timeout) as scope:
                 await self._call_hook(delivery)
         except BaseException as error:
-            if isinstance(error, KeyboardInterrupt) or invoke.ends_us(error):
+            if invoke.is_interrupt(error) or invoke.ends_us(error):
                 raise
             return brief(error, self._limits)
         return f"the hook took longer than {self._timeout:g} s" if scope.cancelled_caught else None
@@ -150,9 +165,9 @@ class Courier:
         if delivery.tries + 1 >= self._attempts:
             log.error("the %s hook of %s failed for the last time; the event is kept: %s", hook, name, error)
             return None
-        wait: int = 2**delivery.tries
-        log.warning("the %s hook of %s failed, next try in %d s: %s", hook, name, wait, error)
-        return self._clock.now() + wait * SECOND
+        wait = pause_after(delivery.tries)
+        log.warning("the %s hook of %s failed, next try in %d s: %s", hook, name, wait // SECOND, error)
+        return self._clock.now() + wait
 
 
 def _arguments(delivery: Delivery) -> list[Any]:

@@ -8,9 +8,10 @@ request at a time, so that the others land and the one gets its error.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
-from yaotask.events import Delivery
+from yaotask.events import DIED, Delivery
 from yaotask.jobs import Cancelled, Claim, Interrupted, JobState, Succeeded
 from yaotask.store import adds, doubt, errands, rows, statements
 from yaotask.store.protocol import Add, ClaimBatch, Finish, Harvest, Progress, Started
@@ -149,19 +150,32 @@ class SqlCycle(Work):
         self.sizes.change(task, -int(found.counted))
         return ClaimBatch(task, found.jobs, found.claims)
 
-    def claim_deliveries(self, tasks: Sequence[str], most: int, worker: int) -> None:
-        """Give `worker` events to deliver, at most one of each job, from all tasks in turn, the oldest first."""
+    def claim_deliveries(self, tasks: Sequence[str], most: int, worker: int, *, idle: bool) -> None:
+        """Give `worker` events to deliver, at most one of each job, from all tasks in turn, the oldest first.
+
+        A suspected one comes alone, to a worker that is `idle`, and nothing comes before it whose turn is later.
+        """
         found = [row for task in tasks for row in self._find_deliveries(task, most)]
-        deliveries = [Delivery(*row) for _, _, *row in sorted(found)[:most]]
+        candidates = [Delivery(*row) for _, _, *row in sorted(found)[:most]]
+        deliveries = list(takewhile(lambda delivery: not delivery.suspected, candidates))
+        if candidates and not deliveries:
+            deliveries = candidates[:1] if idle else []
+            self.harvest.is_suspect_waiting = not idle
         if deliveries:
             seqs = rows.texts([str(delivery.seq) for delivery in deliveries])
             self.expect(len(deliveries), self.own.TAKE_DELIVERIES, worker=worker, seqs=seqs)
         self.harvest.deliveries = deliveries
+        self.harvest.more_deliveries = len(candidates) >= most or len(candidates) > len(deliveries)
 
     def _find_deliveries(self, task: str, most: int) -> list[list[Any]]:
         """Events of a task that can be delivered, each after its turn and its time."""
-        answer = self.execute(self.own.SELECT_DELIVERIES, now=self.now, task=task, most=most)
-        return [[turn, *row] for turn, row in enumerate(loads(self.own.gather_deliveries(answer)))]
+        answer = self.execute(self.own.SELECT_DELIVERIES, now=self.now, task=task, most=most, died=DIED)
+        found = loads(self.own.gather_deliveries(answer))
+        if found and self.own.SECOND_LOOK is not None:
+            seqs = dumps([row[1] for row in found])
+            behind = {row.seq for row in self.execute(self.own.SECOND_LOOK, seqs=seqs).all()}
+            found = [row for row in found if row[1] not in behind]
+        return [[turn, *row] for turn, row in enumerate(found)]
 
     def give_back(self, harvest: Harvest, worker: int) -> None:
         """Give back what a cycle took for a worker, if it was committed at all (T10)."""

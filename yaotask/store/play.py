@@ -100,7 +100,8 @@ def _take(cycle: SqlCycle, mailbox: Mailbox) -> None:
     if mailbox.demands:
         cycle.claim(mailbox.demands, mailbox.worker)
     if mailbox.deliveries:
-        cycle.claim_deliveries(mailbox.delivery_tasks, mailbox.deliveries, mailbox.worker)
+        tasks, most = mailbox.delivery_tasks, mailbox.deliveries
+        cycle.claim_deliveries(tasks, most, mailbox.worker, idle=mailbox.idle)
 
 
 def _run(cycle: SqlCycle, errand: Errand, answers: Answers) -> None:

@@ -236,6 +236,11 @@ WHERE worker IS NOT NULL AND worker NOT IN (SELECT key FROM yaotask_workers)
 
 RELEASE_EVENT = "UPDATE yaotask_events SET worker = NULL WHERE seq = :seq AND worker = :worker AND state = 0"
 
+# What a process had when it died: those that were suspected already, which it had alone, and the others.
+SUSPECTS_OF = "SELECT seq, job, tries FROM yaotask_events WHERE worker = :worker AND error = :died"
+
+SUSPECT_EVENTS_OF = "UPDATE yaotask_events SET worker = NULL, error = :died WHERE worker = :worker"
+
 RELEASE_EVENTS_OF = "UPDATE yaotask_events SET worker = NULL WHERE worker = :worker"
 
 

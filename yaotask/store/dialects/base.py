@@ -169,6 +169,8 @@ class Statements(Protocol):
 
     INSERT_EVENTS: str
     SELECT_DELIVERIES: str
+    # Tells those of them that wait for an earlier event of their job all the same; None where there are none.
+    SECOND_LOOK: str | None
     TAKE_DELIVERIES: str
     DELETE_EVENTS: str
     RELEASE_HELD: str

@@ -212,7 +212,8 @@ WHERE jobs.state IN (0, 5) AND jobs.due_at <= :now
 
 # As texts, because a JSON value would be written anew in MySQL's own way.
 SELECT_DELIVERIES = """
-SELECT concat('[', concat_ws(',', next_at, seq, job, json_quote(task), id, kind, tries, data), ']') AS delivery
+SELECT concat('[', concat_ws(
+    ',', next_at, seq, job, json_quote(task), id, kind, tries, coalesce(error = :died, 0), data), ']') AS delivery
 FROM yaotask_events AS event
 WHERE event.task = :task AND event.state = 0 AND event.worker IS NULL AND event.next_at <= :now
     -- an event waits for the earlier ones of its job
@@ -222,6 +223,15 @@ WHERE event.task = :task AND event.state = 0 AND event.worker IS NULL AND event.
 ORDER BY event.next_at, event.seq
 LIMIT :most
 FOR UPDATE SKIP LOCKED
+"""
+
+# What it locks is of now, but what it knows of earlier events is of the moment at which it began.
+SECOND_LOOK: str | None = """
+SELECT found.seq FROM JSON_TABLE(:seqs, '$[*]' COLUMNS (seq BIGINT PATH '$')) AS found
+STRAIGHT_JOIN yaotask_events AS event FORCE INDEX (PRIMARY) ON event.seq = found.seq
+WHERE EXISTS (
+    SELECT 1 FROM yaotask_events AS earlier
+    WHERE earlier.job = event.job AND earlier.state = 0 AND earlier.seq < event.seq)
 """
 
 TAKE_DELIVERIES = """

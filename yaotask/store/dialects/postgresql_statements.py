@@ -172,7 +172,9 @@ WHERE key = ANY (ARRAY(
 
 # Of one task, so that the index has them in just this order. They stay ours until `take_deliveries` says so.
 SELECT_DELIVERIES = """
-SELECT CAST(json_agg(json_build_array(next_at, seq, job, task, id, kind, tries, CAST(data AS json))) AS text) FROM (
+SELECT CAST(json_agg(json_build_array(
+    next_at, seq, job, task, id, kind, tries, coalesce(error = :died, false), CAST(data AS json))) AS text)
+FROM (
     SELECT event.* FROM yaotask_events AS event
     WHERE event.task = :task AND event.state = 0 AND event.worker IS NULL AND event.next_at <= CAST(:now AS bigint)
         -- an event waits for the earlier ones of its job
@@ -182,6 +184,8 @@ SELECT CAST(json_agg(json_build_array(next_at, seq, job, task, id, kind, tries, 
     ORDER BY event.next_at, event.seq LIMIT CAST(:most AS bigint)
     FOR UPDATE OF event SKIP LOCKED) AS found
 """
+
+SECOND_LOOK: str | None = None
 
 TAKE_DELIVERIES = """
 UPDATE yaotask_events SET worker = CAST(:worker AS bigint)

@@ -147,7 +147,9 @@ WHERE key IN (
 
 # Of one task, so that the index has them in just this order.
 SELECT_DELIVERIES = """
-SELECT json_group_array(json_array(next_at, seq, job, task, id, kind, tries, json(data))) FROM (
+SELECT json_group_array(json_array(
+    next_at, seq, job, task, id, kind, tries, coalesce(error = :died, 0), json(data)))
+FROM (
     SELECT event.* FROM yaotask_events AS event
     WHERE event.task = :task AND event.state = 0 AND event.worker IS NULL AND event.next_at <= :now
         -- an event waits for the earlier ones of its job
@@ -156,6 +158,8 @@ SELECT json_group_array(json_array(next_at, seq, job, task, id, kind, tries, jso
             WHERE earlier.job = event.job AND earlier.state = 0 AND earlier.seq < event.seq)
     ORDER BY event.next_at, event.seq LIMIT :most)
 """
+
+SECOND_LOOK: str | None = None
 
 TAKE_DELIVERIES = """
 UPDATE yaotask_events SET worker = :worker

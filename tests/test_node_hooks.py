@@ -1,0 +1,79 @@
+"""Hooks that end their worker, or hang it: given up after some calls, and no harm to the hooks and jobs beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from node_support import lines_with, nothing_left
+from run_support import WITNESS, notes, running, until
+
+from yaotask import App
+
+pytestmark = pytest.mark.timeout(120)
+
+EVIL = """
+    import os
+    import time
+
+    from scripts.witness import note
+
+    async def Evil(task_id):
+        return os.getpid()
+
+    def end(task_id, response):
+        note("called", os.getpid())
+        os._exit(7)
+
+    async def block(task_id, response):
+        note("called", os.getpid())
+        time.sleep(600)
+
+    async def interrupt(task_id, response):
+        note("called", os.getpid())
+        raise KeyboardInterrupt
+"""
+GOOD = """
+    from scripts.witness import note
+
+    async def Good(task_id):
+        pass
+
+    def tell(task_id, response):
+        note("told", task_id)
+"""
+SETTINGS = "{hook_attempts: 2, hook_timeout: 500ms, cancel_grace: 500ms, poll: 200ms, grace: 2s}"
+GOOD_ONES = 20
+
+Project = Callable[..., Path]
+
+
+# Calls that end a worker do not count at first, because of all that it had then any may have done so.
+@pytest.mark.parametrize(("hook", "calls", "deaths"), [("end", 3, 3), ("block", 3, 3), ("interrupt", 2, 0)])
+def test_a_hook_that_does_harm_to_its_worker_is_given_up_and_others_are_called(
+    project: Project, hook: str, calls: int, deaths: int
+) -> None:
+    root = project(
+        tasks={
+            "evil": f"name: Evil\nprocess: scripts.evil.Evil\nevent: {{success: scripts.evil.{hook}}}\n",
+            "good": "name: Good\nprocess: scripts.good.Good\nevent: {success: scripts.good.tell}\n",
+        },
+        scripts={"evil": EVIL, "good": GOOD, "witness": WITNESS},
+        settings=SETTINGS,
+    )
+    with App(root) as app:
+        app.tasks["good"].add_many([[]] * GOOD_ONES)
+        app.tasks["evil"].add()
+    with running(root) as run:
+        run.says("the success hook of evil.1 failed for the last time; the event is kept")
+        until(lambda: set(notes(root, "told")) == {str(id) for id in range(1, GOOD_ONES + 1)})
+        run.signal()
+        assert run.status() == 0
+
+    with App(root) as app:
+        evil, good = app.get("evil.1"), app.status("good", range(1, GOOD_ONES + 1))
+    assert (evil["status"], evil["attempt"], set(good.values())) == ("SUCCESS", 1, {"SUCCESS"})
+    assert len(notes(root, "called")) == calls
+    assert len(lines_with(run, "another one takes its place")) + len(lines_with(run, ") was ended")) == deaths
+    nothing_left(root)
