@@ -12,9 +12,9 @@ from itertools import takewhile
 from typing import Any
 
 from yaotask.events import DIED, Delivery
-from yaotask.jobs import Cancelled, Claim, Interrupted, JobState, Succeeded
+from yaotask.jobs import Claim, JobState, Succeeded
 from yaotask.store import adds, doubt, errands, rows, statements
-from yaotask.store.protocol import Add, ClaimBatch, Finish, Harvest, Progress, Started
+from yaotask.store.protocol import Add, ClaimBatch, Finish, Progress, Started
 from yaotask.store.work import MOST_ROWS, Misfit, Work
 from yaotask.values import dumps, loads
 
@@ -176,22 +176,6 @@ class SqlCycle(Work):
             behind = {row.seq for row in self.execute(self.own.SECOND_LOOK, seqs=seqs).all()}
             found = [row for row in found if row[1] not in behind]
         return [[turn, *row] for turn, row in enumerate(found)]
-
-    def give_back(self, harvest: Harvest, worker: int) -> None:
-        """Give back what a cycle took for a worker, if it was committed at all (T10)."""
-        claims = [claim for claims in harvest.claims.values() for claim in claims]
-        ends = []
-        for claim in claims:
-            # Of a claim that was not stored another worker may have the same fence by now.
-            held = self.execute(statements.HELD_BY, key=claim.key, fence=claim.fence, worker=worker).one_or_none()
-            if held is not None:
-                outcome = Interrupted() if held.cancel_at is None else Cancelled()
-                ends.append(Finish(claim, outcome, self.now, self.now))
-        self.finish(ends)
-        for delivery in harvest.deliveries:
-            self.execute(statements.RELEASE_EVENT, seq=delivery.seq, worker=worker)
-        self.harvest.woken.update(claim.task for claim in claims)
-        self.harvest.wrote_events = self.harvest.wrote_events or bool(harvest.deliveries)
 
     # --- adds and errands -------------------------------------------------------------------------
 

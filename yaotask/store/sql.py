@@ -22,6 +22,7 @@ from yaotask.store.dialects.base import Dialect, Notices
 from yaotask.store.direct import Answer, execute
 from yaotask.store.forks import forks
 from yaotask.store.ids import IdBlocks, IdsOnTheSpot, OutOfIds
+from yaotask.store.owing import Owing
 from yaotask.store.play import Answers, play, replay
 from yaotask.store.protocol import Glance, Harvest, Mailbox
 from yaotask.store.sizes import Counted, Estimates, Overfull, Owed
@@ -58,8 +59,7 @@ class SqlStore:
         self._estimates = Estimates(clock) if dialect.shared else None
         # When the store's clock was last looked at: by the wall, and by the monotonic clock.
         self._time_seen: tuple[int, float] | None = None
-        # What was claimed for which worker, and may not have been stored.
-        self._in_doubt: list[tuple[Harvest, int]] = []
+        self._owing = Owing()
 
     def close(self) -> None:
         """Give up all connections. More than once is fine, and one that is used again is opened again."""
@@ -115,12 +115,12 @@ class SqlStore:
 
     def _attempt(self, mailbox: Mailbox, how: Callable[[SqlCycle, Mailbox], Answers]) -> tuple[Harvest, Answers]:
         done: list[tuple[Harvest, Answers]] = []
+        left: list[Owing] = []
 
         def work(connection: Connection) -> tuple[Harvest, Answers]:
             sizes = Counted(connection, self.dialect, self._estimates if how is play else None)
             cycle = SqlCycle(connection, self.dialect, self._ids, sizes, self.now(connection), mailbox.worker)
-            for harvest, worker in self._in_doubt:
-                cycle.give_back(harvest, worker)
+            left[:] = [self._owing.give_back(cycle)]
             answers = how(cycle, mailbox)
             done[:] = [(cycle.harvest, answers)]
             return done[0]
@@ -135,9 +135,9 @@ class SqlStore:
                 if not self._was_stored(mailbox, done[0][0]):
                     # Nobody was given these claims, so that nobody would ever run them.
                     if mailbox.worker is not None:
-                        self._in_doubt.append((done[0][0], mailbox.worker))
+                        self._owing = self._owing.plus(done[0][0], mailbox.worker)
                     raise
-            self._in_doubt.clear()
+            self._owing = left[0].without(done[0][0], mailbox.worker)
             return done[0]
         raise StorageError("no free id was found in a thousand blocks: the ids of a task are used up")
 
@@ -201,7 +201,7 @@ class SqlStore:
     @property
     def owes(self) -> bool:
         """Whether something is to be given back that may have been claimed without our learning of it."""
-        return bool(self._in_doubt)
+        return bool(self._owing)
 
     def changed(self) -> bool:
         """Whether another connection has committed since the last time this was asked."""

@@ -234,6 +234,8 @@ UPDATE yaotask_events SET worker = NULL
 WHERE worker IS NOT NULL AND worker NOT IN (SELECT key FROM yaotask_workers)
 """
 
+IS_EVENT = "SELECT 1 FROM yaotask_events WHERE seq = :seq"
+
 RELEASE_EVENT = "UPDATE yaotask_events SET worker = NULL WHERE seq = :seq AND worker = :worker AND state = 0"
 
 # What a process had when it died: those that were suspected already, which it had alone, and the others.

@@ -110,6 +110,14 @@ class Work:
         missing = (key for key in keys if key not in free)
         return frozenset(key for key in missing if self.execute(statements.STATE_OF, key=key).one_or_none() is not None)
 
+    def held_events_of(self, seqs: Collection[int]) -> frozenset[int]:
+        """The same of events."""
+        if not seqs or self.own.FREE_EVENTS is None:
+            return frozenset()
+        free = {row.seq for row in self.execute(self.own.FREE_EVENTS, seqs=dumps(sorted(seqs))).all()}
+        missing = (seq for seq in seqs if seq not in free)
+        return frozenset(seq for seq in missing if self.execute(statements.IS_EVENT, seq=seq).scalar() is not None)
+
     @contextmanager
     def briefly(self) -> Iterator[None]:
         """Inside, what somebody else's transaction has is hardly waited for."""

@@ -161,6 +161,8 @@ class Statements(Protocol):
     LOCK_JOBS: str | None
     # The same for those of them that nobody else has, which it tells; None where LOCK_JOBS is.
     FREE_JOBS: str | None
+    # As FREE_JOBS, of events by their numbers.
+    FREE_EVENTS: str | None
     # Hardly wait for others' locks from now on, and wait again as before; None where LOCK_JOBS is.
     BE_BRIEF: str | None
     BE_PATIENT: str | None

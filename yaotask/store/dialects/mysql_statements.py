@@ -138,6 +138,12 @@ FOR UPDATE
 
 FREE_JOBS: str | None = f"{LOCK_JOBS} SKIP LOCKED"
 
+FREE_EVENTS: str | None = """
+SELECT events.seq FROM JSON_TABLE(:seqs, '$[*]' COLUMNS (seq BIGINT PATH '$')) AS wanted
+STRAIGHT_JOIN yaotask_events AS events FORCE INDEX (PRIMARY) ON events.seq = wanted.seq
+FOR UPDATE SKIP LOCKED
+"""
+
 # The ledger would rather do without a row, or a key, that somebody else's transaction has, than wait long for it.
 LOCK_WAIT = "innodb_lock_wait_timeout = 2"
 # MySQL waits for a second at least, MariaDB not at all.

@@ -243,6 +243,12 @@ WHERE key = ANY (ARRAY(SELECT CAST(value AS bigint) FROM json_array_elements_tex
 FOR NO KEY UPDATE SKIP LOCKED
 """
 
+FREE_EVENTS: str | None = """
+SELECT seq FROM yaotask_events
+WHERE seq = ANY (ARRAY(SELECT CAST(value AS bigint) FROM json_array_elements_text(CAST(:seqs AS json))))
+FOR NO KEY UPDATE SKIP LOCKED
+"""
+
 # The ledger would rather do without a row, or a key, that somebody else's transaction has, than wait long for it.
 LOCK_TIMEOUT = "lock_timeout = 2000"
 BE_BRIEF: str | None = "SET LOCAL lock_timeout = 20"

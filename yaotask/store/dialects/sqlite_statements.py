@@ -104,6 +104,7 @@ WHERE yaotask_jobs.key = begun.key AND +yaotask_jobs.fence = begun.fence AND +ya
 # All other writers are kept off.
 LOCK_JOBS: str | None = None
 FREE_JOBS: str | None = None
+FREE_EVENTS: str | None = None
 BE_BRIEF: str | None = None
 BE_PATIENT: str | None = None
 
