@@ -7,7 +7,7 @@ from runtime_support import CLAIM
 
 from yaotask.clock import SECOND
 from yaotask.jobs import Claim
-from yaotask.runtime.hangs import Held, Verdict, blame, judge
+from yaotask.runtime.hangs import Bystanders, Held, Verdict, blame, judge
 
 START = 1_000 * SECOND
 TIMEOUT = 30
@@ -36,10 +36,12 @@ def after(seconds: float, *held: Held) -> Verdict:
     return judge(held, START + round(seconds * SECOND), timeout_of, GRACE * SECOND)
 
 
-@pytest.mark.parametrize("held", [started(1), unseen(1)])
-def test_a_job_is_overdue_once_its_timeout_and_the_grace_are_over(held: Held) -> None:
+@pytest.mark.parametrize(
+    ("held", "verdict"), [(started(1), Verdict([started(1)])), (unseen(1), Verdict([], frozenset({1})))]
+)
+def test_a_job_is_overdue_once_its_timeout_and_the_grace_are_over(held: Held, verdict: Verdict) -> None:
     assert not after(OVER, held)
-    assert after(OVER + 0.001, held) == Verdict([held])
+    assert after(OVER + 0.001, held) == verdict
 
 
 def test_nobody_is_to_blame_in_a_worker_without_jobs() -> None:
@@ -56,8 +58,10 @@ def test_a_job_with_a_timeout_of_its_own_is_judged_by_that() -> None:
     assert after(OVER, short, long).culprits == [short]
 
 
-def test_one_unseen_claim_alone_is_the_culprit() -> None:
-    assert after(OVER + 1, unseen(1), started(2, at=10)) == Verdict([unseen(1)])
+def test_one_unseen_claim_may_have_waited_behind_who_is_to_blame() -> None:
+    verdict = after(OVER + 1, unseen(1), started(2, at=10))
+
+    assert verdict == Verdict([], frozenset({1}))
 
 
 def test_of_several_unseen_claims_any_may_be_to_blame() -> None:
@@ -69,6 +73,17 @@ def test_of_several_unseen_claims_any_may_be_to_blame() -> None:
 
 def test_a_started_culprit_is_known_and_unseen_ones_are_suspects() -> None:
     assert after(OVER + 1, started(1), unseen(2)) == Verdict([started(1)], frozenset({2}))
+
+
+def test_who_was_there_with_time_left_is_a_suspect_the_second_time() -> None:
+    bystanders = Bystanders()
+    held = [unseen(1), started(2, at=10), unseen(3, at=10)]
+    verdicts = [bystanders.reconsider(after(OVER + 1, *held), held) for _ in range(3)]
+    other = [unseen(4), started(5, at=10)]
+
+    # After that it runs alone, and begins anew.
+    assert [verdict.suspects for verdict in verdicts] == [{1}, {1, 2, 3}, {1}]
+    assert bystanders.reconsider(after(OVER + 1, *other), other).suspects == {4}
 
 
 def test_a_worker_that_knows_blames_one_claim() -> None:

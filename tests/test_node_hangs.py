@@ -75,6 +75,24 @@ EVIL = """
     async def Quick(task_id):
         note("quick", os.getpid())
 """
+KEEPS_THE_INTERPRETER = """
+    import ctypes
+    import time
+    from pathlib import Path
+
+    from scripts.witness import note
+
+    def Long(task_id):
+        note("long", task_id)
+        # Now jobs of the other task are claimed some at a time, ahead of their turn.
+        while Path("witness").read_text().count("quick") < 100:
+            time.sleep(0.001)
+        ctypes.PyDLL(None).sleep(8)
+
+    async def Quick(task_id):
+        note("quick", task_id)
+"""
+QUICK_ONES = 1_000
 GOOD = """
     from pathlib import Path
 
@@ -231,16 +249,38 @@ def test_a_handler_that_keeps_the_interpreter_is_shown_and_ended(evil: Callable[
         noticed = seconds_since_hang(root)
         replaced(run, "worker 1", pid)
         good_ones_succeed_without_a_loss(root)
+        job = until_ended(root, "evil.1")
         run.signal()
         assert run.status() == 0
 
-    job = get(root, "evil.1")
     assert noticed < NOTICED + SLACK
     assert f"in {handler}" in run.errors
     assert " 3 succeeded, 1 failed" in lines_with(run, "stopped;")[0]
     assert (job["status"], job["error_type"]) == ("FAILURE", "TimeoutError")
     assert "timeout" in job["error"]
     nothing_left(root)
+
+
+def test_a_job_that_keeps_the_interpreter_within_its_timeout_costs_no_other_a_try(project: Project) -> None:
+    quick = "name: Quick\nprocess: scripts.some.Quick\nworker_nums: 1\ntimeout: 1\n"
+    root = project(
+        tasks={"long": "name: Long\nprocess: scripts.some.Long\ntimeout: 1h\n", "quick": quick},
+        scripts={"some": KEEPS_THE_INTERPRETER, "witness": WITNESS},
+        settings=SETTINGS,
+    )
+    with App(root) as app, running(root) as run:
+        app.tasks["long"].add()
+        app.tasks["quick"].add_many([[]] * QUICK_ONES)
+        ended = [until_ended(root, "long.1"), *(until_ended(root, f"quick.{id}") for id in (QUICK_ONES, 200, 100))]
+        until(lambda: set(app.status("quick", range(1, QUICK_ONES + 1)).values()) == {"SUCCESS"})
+        run.signal()
+        assert run.status() == 0
+
+    assert [(one["status"], one["attempt"]) for one in ended] == [("SUCCESS", 1)] * 4
+    assert lines_with(run, "has not answered for")
+    # Killed for those that it kept waiting, once or twice; then it ran alone, or none waited.
+    assert len(notes(root, "long")) in (2, 3)
+    assert lines_with(run, "long.1 runs again")
 
 
 # --- handlers that do not end --------------------------------------------------------------------------

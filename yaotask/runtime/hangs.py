@@ -31,7 +31,7 @@ def judge(held: Sequence[Held], now: int, timeout_of: Callable[[Claim], int], gr
     """Who is overdue by `grace` (microseconds) in a worker that is silent; nobody, while nothing is.
 
     `timeout_of` gives milliseconds. While a handler keeps the interpreter to itself the store is told of no
-    start, and a claim counts from when it was taken; among several such any may be to blame.
+    start, and a claim counts from when it was taken: it may be to blame, or be waiting behind who is.
     """
 
     def is_overdue(claim: Claim, since: int) -> bool:
@@ -39,9 +39,26 @@ def judge(held: Sequence[Held], now: int, timeout_of: Callable[[Claim], int], gr
 
     started = [(claim, at) for claim, at in held if at is not None and is_overdue(claim, at)]
     unseen = [(claim, at) for claim, at in held if at is None and is_overdue(claim, claim.claimed_at)]
-    if not started and len(unseen) == 1:
-        return Verdict(unseen)
     return Verdict(started, frozenset(claim.key for claim, _ in unseen))
+
+
+class Bystanders:
+    """Jobs that had time left in workers that were ended because others there had none.
+
+    One of them may be what kept the interpreter from the rest, seen to have started or not. Whoever is there the
+    second time is a suspect, or it would cost one worker after the other.
+    """
+
+    def __init__(self) -> None:
+        self._once: set[int] = set()
+
+    def reconsider(self, verdict: Verdict, held: Sequence[Held]) -> Verdict:
+        """The verdict on a worker that is to be ended with these."""
+        named = {claim.key for claim, _ in verdict.culprits} | verdict.suspects
+        present = {claim.key for claim, _ in held} - named
+        again = present & self._once
+        self._once ^= present
+        return Verdict(verdict.culprits, verdict.suspects | again)
 
 
 def blame(held: Sequence[Held], key: int, fence: int) -> Verdict:

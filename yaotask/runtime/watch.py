@@ -60,6 +60,7 @@ class Watch:
         self._cancel_grace = cancel_grace // timedelta(microseconds=1)
         self._root = root
         self._looked = clock.monotonic()
+        self._bystanders = hangs.Bystanders()
 
     async def run(self) -> None:
         """Look, until cancelled."""
@@ -184,7 +185,8 @@ class Watch:
         return users_stacks(life.spawned.stacks_told(), self._root)
 
     def _judge(self, held: Sequence[hangs.Held]) -> hangs.Verdict:
-        return hangs.judge(held, self._clock.now(), self._timeout_of, self._cancel_grace)
+        verdict = hangs.judge(held, self._clock.now(), self._timeout_of, self._cancel_grace)
+        return self._bystanders.reconsider(verdict, held) if verdict else verdict
 
     def _timeout_of(self, claim: Claim) -> int:
         policy = self._policy_of(claim.task)
