@@ -77,16 +77,12 @@ class Postman:
         self.taken: list[Delivery] = []
         self.delivered: list[Delivery] = []
         self.failed: list[FailedDelivery] = []
-        self.is_idle = True
 
     def demand(self) -> int:
         return 10 if self.tasks else 0
 
     def deliver(self, deliveries: Sequence[Delivery]) -> None:
         self.taken += deliveries
-
-    def finish_first(self) -> None:
-        raise AssertionError("no test has it wait")
 
     def settled(self) -> tuple[list[Delivery], list[FailedDelivery]]:
         told, self.delivered, self.failed = (self.delivered, self.failed), [], []

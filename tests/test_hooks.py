@@ -20,7 +20,7 @@ from store_support import START, ManualClock
 from yaotask import App, Ignore, current_job, process
 from yaotask.clock import SECOND
 from yaotask.errors import NoCurrentJob
-from yaotask.events import DIED, Delivery, EventKind
+from yaotask.events import Delivery, EventKind
 from yaotask.resolve import Resolver
 from yaotask.runtime.hooks import MESSENGERS, Courier, FailedDelivery
 from yaotask.runtime.spawner import Spawner
@@ -242,7 +242,8 @@ class Post:
         self.resolver = Resolver(app.root)
         self.news = anyio.Event()
         ledger = SimpleNamespace(poke=lambda: self.news.set())
-        options = {"timeout": 30.0, "attempts": 5, "limits": app.settings.limits, **options}
+        quarantine = SimpleNamespace(is_calling=False)
+        options = {"quarantine": quarantine, "timeout": 30.0, "attempts": 5, "limits": app.settings.limits, **options}
         self.courier = Courier(app.catalog.tasks, self.resolver, cast(Ledger, ledger), clock, **options)
 
     async def settled(self, count: int) -> tuple[list[Delivery], list[FailedDelivery]]:
@@ -267,48 +268,6 @@ async def posting(app: App, clock: ManualClock, **options: Any) -> AsyncIterator
         yield post
         group.cancel_scope.cancel()
     post.resolver.close()
-
-
-async def test_beside_a_suspected_event_no_other_is_taken(stage: StageApp, clock: ManualClock) -> None:
-    told = Told()
-    app = stage(succeed, hooks={"success": told.hook("success")})
-    async with posting(app, clock) as post:
-        before = post.courier.demand()
-        post.courier.deliver([SUCCESS._replace(suspected=True)])
-        meanwhile = post.courier.demand()
-        delivered, _ = await post.settled(1)
-
-    assert [one.seq for one in delivered] == [SUCCESS.seq]
-    assert (meanwhile, post.courier.demand()) == (0, before)
-
-
-async def test_a_suspected_event_waits_until_all_others_are_told(stage: StageApp, clock: ManualClock) -> None:
-    told = Told()
-    app = stage(succeed, hooks={"success": told.hook("success")})
-    async with posting(app, clock) as post:
-        post.courier.finish_first()
-        at_once = post.courier.demand()
-        post.courier.deliver([SUCCESS, SUCCESS._replace(seq=2)])
-        post.courier.finish_first()
-        meanwhile = post.courier.demand()
-        await post.settled(2)
-
-    # Nothing to wait for, then something, then nothing again.
-    assert (at_once > 0, meanwhile, post.courier.demand()) == (True, 0, at_once)
-
-
-async def test_a_hook_that_ends_its_process_each_time_is_not_called_for_ever(
-    stage: StageApp, clock: ManualClock, caplog: pytest.LogCaptureFixture
-) -> None:
-    told = Told()
-    app = stage(succeed, hooks={"success": told.hook("success")})
-    async with posting(app, clock, attempts=3) as post:
-        post.courier.deliver([SUCCESS._replace(suspected=True, tries=3)])
-        _, failed = await post.settled(1)
-
-    assert [(error, next_at) for _, error, next_at in failed] == [(DIED, None)]
-    assert told.calls == []
-    assert "the success hook of mail.12 failed for the last time; the event is kept: WorkerLost" in caplog.text
 
 
 @pytest.mark.parametrize(("tries", "seconds"), [(0, 1), (1, 2), (2, 4), (3, 8), (4, None)])

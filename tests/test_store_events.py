@@ -9,7 +9,7 @@ import pytest
 from store_support import DONE, EVERY_EVENT, FAILED, Bench, an_add, retry_after
 
 from yaotask.clock import SECOND
-from yaotask.events import ADD_BIT, ERROR_BIT, RETRY_BIT, SUCCESS_BIT, Delivery, EventKind
+from yaotask.events import ADD_BIT, ERROR_BIT, LOST, RETRY_BIT, SUCCESS_BIT, Delivery, EventKind
 from yaotask.jobs import Cancelled, Ignored, Interrupted, JobState, Outcome, Succeeded
 from yaotask.store import presence, reaping
 
@@ -21,10 +21,8 @@ def kinds(bench: Bench, id: int = 1) -> list[EventKind]:
     return [EventKind(row["kind"]) for row in rows]
 
 
-def deliveries(
-    bench: Bench, most: int = 10, *, tasks: tuple[str, ...] = ("mail",), worker: int = 1, idle: bool = True
-) -> list[Delivery]:
-    return bench.cycle(worker=worker, deliveries=most, delivery_tasks=tasks, idle=idle).deliveries
+def deliveries(bench: Bench, most: int = 10, *, tasks: tuple[str, ...] = ("mail",), worker: int = 1) -> list[Delivery]:
+    return bench.cycle(worker=worker, deliveries=most, delivery_tasks=tasks).deliveries
 
 
 def die(bench: Bench, worker: int = 1) -> None:
@@ -189,69 +187,27 @@ def test_a_task_with_many_events_holds_up_no_other(bench: Bench) -> None:
     assert sorted(found) == ["mail", "mail", "video", "video"]
 
 
-def test_what_a_process_had_when_it_died_comes_alone_and_before_what_came_later(bench: Bench) -> None:
-    bench.adds(an_add(2, events=ADD_BIT))
-    assert len(deliveries(bench)) == 2
-    die(bench)
-    bench.adds(an_add(events=ADD_BIT))
-    came = []
-    while found := deliveries(bench):
-        came.append([(one.id, one.suspected, one.tries) for one in found])
-        settle(bench, found)
-
-    # By which of them it died nobody knows: that is no failed call of any.
-    assert came == [[(1, True, 0)], [(2, True, 0)], [(3, False, 0)]]
-
-
-def test_a_suspected_event_comes_to_a_worker_that_has_no_other(bench: Bench) -> None:
-    bench.adds(an_add(events=ADD_BIT))
-    deliveries(bench)
-    die(bench)
-    bench.adds(an_add(events=ADD_BIT))
-    busy = bench.cycle(worker=1, deliveries=10, delivery_tasks=("mail",), idle=False)
-
-    assert (busy.deliveries, busy.is_suspect_waiting, busy.more_deliveries) == ([], True, True)
-    assert [one.id for one in deliveries(bench, idle=True)] == [1]
-
-
-def test_what_comes_before_a_suspected_event_need_not_wait(bench: Bench) -> None:
-    bench.adds(an_add(events=ADD_BIT), an_add(events=ADD_BIT))
-    deliveries(bench)
-    die(bench)
-    bench.write("UPDATE yaotask_events SET error = NULL WHERE id = 1")
-    before = bench.cycle(worker=1, deliveries=10, delivery_tasks=("mail",), idle=False)
-
-    assert [one.id for one in before.deliveries] == [1]
-    assert before.more_deliveries
-    assert not before.is_suspect_waiting
-
-
-def test_each_death_of_a_process_that_had_an_event_alone_is_a_failed_call(bench: Bench) -> None:
-    bench.add(events=RETRY_BIT)
-    bench.finish(bench.claim_one(), retry_after(0))
-    tries = []
-    for seconds in (0, 0, 1, 2):
-        bench.clock.advance(seconds)
-        tries += [one.tries for one in deliveries(bench)]
-        held = bench.claim() == []
-        die(bench)
-
-    assert tries == [0, 0, 1, 2]
-    # Its job waits for one call of the hook, and no longer.
-    assert not held
-    assert deliveries(bench) == []
-
-
-def test_a_call_that_failed_otherwise_lifts_the_suspicion(bench: Bench) -> None:
+def test_what_a_process_had_when_it_died_is_suspected_and_no_call_of_it_has_failed(bench: Bench) -> None:
     bench.adds(an_add(2, events=ADD_BIT))
     deliveries(bench)
     die(bench)
-    settle(bench, [], [(deliveries(bench)[0], "ValueError: bad", bench.clock.now())])
+    bench.adds(an_add(events=ADD_BIT))
 
-    assert sorted((one.id, one.suspected) for one in [*deliveries(bench), *deliveries(bench)]) == [
-        (1, False),
-        (2, True),
+    assert [(one.id, one.suspected, one.tries) for one in deliveries(bench)] == [
+        (1, True, 0),
+        (2, True, 0),
+        (3, False, 0),
     ]
+
+
+@pytest.mark.parametrize(("error", "suspected"), [(f"{LOST}it was ended", True), ("ValueError: bad", False)])
+def test_a_call_that_failed_otherwise_lifts_the_suspicion(bench: Bench, error: str, suspected: bool) -> None:
+    bench.adds(an_add(events=ADD_BIT))
+    deliveries(bench)
+    die(bench)
+    settle(bench, [], [(deliveries(bench)[0], error, bench.clock.now())])
+
+    assert [(one.suspected, one.tries) for one in deliveries(bench)] == [(suspected, 1)]
 
 
 def test_who_leaves_in_order_leaves_no_suspicion(bench: Bench) -> None:

@@ -20,7 +20,7 @@ from yaotask.store.work import Work
 pytest_plugins = ["store_fixtures"]
 
 CLAIM: dict[str, Any] = {"demands": {"mail": 1}}
-TAKE: dict[str, Any] = {"deliveries": 1, "delivery_tasks": ("mail",), "idle": True}
+TAKE: dict[str, Any] = {"deliveries": 1, "delivery_tasks": ("mail",)}
 
 BOTH = pytest.mark.parametrize("wanted", [CLAIM, TAKE], ids=["a job", "an event"])
 # What such a transaction does to the one row of a store, as worker 1.

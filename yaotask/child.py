@@ -1,4 +1,4 @@
-"""`python -m yaotask.child`: runs the jobs that a worker gives it, one after the other, and may die of them."""
+"""`python -m yaotask.child`: runs jobs and calls hooks for a worker, one after the other, and may die of them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from yaotask.channel import Channel, Message
 from yaotask.clock import Clock
 from yaotask.context import Job
 from yaotask.errors import HandlerNotFound, UnknownTask, YaotaskError
+from yaotask.events import Delivery
 from yaotask.jobs import Claim, Outcome, Succeeded
 from yaotask.observers import logs
 from yaotask.runtime import wire
@@ -61,17 +62,20 @@ class Child:
         self._app.broken()
         self._channel.send({"ready": True})
         while (order := self._orders.get()) is not None:
-            self._obey(Claim(*order["run"]), order["started"])
+            if "tell" in order:
+                self._tell(order["path"], Delivery(*order["tell"]))
+            else:
+                self._obey(Claim(*order["run"]), order["started"])
 
     def _listen(self) -> None:
         while (message := self._channel.receive()) is not None:
-            if "run" in message:
-                self._has_a_job, self._is_asked_to_stop = True, False
-                self._orders.put(message)
-            else:
+            if "cancel" in message:
                 self._is_asked_to_stop = True
                 if (attempt := self._attempt) is not None:
                     attempt.ask_to_stop()
+            else:
+                self._has_a_job, self._is_asked_to_stop = True, False
+                self._orders.put(message)
         if self._has_a_job:
             # The worker is gone, and its jobs are for others.
             os._exit(ORPHANED)
@@ -85,6 +89,13 @@ class Child:
             self._channel.send({"refused": str(error)})
         else:
             self._run(claim, started, bench)
+
+    def _tell(self, path: str, delivery: Delivery) -> None:
+        error = self._app.works.call_hook(path, delivery)
+        if os.getpid() != self._pid:
+            os._exit(DONE)
+        self._has_a_job = False
+        self._channel.send({"told": error})
 
     def _bench(self, task: str) -> Bench:
         bench = self._benches.get(task)

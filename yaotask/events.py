@@ -5,8 +5,6 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Any, NamedTuple
 
-from yaotask.clock import SECOND
-
 
 class EventKind(IntEnum):
     """What happened. The value is stored; `bit` is its place in the mask of a job."""
@@ -36,14 +34,15 @@ CANCEL_BIT = EventKind.CANCEL.bit
 IGNORE_BIT = EventKind.IGNORE.bit
 
 
-# Kept as the error of an event whose process died while it had it.
-DIED = "WorkerLost: its process died while it had the event"
+# How the error of an event begins whose process ended, or had to be ended, while it had the event.
+LOST = "WorkerLost: "
+DIED = f"{LOST}its worker died, or was ended, while it had the event"
 
 
 class Delivery(NamedTuple):
     """One event that this process is to deliver; `tries` counts those before this one.
 
-    One that is `suspected` was in the hands of a process that died of something: nothing else is told beside it.
+    One that is `suspected` was in the hands of a process that died, perhaps of its hook.
     """
 
     seq: int
@@ -54,8 +53,3 @@ class Delivery(NamedTuple):
     tries: int
     suspected: bool
     data: Any
-
-
-def pause_after(tries: int) -> int:
-    """Microseconds until an event is told again that has failed once more, after so many times."""
-    return SECOND << tries

@@ -4,23 +4,40 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import AbstractEventLoop
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
+import anyio
 
-def watched(on_end: Callable[[BaseException], NoReturn]) -> AbstractEventLoop:
-    """A new loop of asyncio, which tells when a task on it ends it: by a SystemExit, or a KeyboardInterrupt.
 
-    Otherwise asyncio would cancel all other tasks then, and each would seem to have failed by itself.
+def run(work: Callable[[], Awaitable[None]], on_end: Callable[[BaseException], NoReturn]) -> None:
+    """Run `work` on a loop of asyncio; `on_end` is told when a task ends that loop, before the work itself has ended.
+
+    A SystemExit, or a KeyboardInterrupt, does that. Otherwise asyncio would cancel all other tasks then, and each
+    would seem to have failed by itself.
     """
-    loop = asyncio.new_event_loop()
-    run_forever = loop.run_forever
+    is_over = False
 
-    def run_to_the_end() -> None:
+    async def work_to_the_end() -> None:
+        nonlocal is_over
         try:
-            run_forever()
-        except (SystemExit, KeyboardInterrupt) as error:
-            on_end(error)
+            await work()
+        finally:
+            is_over = True
 
-    loop.run_forever = run_to_the_end  # type: ignore[method-assign]
-    return loop
+    def watched_loop() -> AbstractEventLoop:
+        loop = asyncio.new_event_loop()
+        run_forever = loop.run_forever
+
+        def run_to_the_end() -> None:
+            try:
+                run_forever()
+            except (SystemExit, KeyboardInterrupt) as error:
+                if is_over:
+                    raise
+                on_end(error)
+
+        loop.run_forever = run_to_the_end  # type: ignore[method-assign]
+        return loop
+
+    anyio.run(work_to_the_end, backend_options={"loop_factory": watched_loop})

@@ -83,8 +83,7 @@ class Worker:
             return DONE
         status = DONE
         try:
-            loop = partial(mainloop.watched, self._loop_ended)
-            anyio.run(self._work, broken, begin, backend_options={"loop_factory": loop})
+            mainloop.run(partial(self._work, broken, begin), self._loop_ended)
         except* StorageError as group:
             # Now: closing the app tries for seconds to write what is left.
             self._channel.send({"complaint": str(innermost(group))})

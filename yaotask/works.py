@@ -11,6 +11,7 @@ from yaotask import nodeview
 from yaotask.chance import Chance
 from yaotask.clock import Clock
 from yaotask.definitions.catalog import Catalog
+from yaotask.events import Delivery
 from yaotask.handlers import Handlers
 from yaotask.observers import outcomes
 from yaotask.plan import Plan
@@ -58,6 +59,10 @@ class Works:
     def bench(self, task: str, recorder: Recorder, timer: Timer) -> Bench:
         """What runs jobs of a task in a child process. Raises UnknownTask, HandlerNotFound."""
         return self._assembly().bench(task, recorder, timer)
+
+    def call_hook(self, path: str, delivery: Delivery) -> str | None:
+        """Call a hook in a child process; what went wrong, or None."""
+        return self._assembly().call_hook(path, delivery)
 
     def embedded(self, broken: Collection[str] = ()) -> Embedded:
         """What runs the project's jobs on a loop of somebody else's program."""

@@ -32,12 +32,14 @@ class Slot(Protocol):
 async def run_apart(slot: Slot, claim: Claim) -> None:
     """Run a claim in a child process, to its end. One for which there is none goes back to the queue, untried."""
     children = slot.pool.children
+    # Those whose process has died before must not all run at once: each of them may be too much for the machine.
+    risky = claim.losses > 0
     try:
-        child = await children.take(claim)
+        child = await children.take(risky=risky)
         try:
             is_run = await _run(slot, claim, child)
         finally:
-            children.put(claim, child)
+            children.put(child, risky=risky)
         if not is_run:
             await children.pause()
     except NoChild:
@@ -85,7 +87,7 @@ async def _outcome(pool: Pool, attempt: Attempt, child: ChildProcess, last: Mess
             return outcome
         case {"refused": reason}:
             child.is_good = False
-            pool.children.complain(claim, reason)
+            pool.children.complain(claim.name, reason)
             return INTERRUPTED
         case {"lost": True}:
             # As its transaction has found.

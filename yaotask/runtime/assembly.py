@@ -13,6 +13,7 @@ from yaotask.clock import Clock
 from yaotask.definitions.catalog import Catalog
 from yaotask.definitions.model import Definition
 from yaotask.errors import HandlerNotFound
+from yaotask.events import Delivery
 from yaotask.handlers import Handlers
 from yaotask.reporting import ProgressHook
 from yaotask.runtime.bench import Bench
@@ -21,9 +22,10 @@ from yaotask.runtime.deadlines import Deadlines
 from yaotask.runtime.desk import JobDesk, Recorder, Timer
 from yaotask.runtime.execute import Policy
 from yaotask.runtime.herald import Herald
-from yaotask.runtime.hooks import Courier
+from yaotask.runtime.hooks import Courier, call_here
 from yaotask.runtime.listening import Listener
 from yaotask.runtime.pool import Pool, Work
+from yaotask.runtime.quarantine import Quarantine
 from yaotask.runtime.runner import Runner
 from yaotask.runtime.shares import WHOLE, Share
 from yaotask.runtime.upbringing import Upbringing
@@ -63,6 +65,7 @@ class Assembly:
         ledger = self._access.opened.ledger
         deadlines, children = Deadlines(ledger, self._clock), Children(self._upbringing, self._clock)
         wanted = [definition for id, definition in sorted(self._catalog.tasks.items()) if not only or id in only]
+        whole = {definition.id: definition for definition in wanted if definition.id not in broken}
         parts = [(definition, share.part(definition.worker_nums, at)) for at, definition in enumerate(wanted)]
         return Runner(
             self._access,
@@ -72,7 +75,7 @@ class Assembly:
                 if part and definition.id not in broken
             ],
             # Where the handler is broken its hooks may be too: another node has them whole.
-            self._courier({definition.id: definition for definition in wanted if definition.id not in broken}),
+            self._courier(whole, children),
             deadlines,
             children,
             Listener(self._access, self._clock, self._chance, deaf=not self._settings.hints),
@@ -88,6 +91,10 @@ class Assembly:
             herald.open_apart(start)
         desk = JobDesk(policy, recorder, _StoreWhenNeeded(self._access), self._clock, timer, herald)
         return Bench(self._handlers.find(definition), policy, desk, start)
+
+    def call_hook(self, path: str, delivery: Delivery) -> str | None:
+        """Call a hook in a process that has no loop; what went wrong, or None."""
+        return call_here(self._handlers.resolver, path, delivery, self._start(), self._settings.limits)
 
     def _start(self) -> Context:
         """The context that users' code starts in: it knows whose it is, and no job."""
@@ -131,13 +138,15 @@ class Assembly:
         policy = policy_of(definition, self._settings, self._chance)
         return replace(policy, fail_on=tuple(fail_on), ignore_on=tuple(ignore_on))
 
-    def _courier(self, tasks: Mapping[str, Definition]) -> Courier:
+    def _courier(self, tasks: Mapping[str, Definition], children: Children) -> Courier:
+        timeout = self._settings.hook_timeout.total_seconds()
         return Courier(
             tasks,
             self._handlers.resolver,
             self._access.opened.ledger,
             self._clock,
-            timeout=self._settings.hook_timeout.total_seconds(),
+            quarantine=Quarantine(children, timeout),
+            timeout=timeout,
             attempts=self._settings.hook_attempts,
             limits=self._settings.limits,
         )

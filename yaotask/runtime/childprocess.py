@@ -1,4 +1,4 @@
-"""A child process of a worker, as its worker sees it: it runs one job at a time, and may die of it."""
+"""A child process of a worker, as its worker sees it: it does one thing at a time, and may die of it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import anyio
 
 from yaotask.channel import Message
 from yaotask.clock import Clock
+from yaotask.events import Delivery
 from yaotask.jobs import Claim
 from yaotask.processes import Spawned
 
@@ -53,11 +54,18 @@ class ChildProcess:
 
     async def run(self, claim: Claim, started: int, hear: Hear) -> Message | None:
         """Run a job there; its last word, or None where the process died before. `hear` takes its progress."""
+        return await self._obey({"run": claim, "started": started}, hear)
+
+    async def tell(self, path: str, delivery: Delivery) -> Message | None:
+        """Call a hook there; its last word, or None where the process died before."""
+        return await self._obey({"tell": delivery, "path": path}, _ignore)
+
+    async def _obey(self, order: Message, hear: Hear) -> Message | None:
         self.jobs += 1
         self._is_sent = self._is_cancelled = False
         with anyio.CancelScope() as self._scope:
-            if not await self._spawned.channel.asend({"run": claim, "started": started}):
-                return {"refused": f"it ended with {await self.fate()} before it could be given a job"}
+            if not await self._spawned.channel.asend(order):
+                return {"refused": f"it ended with {await self.fate()} before it could be given anything to do"}
             self._is_sent = True
             if self._is_cancelled:
                 self.cancel()
@@ -117,3 +125,7 @@ class ChildProcess:
                 self._is_silent = True
                 self.kill()
         return SILENCE if self._is_silent else self._spawned.fate
+
+
+def _ignore(progress: Mapping[str, Any]) -> None:
+    """Hooks have none."""

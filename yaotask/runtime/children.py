@@ -12,7 +12,6 @@ import anyio
 
 from yaotask.channel import Message
 from yaotask.clock import Clock
-from yaotask.jobs import Claim
 from yaotask.processes import spawn, why
 from yaotask.runtime.childprocess import GLANCE, PATIENCE, ChildProcess
 from yaotask.runtime.spawner import Spawner
@@ -51,7 +50,8 @@ class Children:
         # Jobs whose process has died before must not all run at once: each of them may be too much for the machine.
         self._cores = anyio.Semaphore(os.cpu_count() or 1)
         self._waits: set[anyio.CancelScope] = set()
-        self._is_stopped = False
+        # Whether nothing is lent any more.
+        self.is_stopped = False
         self._pause = 0.0
         # How many times in a row a process could not be started for want of descriptors.
         self._shortages = 0
@@ -71,28 +71,31 @@ class Children:
 
     # --- lending -----------------------------------------------------------------------------------------
 
-    async def take(self, claim: Claim) -> ChildProcess:
-        """A child for this claim; `put` takes it back. Raises NoChild where none starts, or the worker stops."""
-        if claim.losses or self._is_stopped or (child := self._warm()) is None:
-            child = await self._wait_for_one(claim)
+    async def take(self, *, risky: bool = False) -> ChildProcess:
+        """A child, which `put` takes back. Raises NoChild where none starts, or the worker stops.
+
+        What is `risky` has to wait until a core is free of the like.
+        """
+        if risky or self.is_stopped or (child := self._warm()) is None:
+            child = await self._wait_for_one(risky)
         child.is_busy = True
         self._most_busy = max(self._most_busy, len(self._all) - len(self._idle))
         return child
 
-    async def _wait_for_one(self, claim: Claim) -> ChildProcess:
+    async def _wait_for_one(self, risky: bool) -> ChildProcess:
         with self._unless_stopped():
-            if claim.losses:
+            if risky:
                 await self._cores.acquire()
             try:
                 return self._warm() or await self._start()
             except BaseException:
-                self._release(claim)
+                self._release(risky)
                 raise
         raise NoChild("the worker stops")
 
-    def put(self, claim: Claim, child: ChildProcess) -> None:
-        """Take back what was lent for this claim."""
-        self._release(claim)
+    def put(self, child: ChildProcess, *, risky: bool = False) -> None:
+        """Take back what was lent so."""
+        self._release(risky)
         child.is_busy = False
         if child.is_good and child.jobs == 1:
             # Only now a new one has shown that those of today are fit to work.
@@ -102,20 +105,20 @@ class Children:
         else:
             self._idle.append(child)
 
-    def complain(self, claim: Claim, reason: str) -> None:
-        """Say that a child would not run a job."""
+    def complain(self, name: str, reason: str) -> None:
+        """Say that a child would not run a job, or call a hook."""
         self._lengthen_pause()
-        log.error("a child process could not run %s, which is handed back: %s", claim.name, reason)
+        log.error("a child process could not run %s, which is handed back: %s", name, reason)
 
-    def _release(self, claim: Claim) -> None:
-        if claim.losses:
+    def _release(self, risky: bool) -> None:
+        if risky:
             self._cores.release()
 
     @contextmanager
     def _unless_stopped(self) -> Iterator[None]:
         with anyio.CancelScope() as scope:
             self._waits.add(scope)
-            if self._is_stopped:
+            if self.is_stopped:
                 scope.cancel()
             try:
                 yield
@@ -221,7 +224,7 @@ class Children:
 
     def stop(self) -> None:
         """Lend nothing more; who waits for a child gets NoChild."""
-        self._is_stopped = True
+        self.is_stopped = True
         for scope in self._waits:
             scope.cancel()
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextvars import Context
 from functools import partial
 from typing import Any
 
@@ -14,10 +15,12 @@ from yaotask import invoke
 from yaotask.bell import Bell
 from yaotask.clock import SECOND, Clock
 from yaotask.definitions.model import Definition
-from yaotask.events import DIED, Delivery, EventKind, pause_after
+from yaotask.events import Delivery, EventKind
 from yaotask.jobs import Failure
 from yaotask.resolve import Resolver
+from yaotask.runtime.children import NoChild
 from yaotask.runtime.failures import brief
+from yaotask.runtime.quarantine import Quarantine
 from yaotask.runtime.spawner import Spawner
 from yaotask.settings import Limits
 from yaotask.store.ledger import Ledger
@@ -35,8 +38,7 @@ class Courier:
     """Delivers the events of these tasks, at least once, in order for each job.
 
     A hook that raises or hangs is called again 1, 2, 4, 8 s later; after `attempts` calls its event is
-    kept as failed, for people to see. So is one whose process dies each time: it is called alone for that,
-    because the first time it may have been another that was called beside it.
+    kept as failed, for people to see. One that may have ended a worker is called in a process of its own.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Courier:
         ledger: Ledger,
         clock: Clock,
         *,
+        quarantine: Quarantine,
         timeout: float,
         attempts: int,
         limits: Limits,
@@ -55,20 +58,22 @@ class Courier:
         self._resolver = resolver
         self._ledger = ledger
         self._clock = clock
+        self._quarantine = quarantine
         self._timeout = timeout
         self._attempts = attempts
         self._limits = limits
         self._bell: Bell | None = None
         self._spawner: Spawner | None = None
         self._waiting: deque[Delivery] = deque()
+        self._suspected: deque[Delivery] = deque()
         self._delivered: deque[Delivery] = deque()
         self._failed: deque[FailedDelivery] = deque()
         self._taken = 0
         self._settled = 0
+        # Those that are left to whoever comes after this worker.
+        self._left = 0
         self._messengers = 0
         self._stopping = False
-        # Whether nothing is taken before all that was taken is settled. Belongs to the ledger's thread.
-        self._finishing = False
 
     def open(self, spawner: Spawner) -> None:
         """Begin to deliver on the running loop."""
@@ -78,18 +83,13 @@ class Courier:
 
     def demand(self) -> int:
         """How many more events can be taken now."""
-        return 0 if self._stopping or self._finishing else MOST_TAKEN - (self._taken - self._settled)
-
-    def finish_first(self) -> None:
-        """Take no more until all that was taken is settled."""
-        self._finishing = not self.is_idle
+        return 0 if self._stopping else MOST_TAKEN - (self._taken - self._settled - self._left)
 
     def deliver(self, deliveries: Sequence[Delivery]) -> None:
         """Tell hooks of these; called on the ledger's thread."""
         self._taken += len(deliveries)
-        if any(delivery.suspected for delivery in deliveries):
-            self._finishing = True
-        self._waiting.extend(deliveries)
+        for delivery in deliveries:
+            (self._suspected if delivery.suspected else self._waiting).append(delivery)
         if self._bell is not None:
             self._bell.call(self._send)
 
@@ -98,22 +98,28 @@ class Courier:
         delivered = [self._delivered.popleft() for _ in range(len(self._delivered))]
         failed = [self._failed.popleft() for _ in range(len(self._failed))]
         self._settled += len(delivered) + len(failed)
-        if self.is_idle:
-            self._finishing = False
         return delivered, failed
 
     # --- the loop's side -----------------------------------------------------------------------------
 
     @property
     def is_idle(self) -> bool:
-        """Whether every event that was taken has been told and recorded."""
-        return self._taken == self._settled
+        """Whether every event that was taken has been told and recorded, or is left to others."""
+        return self._taken == self._settled + self._left
+
+    @property
+    def is_calling_apart(self) -> bool:
+        """Whether a hook is being called in a child process."""
+        return self._quarantine.is_calling
 
     def stop(self) -> None:
         """Take no more events."""
         self._stopping = True
 
     def _send(self) -> None:
+        while self._suspected and self._spawner is not None:
+            # They wait for a child, and keep no other hook waiting.
+            self._spawner.start(partial(self._tell, self._suspected.popleft()))
         while self._waiting and self._messengers < MESSENGERS and self._spawner is not None:
             self._messengers += 1
             self._spawner.start(partial(self._work, self._waiting.popleft()))
@@ -127,47 +133,49 @@ class Courier:
             self._messengers -= 1
 
     async def _tell(self, delivery: Delivery) -> None:
-        error = DIED if self._is_deadly(delivery) else await self._call(delivery)
+        try:
+            error = await self._call(delivery)
+        except NoChild:
+            self._left += 1
+            return
         if error is None:
             self._delivered.append(delivery)
         else:
             self._failed.append((delivery, error, self._next_try(delivery, error)))
         self._ledger.poke()
 
-    def _is_deadly(self, delivery: Delivery) -> bool:
-        """Whether its process died of it as often as it may be called."""
-        return delivery.suspected and delivery.tries >= self._attempts
-
     async def _call(self, delivery: Delivery) -> str | None:
-        """Call the hook; what went wrong, or None."""
+        """Call the hook; what went wrong, or None. Raises NoChild where it was not called, for the worker stops."""
+        path = self._path(delivery)
+        if path is None:
+            return None
+        if delivery.suspected:
+            return await self._quarantine.call(path, delivery)
         try:
             with anyio.move_on_after(self._timeout) as scope:
-                await self._call_hook(delivery)
+                await invoke.acall(self._resolver.resolve(path), delivery.id, *_arguments(delivery))
         except BaseException as error:
             if invoke.is_interrupt(error) or invoke.ends_us(error):
                 raise
             return brief(error, self._limits)
         return f"the hook took longer than {self._timeout:g} s" if scope.cancelled_caught else None
 
-    async def _call_hook(self, delivery: Delivery) -> None:
-        hook = self._hook(delivery)
-        if hook is not None:
-            await invoke.acall(hook, delivery.id, *_arguments(delivery))
-
-    def _hook(self, delivery: Delivery) -> Callable[..., Any] | None:
+    def _path(self, delivery: Delivery) -> str | None:
         """The function to call; None where the definition does not ask for it any more."""
         definition = self._definitions.get(delivery.task)
-        path = definition and getattr(definition.event, EventKind(delivery.kind).hook)
-        return self._resolver.resolve(path) if path else None
+        if definition is None:
+            return None
+        path: str | None = getattr(definition.event, EventKind(delivery.kind).hook)
+        return path
 
     def _next_try(self, delivery: Delivery, error: str) -> int | None:
         name, hook = f"{delivery.task}.{delivery.id}", EventKind(delivery.kind).hook
         if delivery.tries + 1 >= self._attempts:
             log.error("the %s hook of %s failed for the last time; the event is kept: %s", hook, name, error)
             return None
-        wait = pause_after(delivery.tries)
-        log.warning("the %s hook of %s failed, next try in %d s: %s", hook, name, wait // SECOND, error)
-        return self._clock.now() + wait
+        wait: int = 2**delivery.tries
+        log.warning("the %s hook of %s failed, next try in %d s: %s", hook, name, wait, error)
+        return self._clock.now() + wait * SECOND
 
 
 def _arguments(delivery: Delivery) -> list[Any]:
@@ -176,3 +184,12 @@ def _arguments(delivery: Delivery) -> list[Any]:
     if delivery.kind in (EventKind.ERROR, EventKind.RETRY):
         return [Failure(**data[0]), *data[1:]]
     return list(data)
+
+
+def call_here(resolver: Resolver, path: str, delivery: Delivery, start: Context, limits: Limits) -> str | None:
+    """Call a hook in this thread, in the context `start`; what went wrong, or None."""
+    try:
+        start.run(invoke.call, resolver.resolve(path), delivery.id, *_arguments(delivery))
+    except BaseException as error:  # noqa: BLE001 - SystemExit too is a failed call
+        return brief(error, limits)
+    return None

@@ -142,7 +142,7 @@ class Runner:
         self.children.stop()
         for pool in self.pools:
             pool.stop()
-        if not await self._until(lambda: not self._running(), deadline):
+        if not await self._until(self._all_ended, deadline) and self._running():
             log.warning("%d jobs did not end in time: they are handed back and run again", self._running())
         for pool in self.pools:
             pool.interrupt()
@@ -161,6 +161,9 @@ class Runner:
         finally:
             self._access.opened.ledger.dismiss(self._worker)
         self._left()
+
+    def _all_ended(self) -> bool:
+        return not self._running() and not self._courier.is_calling_apart
 
     def _running(self) -> int:
         return sum(1 for pool in self.pools for _ in pool.attempts())

@@ -26,11 +26,15 @@ class Upbringing:
 
     def lost(self, claim: Claim, fate: str) -> Lost:
         """What becomes of a job whose child has met this fate."""
-        ended = f"by {fate}" if fate.startswith("SIG") else f"with {fate}"
-        hint = ", as when memory runs out" if fate == "SIGKILL" else ""
-        last = f"its process ended {ended}{hint} while it ran the job"
+        last = f"its process ended {ended(fate)} while it ran the job"
         deaths = claim.losses + 1
         if deaths < min(self.losses, MOST_DEATHS):
             return Lost(Failure("WorkerLost", last))
         many = f"{deaths} processes died while they had the job; the last: " if deaths > 1 else ""
         return Lost(Failure("PoisonedJob", many + last), poisoned=True)
+
+
+def ended(fate: str) -> str:
+    """How a process has ended that met this fate: `with exit status 7`."""
+    how = f"by {fate}" if fate.startswith("SIG") else f"with {fate}"
+    return f"{how}, as when memory runs out" if fate == "SIGKILL" else how

@@ -44,15 +44,6 @@ class Courier(Protocol):
         """These events are ours to deliver."""
         ...
 
-    def finish_first(self) -> None:
-        """Take no more until all that was taken is settled: a suspected event waits for that."""
-        ...
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether every event that was taken has been told, and given out as settled."""
-        ...
-
     def settled(self) -> tuple[list[Delivery], list[FailedDelivery]]:
         """What was delivered, and what failed, since this was last asked."""
         ...

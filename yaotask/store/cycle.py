@@ -8,10 +8,9 @@ request at a time, so that the others land and the one gets its error.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import takewhile
 from typing import Any
 
-from yaotask.events import DIED, Delivery
+from yaotask.events import LOST, Delivery
 from yaotask.jobs import Claim, JobState, Succeeded
 from yaotask.store import adds, doubt, errands, rows, statements
 from yaotask.store.protocol import Add, ClaimBatch, Finish, Progress, Started
@@ -150,26 +149,18 @@ class SqlCycle(Work):
         self.sizes.change(task, -int(found.counted))
         return ClaimBatch(task, found.jobs, found.claims)
 
-    def claim_deliveries(self, tasks: Sequence[str], most: int, worker: int, *, idle: bool) -> None:
-        """Give `worker` events to deliver, at most one of each job, from all tasks in turn, the oldest first.
-
-        A suspected one comes alone, to a worker that is `idle`, and nothing comes before it whose turn is later.
-        """
+    def claim_deliveries(self, tasks: Sequence[str], most: int, worker: int) -> None:
+        """Give `worker` events to deliver, at most one of each job, from all tasks in turn, the oldest first."""
         found = [row for task in tasks for row in self._find_deliveries(task, most)]
-        candidates = [Delivery(*row) for _, _, *row in sorted(found)[:most]]
-        deliveries = list(takewhile(lambda delivery: not delivery.suspected, candidates))
-        if candidates and not deliveries:
-            deliveries = candidates[:1] if idle else []
-            self.harvest.is_suspect_waiting = not idle
+        deliveries = [Delivery(*row) for _, _, *row in sorted(found)[:most]]
         if deliveries:
             seqs = rows.texts([str(delivery.seq) for delivery in deliveries])
             self.expect(len(deliveries), self.own.TAKE_DELIVERIES, worker=worker, seqs=seqs)
         self.harvest.deliveries = deliveries
-        self.harvest.more_deliveries = len(candidates) >= most or len(candidates) > len(deliveries)
 
     def _find_deliveries(self, task: str, most: int) -> list[list[Any]]:
         """Events of a task that can be delivered, each after its turn and its time."""
-        answer = self.execute(self.own.SELECT_DELIVERIES, now=self.now, task=task, most=most, died=DIED)
+        answer = self.execute(self.own.SELECT_DELIVERIES, now=self.now, task=task, most=most, lost=f"{LOST}%")
         found = loads(self.own.gather_deliveries(answer))
         if found and self.own.SECOND_LOOK is not None:
             seqs = dumps([row[1] for row in found])

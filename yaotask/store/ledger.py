@@ -177,8 +177,6 @@ class Ledger:
                 self._consumers[task].deliver(claims)
         if harvest.deliveries and self._courier is not None:
             self._courier.deliver(harvest.deliveries)
-        if harvest.is_suspect_waiting and self._courier is not None:
-            self._courier.finish_first()
         if harvest.lost:
             self._tell_lost(mailbox, harvest)
         for key, fence in harvest.outrun:

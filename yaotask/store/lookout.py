@@ -140,7 +140,7 @@ class Lookout:
         courier = self._courier
         if courier is None or not courier.tasks or not self.events_wet:
             return
-        mailbox.delivery_tasks, mailbox.deliveries, mailbox.idle = courier.tasks, courier.demand(), courier.is_idle
+        mailbox.delivery_tasks, mailbox.deliveries = courier.tasks, courier.demand()
         if look_first and mailbox.deliveries:
             self._next_event = self._store.next_event(courier.tasks)
             if self._next_event is None or self._next_event > self._clock.now():
@@ -175,7 +175,7 @@ class Lookout:
         if courier is None:
             return
         if mailbox.deliveries:
-            self.events_wet = harvest.more_deliveries
+            self.events_wet = len(harvest.deliveries) >= mailbox.deliveries
             if not self.events_wet:
                 self._next_event = self._store.next_event(courier.tasks)
         elif harvest.wrote_events:

@@ -100,8 +100,7 @@ def _take(cycle: SqlCycle, mailbox: Mailbox) -> None:
     if mailbox.demands:
         cycle.claim(mailbox.demands, mailbox.worker)
     if mailbox.deliveries:
-        tasks, most = mailbox.delivery_tasks, mailbox.deliveries
-        cycle.claim_deliveries(tasks, most, mailbox.worker, idle=mailbox.idle)
+        cycle.claim_deliveries(mailbox.delivery_tasks, mailbox.deliveries, mailbox.worker)
 
 
 def _run(cycle: SqlCycle, errand: Errand, answers: Answers) -> None:

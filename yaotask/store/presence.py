@@ -15,7 +15,7 @@ from yaotask.store import statements
 from yaotask.store.cycle import SqlCycle
 from yaotask.store.direct import ask, execute
 from yaotask.store.locks import Lock
-from yaotask.store.reaping import NO_LIMIT, Lost, cancel_the_asked, is_lost, lose, reap, release_events, take_out
+from yaotask.store.reaping import NO_LIMIT, Lost, cancel_the_asked, is_lost, lose, reap, suspect_events, take_out
 from yaotask.store.work import Misfit
 
 __all__ = [
@@ -97,10 +97,10 @@ def bury(cycle: SqlCycle, worker: int, message: str) -> list[Lost]:
 def leave_or_bury(cycle: SqlCycle, worker: int) -> tuple[list[Lost], int]:
     """Take out a worker of one's own node that was ended: like `leave`, or like `bury` where one claim forbids that.
 
-    What blocked it may have been a hook, so that its events count as those of a dead one. The answer are the claims
-    that are lost thereby, and how many were handed back.
+    It may have been ended because of a hook. The answer are the claims that are lost thereby, and how many were
+    handed back.
     """
-    release_events(cycle, worker)
+    suspect_events(cycle, worker)
     try:
         with cycle.savepoint():
             return [], leave(cycle, worker)

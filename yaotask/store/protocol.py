@@ -135,8 +135,8 @@ class Mailbox:
 
     `delivered` and `failed` are what became of events, of the failed with an error and the time of the next try.
     `others` says that another process may have added jobs that are to be counted. With `entered`
-    the worker claims nothing unless it is still among the workers of the store; an `idle` one has no event in its
-    hands. A `hurried` one waits for nothing that somebody else's open transaction has.
+    the worker claims nothing unless it is still among the workers of the store. A `hurried` one waits for nothing
+    that somebody else's open transaction has.
     """
 
     worker: int | None = None
@@ -149,7 +149,6 @@ class Mailbox:
     demands: dict[str, int] = field(default_factory=dict)
     deliveries: int = 0
     delivery_tasks: Sequence[str] = ()
-    idle: bool = False
     others: bool = False
     delivered: list[Delivery] = field(default_factory=list)
     failed: list[FailedDelivery] = field(default_factory=list)
@@ -248,8 +247,7 @@ class ClaimBatch(Sequence[Claim]):
 class Harvest:
     """What a committed cycle brought.
 
-    `claims` by task, in the order in which they are to run; `deliveries` of events, and whether there
-    are `more_deliveries`, or one that is suspected waits until its worker is idle; `lost` the keys
+    `claims` by task, in the order in which they are to run; `deliveries` of events; `lost` the keys
     of claims that were no longer ours, which changed nothing; `known` those of ends that were stored
     before; `outrun` those that were found cancelled, or given to another, when they were to be shown as
     running; `dismissed` says that our worker was taken for dead, and may claim no more; `next_due` when the
@@ -261,8 +259,6 @@ class Harvest:
 
     claims: dict[str, ClaimBatch] = field(default_factory=dict)
     deliveries: list[Delivery] = field(default_factory=list)
-    more_deliveries: bool = False
-    is_suspect_waiting: bool = False
     lost: list[tuple[int, int]] = field(default_factory=list)
     known: set[tuple[int, int]] = field(default_factory=set)
     outrun: list[tuple[int, int]] = field(default_factory=list)

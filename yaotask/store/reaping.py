@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy.exc import DBAPIError
 
 from yaotask.errors import StorageUnavailable
-from yaotask.events import CANCEL_BIT, DIED, ERROR_BIT, RETRY_BIT, EventKind, pause_after
+from yaotask.events import CANCEL_BIT, DIED, ERROR_BIT, RETRY_BIT, EventKind
 from yaotask.jobs import Failure, JobState
 from yaotask.store import hints, rows, statements
 from yaotask.store.cycle import SqlCycle
@@ -77,7 +77,7 @@ def lose(
     Its death was shared by all that ran in it, so that each job has one loss at least, and no more for it: it
     will run alone, and what it does then is its own doing.
     """
-    release_events(cycle, worker)
+    suspect_events(cycle, worker)
     most = MOST_REAPED if keys is None else NO_LIMIT
     claims = cycle.execute(statements.CLAIMS_TO_LOSE, worker=worker, most=most).all()
     wanted = [claim for claim in claims if keys is None or claim.key in keys]
@@ -86,17 +86,9 @@ def lose(
     return [one for one in found if one is not None]
 
 
-def release_events(cycle: SqlCycle, worker: int) -> None:
-    """Let others deliver what a process had when it ended without a word.
-
-    One that it had alone was called, and has failed so; of the rest any may be what ended it. So each will be alone.
-    """
-    alone = cycle.execute(statements.SUSPECTS_OF, worker=worker, died=DIED).all()
-    for event in alone:
-        next_at = cycle.now + pause_after(event.tries)
-        cycle.execute(statements.FAIL_EVENT, seq=event.seq, worker=worker, error=DIED, state=0, next_at=next_at)
-    cycle.release_held([event.job for event in alone])
-    if cycle.execute(statements.SUSPECT_EVENTS_OF, worker=worker, died=DIED).rowcount or alone:
+def suspect_events(cycle: SqlCycle, worker: int) -> None:
+    """Let others deliver what a process had when it ended without a word: it may have died of any of these."""
+    if cycle.execute(statements.SUSPECT_EVENTS_OF, worker=worker, died=DIED).rowcount:
         cycle.harvest.wrote_events = True
 
 

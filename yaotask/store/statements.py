@@ -238,9 +238,6 @@ IS_EVENT = "SELECT 1 FROM yaotask_events WHERE seq = :seq"
 
 RELEASE_EVENT = "UPDATE yaotask_events SET worker = NULL WHERE seq = :seq AND worker = :worker AND state = 0"
 
-# What a process had when it died: those that were suspected already, which it had alone, and the others.
-SUSPECTS_OF = "SELECT seq, job, tries FROM yaotask_events WHERE worker = :worker AND error = :died"
-
 SUSPECT_EVENTS_OF = "UPDATE yaotask_events SET worker = NULL, error = :died WHERE worker = :worker"
 
 RELEASE_EVENTS_OF = "UPDATE yaotask_events SET worker = NULL WHERE worker = :worker"
