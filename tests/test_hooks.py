@@ -301,6 +301,53 @@ async def test_a_hook_that_hangs_is_given_up(stage: StageApp, kind: str) -> None
     assert error == "the hook took longer than 0.01 s"
 
 
+async def test_hooks_that_go_on_without_end_are_told_to_whoever_can_replace_the_worker(
+    stage: StageApp, clock: ManualClock
+) -> None:
+    gate, entered = threading.Event(), threading.Semaphore(0)
+
+    def hang(*args: Any) -> None:
+        entered.release()
+        assert gate.wait(PATIENCE)
+
+    app = stage(succeed, hooks={"success": hang})
+    seen = []
+    async with posting(app, clock, timeout=0.02) as post:
+        for number in range(MESSENGERS):
+            post.courier.deliver([SUCCESS._replace(seq=number)])
+            await anyio.to_thread.run_sync(entered.acquire)
+            await post.settled(1)
+            clock.advance(10)
+            seen.append(post.courier.stuck(5))
+        gate.set()
+        await until(lambda: post.courier.stuck(-PATIENCE) is None)
+
+    # Some are borne; the last began 10 s ago.
+    assert seen == [None] * (MESSENGERS - 1) + ["those that do not end hold too many threads"]
+
+
+async def test_a_hook_that_swallows_its_cancellation_is_told_at_once(stage: StageApp, clock: ManualClock) -> None:
+    entered, gate = anyio.Event(), anyio.Event()
+
+    async def swallow(*args: Any) -> None:
+        entered.set()
+        while not gate.is_set():
+            with anyio.CancelScope(shield=True):
+                await gate.wait()
+
+    app = stage(succeed, hooks={"success": swallow})
+    async with posting(app, clock, timeout=0.02) as post:
+        post.courier.deliver([SUCCESS])
+        await entered.wait()
+        before = post.courier.stuck(5)
+        clock.advance(10)
+        after = post.courier.stuck(5)
+        gate.set()
+        await post.settled(1)
+
+    assert (before, after, post.courier.stuck(5)) == (None, "one goes on although it was cancelled", None)
+
+
 async def test_a_hook_that_is_not_configured_any_more_counts_as_told(stage: StageApp) -> None:
     app = stage(succeed)
     async with posting(app, ManualClock()) as post:

@@ -218,6 +218,14 @@ def test_who_leaves_in_order_leaves_no_suspicion(bench: Bench) -> None:
     assert [one.suspected for one in deliveries(bench)] == [False]
 
 
+def test_what_is_being_called_when_a_worker_leaves_is_suspected(bench: Bench) -> None:
+    bench.adds(an_add(2, events=ADD_BIT))
+    first, _ = deliveries(bench)
+    bench.errand(lambda cycle: presence.leave(cycle, 1, [first.seq]))
+
+    assert [one.suspected for one in deliveries(bench)] == [True, False]
+
+
 def test_events_of_a_worker_that_was_ended_are_suspected(bench: Bench) -> None:
     bench.adds(an_add(events=ADD_BIT))
     deliveries(bench)

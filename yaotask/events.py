@@ -36,7 +36,7 @@ IGNORE_BIT = EventKind.IGNORE.bit
 
 # How the error of an event begins whose process ended, or had to be ended, while it had the event.
 LOST = "WorkerLost: "
-DIED = f"{LOST}its worker died, or was ended, while it had the event"
+DIED = f"{LOST}its worker died, or had to end, while it had the event"
 
 
 class Delivery(NamedTuple):

@@ -165,6 +165,7 @@ class Worker:
             runner.pools,
             ended=lambda: _told(runner),
             is_helpless=lambda: runner.children.is_helpless,
+            hooks_stuck=runner.courier.stuck,
             cancel_grace=settings.cancel_grace.total_seconds(),
             hook_timeout=settings.hook_timeout.total_seconds(),
         )

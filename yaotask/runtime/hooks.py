@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import Context
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -32,6 +34,15 @@ MESSENGERS = 16
 MOST_TAKEN = 256
 
 FailedDelivery = tuple[Delivery, str, int | None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Call:
+    """A hook that runs, on the loop or in a thread, and since when."""
+
+    seq: int
+    is_async: bool
+    since: float
 
 
 class Courier:
@@ -73,6 +84,7 @@ class Courier:
         # Those that are left to whoever comes after this worker.
         self._left = 0
         self._messengers = 0
+        self._calls: set[Call] = set()
         self._stopping = False
 
     def open(self, spawner: Spawner) -> None:
@@ -153,12 +165,48 @@ class Courier:
             return await self._quarantine.call(path, delivery)
         try:
             with anyio.move_on_after(self._timeout) as scope:
-                await invoke.acall(self._resolver.resolve(path), delivery.id, *_arguments(delivery))
+                await self._call_here(self._resolver.resolve(path), delivery)
         except BaseException as error:
             if invoke.is_interrupt(error) or invoke.ends_us(error):
                 raise
             return brief(error, self._limits)
         return f"the hook took longer than {self._timeout:g} s" if scope.cancelled_caught else None
+
+    async def _call_here(self, hook: Callable[..., Any], delivery: Delivery) -> None:
+        is_async, args = invoke.is_async(hook), (delivery.id, *_arguments(delivery))
+
+        async def acall() -> None:
+            with self._running(delivery.seq, is_async):
+                await hook(*args)
+
+        def call() -> None:
+            with self._running(delivery.seq, is_async):
+                invoke.call(hook, *args)
+
+        await invoke.acall(acall if is_async else call)
+
+    @contextmanager
+    def _running(self, seq: int, is_async: bool) -> Iterator[None]:
+        """While this lasts a hook runs, in its thread perhaps longer than it is waited for."""
+        call = Call(seq, is_async, self._clock.monotonic())
+        self._calls.add(call)
+        try:
+            yield
+        finally:
+            self._calls.discard(call)
+
+    @property
+    def calling(self) -> list[int]:
+        """The events whose hooks run here."""
+        return [call.seq for call in self._calls.copy()]
+
+    def stuck(self, grace: float) -> str | None:
+        """Why another process should deliver, as what hooks do here does not end: from any thread."""
+        longest = self._clock.monotonic() - self._timeout - grace
+        late = [call for call in self._calls.copy() if call.since < longest]
+        if any(call.is_async for call in late):
+            return "one goes on although it was cancelled"
+        return "those that do not end hold too many threads" if len(late) >= MESSENGERS else None
 
     def _path(self, delivery: Delivery) -> str | None:
         """The function to call; None where the definition does not ask for it any more."""

@@ -43,6 +43,7 @@ class Pulse:
         *,
         ended: Callable[[], Counter[str]] = Counter,
         is_helpless: Callable[[], bool] = lambda: False,
+        hooks_stuck: Callable[[float], str | None] = lambda grace: None,
         cancel_grace: float = 0.0,
         hook_timeout: float = 0.0,
     ) -> None:
@@ -51,6 +52,7 @@ class Pulse:
         self._pools = pools
         self._ended = ended
         self._is_helpless = is_helpless
+        self._hooks_stuck = hooks_stuck
         self._cancel_grace = cancel_grace
         self._hook_timeout = hook_timeout
         self._turned = self._looked = clock.monotonic()
@@ -155,6 +157,8 @@ class Pulse:
                 stuck[pool.work.task] = "a handler goes on although it was cancelled"
             elif old and len(old) >= pool.work.worker_nums:
                 stuck[pool.work.task] = "handlers that do not end hold all its places"
+        if (why := self._hooks_stuck(self._cancel_grace)) is not None:
+            stuck["hooks"] = why
         if self._is_helpless():
             stuck["child processes"] = "none can be started: what runs here has used up its open files (ulimit -n)"
         return stuck

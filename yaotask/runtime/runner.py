@@ -54,7 +54,7 @@ class Runner:
     ) -> None:
         self.pools = pools
         self._access = access
-        self._courier = courier
+        self.courier = courier
         self._deadlines = deadlines
         self.children = children
         self._listener = listener
@@ -117,14 +117,14 @@ class Runner:
         # for one, may need a loop of its own.
         start = await anyio.to_thread.run_sync(self._start)
         spawner = Spawner()
-        self._courier.open(spawner)
+        self.courier.open(spawner)
         self.children.open(spawner)
         for pool in self.pools:
             pool.open(spawner, start)
         group.start_soon(spawner.run, group, start, name="yaotask spawner")
         group.start_soon(self._deadlines.run, name="yaotask deadlines")
         consumers = {pool.work.task: pool for pool in self.pools}
-        self._access.opened.ledger.employ(self._worker, consumers, self._courier)
+        self._access.opened.ledger.employ(self._worker, consumers, self.courier)
 
     async def drained(self) -> None:
         """Wait until of our tasks nothing is ready, running or retrying, and every hook is settled."""
@@ -148,7 +148,7 @@ class Runner:
             pool.interrupt()
         await self.children.close()
         await self._until(self._all_told, deadline)
-        self._courier.stop()
+        self.courier.stop()
         zombies = [slot for pool in self.pools for slot in pool.dissolve()]
         if zombies:
             log.warning(
@@ -157,19 +157,19 @@ class Runner:
         # Else what jobs came to would be overtaken, and refused.
         await self._until_written()
         try:
-            await self._do(lambda cycle: presence.leave(cycle, self._worker))
+            await self._do(lambda cycle: presence.leave(cycle, self._worker, self.courier.calling))
         finally:
             self._access.opened.ledger.dismiss(self._worker)
         self._left()
 
     def _all_ended(self) -> bool:
-        return not self._running() and not self._courier.is_calling_apart
+        return not self._running() and not self.courier.is_calling_apart
 
     def _running(self) -> int:
         return sum(1 for pool in self.pools for _ in pool.attempts())
 
     def _all_told(self) -> bool:
-        return self._access.opened.ledger.is_quiet and self._courier.is_idle
+        return self._access.opened.ledger.is_quiet and self.courier.is_idle
 
     async def _until_written(self) -> None:
         """Wait for what is on its way to the store, in a hurry too, unless it cannot be written."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
+from yaotask.events import DIED
 from yaotask.jobs import Claim
 from yaotask.store import statements
 from yaotask.store.cycle import SqlCycle
@@ -72,10 +73,15 @@ def renew(connection: Connection, now: int, infos: Mapping[int, str], lease: int
     }
 
 
-def leave(cycle: SqlCycle, worker: int) -> int:
-    """Take a worker out, its unfinished claims handed back (T10); how many those were."""
+def leave(cycle: SqlCycle, worker: int, calling: Iterable[int] = ()) -> int:
+    """Take a worker out, its unfinished claims handed back (T10); how many those were.
+
+    Its events go back too. Those that it is `calling` hooks for may be why it has to leave.
+    """
     cancel_the_asked(cycle, worker)
     handed_back = cycle.execute(statements.HAND_BACK, worker=worker, now=cycle.now).rowcount
+    for seq in calling:
+        cycle.execute(statements.SUSPECT_EVENT, seq=seq, worker=worker, died=DIED)
     cycle.execute(statements.RELEASE_EVENTS_OF, worker=worker)
     cycle.execute(statements.DELETE_WORKER, worker=worker)
     return handed_back

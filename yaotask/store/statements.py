@@ -240,6 +240,8 @@ RELEASE_EVENT = "UPDATE yaotask_events SET worker = NULL WHERE seq = :seq AND wo
 
 SUSPECT_EVENTS_OF = "UPDATE yaotask_events SET worker = NULL, error = :died WHERE worker = :worker"
 
+SUSPECT_EVENT = "UPDATE yaotask_events SET error = :died WHERE seq = :seq AND worker = :worker"
+
 RELEASE_EVENTS_OF = "UPDATE yaotask_events SET worker = NULL WHERE worker = :worker"
 
 
