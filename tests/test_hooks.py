@@ -301,10 +301,8 @@ async def test_a_hook_that_hangs_is_given_up(stage: StageApp, kind: str) -> None
     assert error == "the hook took longer than 0.01 s"
 
 
-async def test_hooks_that_go_on_without_end_are_told_to_whoever_can_replace_the_worker(
-    stage: StageApp, clock: ManualClock
-) -> None:
-    gate, entered = threading.Event(), threading.Semaphore(0)
+async def test_hooks_that_go_on_without_end_are_told_to_whoever_can_replace_the_worker(stage: StageApp) -> None:
+    clock, gate, entered = ManualClock(), threading.Event(), threading.Semaphore(0)
 
     def hang(*args: Any) -> None:
         entered.release()
@@ -326,8 +324,8 @@ async def test_hooks_that_go_on_without_end_are_told_to_whoever_can_replace_the_
     assert seen == [None] * (MESSENGERS - 1) + ["those that do not end hold too many threads"]
 
 
-async def test_a_hook_that_swallows_its_cancellation_is_told_at_once(stage: StageApp, clock: ManualClock) -> None:
-    entered, gate = anyio.Event(), anyio.Event()
+async def test_a_hook_that_swallows_its_cancellation_is_told_at_once(stage: StageApp) -> None:
+    clock, entered, gate = ManualClock(), anyio.Event(), anyio.Event()
 
     async def swallow(*args: Any) -> None:
         entered.set()
