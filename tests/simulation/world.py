@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from pkgutil import resolve_name
 from typing import Any
 from unittest.mock import patch
 
@@ -17,14 +18,19 @@ import anyio.to_thread
 from sqlalchemy.exc import DBAPIError
 from trio.testing import MockClock
 
-from yaotask import context
+from simulation.ownership import Written
+from yaotask import context, invoke
 from yaotask.chaos.facts import Fault, JobId, Note
 from yaotask.clock import SECOND
+from yaotask.events import Delivery
 from yaotask.runtime import slots
+from yaotask.runtime.hooks import arguments
+from yaotask.runtime.quarantine import Quarantine
 from yaotask.runtime.slots import LoopSlot
 from yaotask.store import direct, writer
 from yaotask.store.direct import Answer
 
+LAST_CHANGE = "SELECT seq FROM sqlite_sequence WHERE name = 'yaotask_chaos_changes'"
 START = 1_800_000_000 * SECOND
 
 # Whose handler, hook or ledger it is that runs.
@@ -89,6 +95,7 @@ class World:
     commits: int = 0
     broken: int = 0
     incarnations: int = 0
+    written: list[Written] = field(default_factory=list)
     # Who is in a turn of its ledger, whose commit may fail.
     writing: Place | None = None
 
@@ -104,6 +111,18 @@ class World:
 
     def commit(self, plain: Callable[..., Answer], connection: Any, *rest: Any) -> Answer:
         """A commit, or what may come of one."""
+        answer = self._commit(plain, connection, *rest)
+        self._note_writer(plain, connection)
+        return answer
+
+    def _note_writer(self, plain: Callable[..., Answer], connection: Any) -> None:
+        """Whose the changes are that were committed last."""
+        if self.writing is not None:
+            last = plain(connection, LAST_CHANGE).scalar() or 0
+            if not self.written or self.written[-1][0] < last:
+                self.written.append((last, self.writing.pid))
+
+    def _commit(self, plain: Callable[..., Answer], connection: Any, *rest: Any) -> Answer:
         self.commits += 1
         place, fate = self.writing, self.dice.random()
         if place is None or not self.rages or fate > 0.06:
@@ -119,9 +138,11 @@ class World:
             raise Died
         if fate < 0.04:
             plain(connection, *rest)
+            self._note_writer(plain, connection)
             raise Died
         if fate < 0.05:
             plain(connection, *rest)
+            self._note_writer(plain, connection)
             raise broken("SQLITE_IOERR_FSYNC")
         self.time.pause(self.dice.uniform(0.01, 0.3))
         return plain(connection, *rest)
@@ -140,6 +161,7 @@ class World:
             patch.object(writer, "execute", execute),
             patch.object(anyio.to_thread, "run_sync", _at_once),
             patch.object(slots, "run_apart", LoopSlot._run),
+            patch.object(Quarantine, "call", _call_here),
         ):
             yield
 
@@ -155,6 +177,15 @@ def own() -> tuple[World, JobId, Any]:
     job = context.current.get()
     assert job is not None
     return here.get().world, JobId(job.claim.task, job.claim.id), job
+
+
+async def _call_here(quarantine: Quarantine, path: str, delivery: Delivery) -> str | None:
+    """A hook, as in a child."""
+    try:
+        await invoke.acall(resolve_name(path), delivery.id, *arguments(delivery))
+    except RuntimeError as error:
+        return str(error)
+    return None
 
 
 async def _at_once(function: Callable[..., Any], *args: Any, **_: Any) -> Any:

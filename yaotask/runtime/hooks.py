@@ -173,7 +173,7 @@ class Courier:
         return f"the hook took longer than {self._timeout:g} s" if scope.cancelled_caught else None
 
     async def _call_here(self, hook: Callable[..., Any], delivery: Delivery) -> None:
-        is_async, args = invoke.is_async(hook), (delivery.id, *_arguments(delivery))
+        is_async, args = invoke.is_async(hook), (delivery.id, *arguments(delivery))
 
         async def acall() -> None:
             with self._running(delivery.seq, is_async):
@@ -226,7 +226,7 @@ class Courier:
         return self._clock.now() + wait * SECOND
 
 
-def _arguments(delivery: Delivery) -> list[Any]:
+def arguments(delivery: Delivery) -> list[Any]:
     """What the hook is called with after the id (contract of each event)."""
     data = delivery.data
     if delivery.kind in (EventKind.ERROR, EventKind.RETRY):
@@ -237,7 +237,7 @@ def _arguments(delivery: Delivery) -> list[Any]:
 def call_here(resolver: Resolver, path: str, delivery: Delivery, start: Context, limits: Limits) -> str | None:
     """Call a hook in this thread, in the context `start`; what went wrong, or None."""
     try:
-        start.run(invoke.call, resolver.resolve(path), delivery.id, *_arguments(delivery))
+        start.run(invoke.call, resolver.resolve(path), delivery.id, *arguments(delivery))
     except BaseException as error:  # noqa: BLE001 - SystemExit too is a failed call
         return brief(error, limits)
     return None
