@@ -84,6 +84,29 @@ def test_a_finish_whose_commit_was_in_doubt_is_recognised(bench: Bench) -> None:
     assert bench.value("SELECT sum(jobs) FROM yaotask_rollups") == 2
 
 
+@pytest.mark.parametrize("outcome", [FAILED, retry_after()])
+def test_a_finish_in_doubt_is_recognised_when_the_job_has_gone_on(bench: Bench, outcome: Outcome) -> None:
+    bench.add()
+    end = bench.end(bench.claim_one(), outcome)
+    bench.cycle(finishes=[end])
+    if outcome is FAILED:
+        bench.errand(lambda cycle: cycle.retry("mail", 1))
+    bench.claim_one(worker=2)
+    harvest = bench.cycle(finishes=[end])
+
+    assert harvest.lost == []
+    assert bench.row()["worker"] == 2
+
+
+def test_the_same_end_at_another_time_is_another_end(bench: Bench) -> None:
+    bench.add()
+    claim = bench.claim_one()
+    bench.finish(claim, FAILED)
+    bench.clock.advance(1)
+
+    assert not bench.finish(claim, FAILED)
+
+
 def test_another_end_of_the_same_attempt_is_not_taken_for_it(bench: Bench) -> None:
     bench.add()
     claim = bench.claim_one()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from sqlalchemy.engine import Connection
 
-from yaotask.jobs import JobState, Lost, Succeeded
+from yaotask.jobs import Interrupted, JobState, Succeeded
 from yaotask.store import rows, statements
 from yaotask.store.direct import execute
 from yaotask.store.protocol import ClaimBatch, Finish, Harvest, Mailbox
@@ -44,9 +44,13 @@ def _is_claimed(connection: Connection, claims: ClaimBatch, worker: int | None) 
 
 
 def has_ended(connection: Connection, finish: Finish, now: int) -> bool:
-    """Whether this very finish is in the store."""
-    row = execute(connection, statements.STATE_OF, {"key": finish.claim.key}).one_or_none()
-    if row is None or row.fence != finish.claim.fence + isinstance(finish.outcome, Lost):
+    """Whether this very finish is in the store, wherever the job has come to since."""
+    claim = finish.claim
+    if not isinstance(finish.outcome, Succeeded | Interrupted):
+        recorded = {"key": claim.key, "fence": claim.fence, "word": rows.Ending(finish, now).word}
+        return execute(connection, statements.IS_RECORDED, {**recorded, "at": finish.ended}).scalar() is not None
+    row = execute(connection, statements.STATE_OF, {"key": claim.key}).one_or_none()
+    if row is None or row.fence != claim.fence:
         return False
     if type(finish.outcome) is Succeeded:
         return bool(row.state == JobState.SUCCESS)

@@ -29,6 +29,11 @@ WORKER_OF = "SELECT worker FROM yaotask_jobs WHERE key = :key"
 # Whether a commit in doubt was stored.
 IS_STORED = "SELECT 1 FROM yaotask_jobs WHERE task = :task AND id = :id"
 
+# Of all ends but successes and what is handed back.
+IS_RECORDED = """
+SELECT 1 FROM yaotask_attempts WHERE job = :key AND fence = :fence AND outcome = :word AND finished_at = :at
+"""
+
 IS_CLAIMED = "SELECT 1 FROM yaotask_jobs WHERE key = :key AND state = 1 AND fence = :fence AND worker = :worker"
 
 # What a claim must be told before it looks: is there anything at all?
