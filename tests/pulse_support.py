@@ -85,7 +85,7 @@ class Supervisor:
 
 
 @asynccontextmanager
-async def worker(app: App, supervisor: Supervisor) -> AsyncIterator[Runner]:
+async def worker(app: App, supervisor: Supervisor, **options: Any) -> AsyncIterator[Runner]:
     """Run the project's jobs with a pulse that beats to this supervisor."""
     runner = app.works.runner([])
     app.upgrade_store()
@@ -99,6 +99,7 @@ async def worker(app: App, supervisor: Supervisor) -> AsyncIterator[Runner]:
         ended=lambda: Counter(ahead=supervisor.clock.ahead),
         cancel_grace=CANCEL_GRACE,
         hook_timeout=HOOK_TIMEOUT,
+        **options,
     )
     ear = app.root / ".yaotask" / "ear"
     with closing(Channel(far)) as other, supervisor.hearing(other), closing(near):

@@ -78,12 +78,22 @@ def test_a_started_culprit_is_known_and_unseen_ones_are_suspects() -> None:
 def test_who_was_there_with_time_left_is_a_suspect_the_second_time() -> None:
     bystanders = Bystanders()
     held = [unseen(1), started(2, at=10), unseen(3, at=10)]
-    verdicts = [bystanders.reconsider(after(OVER + 1, *held), held) for _ in range(3)]
+    verdicts = [bystanders.reconsider(after(OVER + 1, *held), held, START) for _ in range(3)]
     other = [unseen(4), started(5, at=10)]
 
     # After that it runs alone, and begins anew.
     assert [verdict.suspects for verdict in verdicts] == [{1}, {1, 2, 3}, {1}]
-    assert bystanders.reconsider(after(OVER + 1, *other), other).suspects == {4}
+    assert bystanders.reconsider(after(OVER + 1, *other), other, START).suspects == {4}
+
+
+def test_who_was_there_long_ago_is_no_suspect() -> None:
+    bystanders = Bystanders()
+    held = [unseen(1), started(2, at=10)]
+    verdicts = [
+        bystanders.reconsider(after(OVER + 1, *held), held, START + minutes * 60 * SECOND) for minutes in (0, 60, 90)
+    ]
+
+    assert [verdict.suspects for verdict in verdicts] == [{1}, {1}, {1, 2}]
 
 
 def test_a_worker_that_knows_blames_one_claim() -> None:

@@ -22,15 +22,18 @@ from yaotask.clock import SECOND
 from yaotask.errors import NoCurrentJob
 from yaotask.events import Delivery, EventKind
 from yaotask.resolve import Resolver
-from yaotask.runtime.hooks import MESSENGERS, Courier, FailedDelivery
+from yaotask.runtime.children import NoChild
+from yaotask.runtime.hooks import MESSENGERS, MOST_APART, Courier, FailedDelivery
+from yaotask.runtime.quarantine import Called, Quarantine
 from yaotask.runtime.spawner import Spawner
 from yaotask.store.ledger import Ledger
 
 pytest_plugins = ["runtime_fixtures"]
 
-QUICK = "poll: 1h\nhook_timeout: 20ms\nhook_attempts: 1\n"
+ONCE = "poll: 1h\nhook_attempts: 1\n"
+QUICK = f"{ONCE}hook_timeout: 20ms\n"
 WHO: ContextVar[str] = ContextVar("who", default="nobody")
-SUCCESS = Delivery(1, 1, "mail", 12, EventKind.SUCCESS, 0, False, ["done"])
+SUCCESS = Delivery(1, 1, "mail", 12, EventKind.SUCCESS, 0, 0, ["done"])
 
 
 class Told:
@@ -221,7 +224,7 @@ def _raise(error: BaseException) -> Callable[..., None]:
 async def test_a_hook_that_fails_leaves_its_job_alone_and_its_event_to_be_seen(
     stage: StageApp, hook: Any, words: str
 ) -> None:
-    app = stage(succeed, hooks={"success": hook}, settings=QUICK)
+    app = stage(succeed, hooks={"success": hook}, settings=ONCE)
     async with app.running():
         id = await app.acall("tasks.mail.add")
         job = await ended(app, id)
@@ -242,9 +245,16 @@ class Post:
         self.resolver = Resolver(app.root)
         self.news = anyio.Event()
         ledger = SimpleNamespace(poke=lambda: self.news.set())
-        quarantine = SimpleNamespace(is_calling=False)
-        options = {"quarantine": quarantine, "timeout": 30.0, "attempts": 5, "limits": app.settings.limits, **options}
-        self.courier = Courier(app.catalog.tasks, self.resolver, cast(Ledger, ledger), clock, **options)
+        self.quarantine = SimpleNamespace(children=SimpleNamespace(open=lambda spawner: None))
+        options = {"timeout": 30.0, "attempts": 5, "limits": app.settings.limits, **options}
+        self.courier = Courier(
+            app.catalog.tasks,
+            self.resolver,
+            cast(Ledger, ledger),
+            clock,
+            quarantine=cast(Quarantine, self.quarantine),
+            **options,
+        )
 
     async def settled(self, count: int) -> tuple[list[Delivery], list[FailedDelivery]]:
         delivered: list[Delivery] = []
@@ -301,49 +311,92 @@ async def test_a_hook_that_hangs_is_given_up(stage: StageApp, kind: str) -> None
     assert error == "the hook took longer than 0.01 s"
 
 
-async def test_hooks_that_go_on_without_end_are_told_to_whoever_can_replace_the_worker(stage: StageApp) -> None:
-    clock, gate, entered = ManualClock(), threading.Event(), threading.Semaphore(0)
-
-    def hang(*args: Any) -> None:
-        entered.release()
-        assert gate.wait(PATIENCE)
-
-    app = stage(succeed, hooks={"success": hang})
-    seen = []
-    async with posting(app, clock, timeout=0.02) as post:
-        for number in range(MESSENGERS):
-            post.courier.deliver([SUCCESS._replace(seq=number)])
-            await anyio.to_thread.run_sync(entered.acquire)
-            await post.settled(1)
-            clock.advance(10)
-            seen.append(post.courier.stuck(5))
-        gate.set()
-        await until(lambda: post.courier.stuck(-PATIENCE) is None)
-
-    # Some are borne; the last began 10 s ago.
-    assert seen == [None] * (MESSENGERS - 1) + ["those that do not end hold too many threads"]
-
-
-async def test_a_hook_that_swallows_its_cancellation_is_told_at_once(stage: StageApp) -> None:
-    clock, entered, gate = ManualClock(), anyio.Event(), anyio.Event()
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_hooks_that_run_although_their_time_is_up_are_known(stage: StageApp, is_async: bool) -> None:
+    clock, gate, entered = ManualClock(), threading.Event(), threading.Event()
 
     async def swallow(*args: Any) -> None:
         entered.set()
-        while not gate.is_set():
-            with anyio.CancelScope(shield=True):
-                await gate.wait()
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(gate.wait, PATIENCE)
 
-    app = stage(succeed, hooks={"success": swallow})
+    def hang(*args: Any) -> None:
+        entered.set()
+        assert gate.wait(PATIENCE)
+
+    app = stage(succeed, hooks={"success": swallow if is_async else hang})
     async with posting(app, clock, timeout=0.02) as post:
         post.courier.deliver([SUCCESS])
-        await entered.wait()
-        before = post.courier.stuck(5)
-        clock.advance(10)
-        after = post.courier.stuck(5)
+        await anyio.to_thread.run_sync(entered.wait, PATIENCE)
+        before = post.courier.late()
+        clock.advance(1)
+        late = post.courier.late()
         gate.set()
         await post.settled(1)
+        await until(lambda: not post.courier.late())
 
-    assert (before, after, post.courier.stuck(5)) == (None, "one goes on although it was cancelled", None)
+    assert before == []
+    assert [(call.seq, call.is_async) for call in late] == [(SUCCESS.seq, is_async)]
+
+
+async def test_what_is_told_apart_keeps_no_other_task_waiting(stage: StageApp) -> None:
+    app = stage(succeed, hooks={"success": lambda *args: None})
+    async with posting(app, ManualClock()) as post:
+        gate = anyio.Event()
+        post.quarantine.call = lambda path, delivery: gate_passed(gate)
+        before = post.courier.demand()
+        post.courier.deliver([SUCCESS._replace(seq=number, deaths=1) for number in range(MOST_APART - 1)])
+        some = post.courier.demand(), post.courier.tasks
+        post.courier.deliver([SUCCESS._replace(seq=MOST_APART, deaths=1)])
+        many = post.courier.demand(), post.courier.tasks
+        gate.set()
+        await post.settled(MOST_APART)
+
+    assert some == (before, ("mail",))
+    assert many == (before, ())
+    assert (post.courier.demand(), post.courier.tasks) == (before, ("mail",))
+
+
+async def gate_passed(gate: anyio.Event) -> Called:
+    await gate.wait()
+    return Called(None)
+
+
+async def test_a_hook_that_has_ended_its_process_is_called_apart_until_it_does_no_harm(stage: StageApp) -> None:
+    told = Told()
+    app = stage(succeed, hooks={"success": told.hook("here")})
+    apart, fates = [], [Called("ended", did_harm=True), Called("bad"), Called(None)]
+
+    async def call(path: str, delivery: Delivery) -> Called:
+        apart.append(delivery.seq)
+        return fates.pop(0)
+
+    async with posting(app, ManualClock()) as post:
+        post.quarantine.call = call
+        results = []
+        for number in (1, 2, 3):
+            post.courier.deliver([SUCCESS._replace(seq=number, deaths=number == 1)])
+            results.append(await post.settled(1))
+
+    # The second, whose call failed and did no harm, has lifted it.
+    assert (apart, [call[0] for call in told.calls]) == ([1, 2], ["here"])
+    assert [[one.deaths for one, _, _ in failed] for _, failed in results] == [[1], [0], []]
+
+
+async def test_what_nobody_had_time_for_is_left_to_others(stage: StageApp) -> None:
+    app = stage(succeed, hooks={"success": lambda *args: None})
+
+    async def call(path: str, delivery: Delivery) -> Called:
+        raise NoChild("the worker ends")
+
+    async with posting(app, ManualClock()) as post:
+        post.quarantine.call = call
+        post.courier.deliver([SUCCESS._replace(deaths=1)])
+        await post.news.wait()
+        settled = post.courier.settled()
+
+        assert settled == ([], [])
+        assert post.courier.is_idle
 
 
 async def test_a_hook_that_is_not_configured_any_more_counts_as_told(stage: StageApp) -> None:

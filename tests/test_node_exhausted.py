@@ -90,7 +90,7 @@ def test_children_that_find_no_files_are_missed_in_one_line_and_the_others_run_t
         status = run.status()
     (said,) = lines_with(run, "no child process could be started")
 
-    assert said.endswith("its job is handed back: Too many open files: raise their limit (ulimit -n)")
+    assert said.endswith("what it was for has to wait: Too many open files: raise their limit (ulimit -n)")
     assert "is replaced" not in run.errors
     assert (status, attempts) == (0, {1})
 

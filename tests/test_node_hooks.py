@@ -88,3 +88,58 @@ def test_a_hook_that_does_harm_to_its_worker_is_given_up_and_others_are_called(
     assert len(notes(root, "called")) == calls
     assert len(lines_with(run, "worker 1 is up")) == 1 + deaths
     nothing_left(root)
+
+
+def test_a_hook_that_ends_its_process_for_each_job_costs_one_worker(project: Project) -> None:
+    root = project(
+        tasks={"evil": "name: Evil\nprocess: scripts.evil.Evil\nevent: {success: scripts.evil.end}\n"},
+        scripts={"evil": EVIL, "witness": WITNESS},
+        settings=SETTINGS,
+    )
+    with App(root) as app, running(root) as run:
+        app.tasks["evil"].add()
+        run.says("the success hook of evil.1 failed, next try")
+        app.tasks["evil"].add_many([[]] * 5)
+        for id in range(1, 7):
+            run.says(f"the success hook of evil.{id} failed for the last time")
+        run.signal()
+        assert run.status() == 0
+
+    assert len(lines_with(run, "worker 1 is up")) == 2
+    nothing_left(root)
+
+
+def test_a_hook_that_runs_while_a_job_blocks_the_loop_has_nobody_replaced(project: Project) -> None:
+    script = """
+        import time
+
+        import anyio
+        from scripts.witness import note
+
+        async def Block(task_id):
+            note("blocks", task_id)
+            time.sleep(6)
+
+        async def wait(task_id):
+            note("waits", task_id)
+            await anyio.sleep(0.3)
+            note("told", task_id)
+    """
+    root = project(
+        tasks={
+            "block": "name: Block\nprocess: scripts.some.Block\ntimeout: 60\n",
+            "told": "name: Told\nprocess: scripts.some.Block\ntimeout: 60\nevent: {add: scripts.some.wait}\n",
+        },
+        scripts={"some": script, "witness": WITNESS},
+        settings="{hook_timeout: 1s, cancel_grace: 500ms, poll: 200ms, grace: 2s}",
+    )
+    with App(root) as app, running(root) as run:
+        app.tasks["told"].add()
+        app.tasks["block"].add()
+        until(lambda: app.get("block.1")["status"] == app.get("told.1")["status"] == "SUCCESS")
+        run.signal()
+        assert run.status() == 0
+
+    assert lines_with(run, "has blocked the event loop")
+    assert notes(root, "blocks") == ["1", "1"]
+    assert len(lines_with(run, "worker 1 is up")) == 1

@@ -9,7 +9,6 @@ from plans_support import WORK, Statement, recorded
 from sqlalchemy.engine import Connection
 from store_support import START, Bench
 
-from yaotask.events import LOST
 from yaotask.jobs import JobState
 from yaotask.store import reads, statements
 
@@ -174,7 +173,7 @@ def test_the_few_that_did_not_succeed_are_found_by_their_own_index(full: Bench) 
 
 
 def test_deliveries_read_the_pending_index_in_its_order(full: Bench) -> None:
-    values = {"task": "mail", "now": START, "most": 5, "lost": f"{LOST}%"}
+    values = {"task": "mail", "now": START, "most": 5}
     steps = plan(full, full.store.dialect.statements.SELECT_DELIVERIES, values)
 
     assert any("yaotask_events_pending (task=? AND next_at<?)" in step for step in steps)

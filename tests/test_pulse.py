@@ -21,6 +21,7 @@ from yaotask.channel import Channel
 from yaotask.clock import SystemClock
 from yaotask.jobs import JobState
 from yaotask.runtime import pulse
+from yaotask.runtime.hooks import MESSENGERS, Call
 from yaotask.runtime.pulse import Pulse
 
 pytest_plugins = ["runtime_fixtures"]
@@ -218,3 +219,58 @@ async def test_a_handler_that_swallows_its_cancellation_is_told_after_the_grace(
         await heard(supervisor, zombies(0))
 
     assert after["stuck"] == {"mail": "a handler goes on although it was cancelled"}
+
+
+# --- hooks ------------------------------------------------------------------------------------------
+
+
+async def turning(supervisor: Supervisor, seconds: float) -> Beat:
+    """Like `passes`, while the loop turns."""
+    return await anyio.to_thread.run_sync(supervisor.passes, seconds)
+
+
+async def test_a_hook_that_goes_on_although_it_was_cancelled_has_its_worker_replaced(
+    stage: StageApp, supervisor: Supervisor
+) -> None:
+    late = [Call(1, True, 0.0)]
+
+    async def handler(task_id: int) -> None: ...
+
+    async with worker(stage(handler), supervisor, late_hooks=lambda: late):
+        told = [await turning(supervisor, seconds) for seconds in (1, CANCEL_GRACE - 2, 3)]
+        late.clear()
+        after = await turning(supervisor, 1)
+
+    assert [beat["stuck"] for beat in told] == [{}, {}, {"hooks of events": "one goes on although it was cancelled"}]
+    assert after["stuck"] == {}
+
+
+async def test_many_hooks_that_do_not_end_in_their_threads_have_their_worker_replaced(
+    stage: StageApp, supervisor: Supervisor
+) -> None:
+    late = [Call(number, False, 0.0) for number in range(MESSENGERS)]
+
+    async def handler(task_id: int) -> None: ...
+
+    async with worker(stage(handler), supervisor, late_hooks=lambda: late):
+        many = await turning(supervisor, CANCEL_GRACE + 2)
+        late.pop()
+        fewer = await turning(supervisor, 1)
+
+    assert many["stuck"] == {"hooks of events": "those that do not end hold too many threads"}
+    assert fewer["stuck"] == {}
+
+
+async def test_while_the_loop_does_not_turn_no_hook_can_end(stage: StageApp, supervisor: Supervisor) -> None:
+    told: list[dict[str, str]] = []
+
+    async def handler(task_id: int) -> None:
+        for _ in range(2):
+            told.append(supervisor.passes(CANCEL_GRACE + 2)["stuck"])
+
+    app = stage(handler)
+    async with worker(app, supervisor, late_hooks=lambda: [Call(1, True, 0.0)]):
+        await app.acall("tasks.mail.add")
+        await ended(app, 1)
+
+    assert told == [{}, {}]

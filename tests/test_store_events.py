@@ -9,7 +9,7 @@ import pytest
 from store_support import DONE, EVERY_EVENT, FAILED, Bench, an_add, retry_after
 
 from yaotask.clock import SECOND
-from yaotask.events import ADD_BIT, ERROR_BIT, LOST, RETRY_BIT, SUCCESS_BIT, Delivery, EventKind
+from yaotask.events import ADD_BIT, ERROR_BIT, RETRY_BIT, SUCCESS_BIT, Delivery, EventKind
 from yaotask.jobs import Cancelled, Ignored, Interrupted, JobState, Outcome, Succeeded
 from yaotask.store import presence, reaping
 
@@ -193,21 +193,42 @@ def test_what_a_process_had_when_it_died_is_suspected_and_no_call_of_it_has_fail
     die(bench)
     bench.adds(an_add(events=ADD_BIT))
 
-    assert [(one.id, one.suspected, one.tries) for one in deliveries(bench)] == [
+    assert [(one.id, one.deaths, one.tries) for one in deliveries(bench)] == [
         (1, True, 0),
         (2, True, 0),
         (3, False, 0),
     ]
 
 
-@pytest.mark.parametrize(("error", "suspected"), [(f"{LOST}it was ended", True), ("ValueError: bad", False)])
-def test_a_call_that_failed_otherwise_lifts_the_suspicion(bench: Bench, error: str, suspected: bool) -> None:
+@pytest.mark.parametrize("deaths", [0, 1])
+def test_a_failed_call_says_whether_the_hook_is_still_suspected(bench: Bench, deaths: int) -> None:
     bench.adds(an_add(events=ADD_BIT))
     deliveries(bench)
     die(bench)
-    settle(bench, [], [(deliveries(bench)[0], error, bench.clock.now())])
+    (delivery,) = deliveries(bench)
+    settle(bench, [], [(delivery._replace(deaths=deaths), "ValueError: bad", bench.clock.now())])
 
-    assert [(one.suspected, one.tries) for one in deliveries(bench)] == [(suspected, 1)]
+    assert [(one.deaths, one.tries) for one in deliveries(bench)] == [(deaths, 1)]
+
+
+def test_an_event_that_too_many_processes_had_when_they_died_is_kept_and_its_job_goes_on(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.add(events=ADD_BIT)
+    for _ in range(reaping.MOST_DEATHS - 1):
+        assert deliveries(bench)
+        die(bench)
+    assert deliveries(bench)
+    held = bench.claim()
+    die(bench)
+
+    assert held == []
+    assert deliveries(bench) == []
+    assert bench.query("SELECT state, tries, error FROM yaotask_events") == [
+        {"state": 1, "tries": 0, "error": "WorkerLost: 20 processes died while they had the event"}
+    ]
+    assert bench.claim_one().id == 1
+    assert "an event of mail.1 is kept" in caplog.text
 
 
 def test_who_leaves_in_order_leaves_no_suspicion(bench: Bench) -> None:
@@ -215,7 +236,7 @@ def test_who_leaves_in_order_leaves_no_suspicion(bench: Bench) -> None:
     deliveries(bench)
     bench.errand(lambda cycle: presence.leave(cycle, 1))
 
-    assert [one.suspected for one in deliveries(bench)] == [False]
+    assert [one.deaths for one in deliveries(bench)] == [0]
 
 
 def test_what_is_being_called_when_a_worker_leaves_is_suspected(bench: Bench) -> None:
@@ -223,7 +244,7 @@ def test_what_is_being_called_when_a_worker_leaves_is_suspected(bench: Bench) ->
     first, _ = deliveries(bench)
     bench.errand(lambda cycle: presence.leave(cycle, 1, [first.seq]))
 
-    assert [one.suspected for one in deliveries(bench)] == [True, False]
+    assert [one.deaths for one in deliveries(bench)] == [1, 0]
 
 
 def test_events_of_a_worker_that_was_ended_are_suspected(bench: Bench) -> None:
@@ -231,7 +252,7 @@ def test_events_of_a_worker_that_was_ended_are_suspected(bench: Bench) -> None:
     deliveries(bench)
     bench.errand(lambda cycle: presence.leave_or_bury(cycle, 1))
 
-    assert [one.suspected for one in deliveries(bench)] == [True]
+    assert [one.deaths for one in deliveries(bench)] == [1]
 
 
 def test_a_failed_delivery_comes_again_at_its_time_and_holds_back_the_later_ones(bench: Bench) -> None:

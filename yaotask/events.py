@@ -34,15 +34,9 @@ CANCEL_BIT = EventKind.CANCEL.bit
 IGNORE_BIT = EventKind.IGNORE.bit
 
 
-# How the error of an event begins whose process ended, or had to be ended, while it had the event.
-LOST = "WorkerLost: "
-DIED = f"{LOST}its worker died, or had to end, while it had the event"
-
-
 class Delivery(NamedTuple):
-    """One event that this process is to deliver; `tries` counts those before this one.
-
-    One that is `suspected` was in the hands of a process that died, perhaps of its hook.
+    """One event that this process is to deliver; `tries` counts those before this one, `deaths` the processes that
+    died while they had it, perhaps of its hook.
     """
 
     seq: int
@@ -51,5 +45,5 @@ class Delivery(NamedTuple):
     id: int
     kind: int
     tries: int
-    suspected: bool
+    deaths: int
     data: Any

@@ -129,7 +129,7 @@ class Worker:
         return False
 
     async def _run_jobs(self, runner: Runner, begin: Message, stopping: anyio.Event) -> None:
-        runner.children.tell = self._channel.send
+        runner.children.tell = runner.courier.children.tell = self._channel.send
         leave = partial(self._leave, runner)
         async with (
             self._beating(self._pulse(runner)),
@@ -165,7 +165,7 @@ class Worker:
             runner.pools,
             ended=lambda: _told(runner),
             is_helpless=lambda: runner.children.is_helpless,
-            hooks_stuck=runner.courier.stuck,
+            late_hooks=runner.courier.late,
             cancel_grace=settings.cancel_grace.total_seconds(),
             hook_timeout=settings.hook_timeout.total_seconds(),
         )

@@ -104,8 +104,8 @@ def events_are_settled_before_they_are_told() -> None:
 
     plain = Courier._call
 
-    async def call(self: Courier, delivery: Any) -> str | None:
-        return None if now_and_then() else await plain(self, delivery)
+    async def call(self: Courier, path: str, delivery: Any) -> str | None:
+        return None if now_and_then() else await plain(self, path, delivery)
 
     Courier._call = call  # type: ignore[method-assign]
 

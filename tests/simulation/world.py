@@ -25,7 +25,7 @@ from yaotask.clock import SECOND
 from yaotask.events import Delivery
 from yaotask.runtime import slots
 from yaotask.runtime.hooks import arguments
-from yaotask.runtime.quarantine import Quarantine
+from yaotask.runtime.quarantine import Called, Quarantine
 from yaotask.runtime.slots import LoopSlot
 from yaotask.store import direct, writer
 from yaotask.store.direct import Answer
@@ -179,13 +179,13 @@ def own() -> tuple[World, JobId, Any]:
     return here.get().world, JobId(job.claim.task, job.claim.id), job
 
 
-async def _call_here(quarantine: Quarantine, path: str, delivery: Delivery) -> str | None:
+async def _call_here(quarantine: Quarantine, path: str, delivery: Delivery) -> Called:
     """A hook, as in a child."""
     try:
         await invoke.acall(resolve_name(path), delivery.id, *arguments(delivery))
     except RuntimeError as error:
-        return str(error)
-    return None
+        return Called(str(error))
+    return Called(None)
 
 
 async def _at_once(function: Callable[..., Any], *args: Any, **_: Any) -> Any:

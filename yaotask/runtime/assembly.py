@@ -75,7 +75,7 @@ class Assembly:
                 if part and definition.id not in broken
             ],
             # Where the handler is broken its hooks may be too: another node has them whole.
-            self._courier(whole, children),
+            self._courier(whole),
             deadlines,
             children,
             Listener(self._access, self._clock, self._chance, deaf=not self._settings.hints),
@@ -138,14 +138,14 @@ class Assembly:
         policy = policy_of(definition, self._settings, self._chance)
         return replace(policy, fail_on=tuple(fail_on), ignore_on=tuple(ignore_on))
 
-    def _courier(self, tasks: Mapping[str, Definition], children: Children) -> Courier:
+    def _courier(self, tasks: Mapping[str, Definition]) -> Courier:
         timeout = self._settings.hook_timeout.total_seconds()
         return Courier(
             tasks,
             self._handlers.resolver,
             self._access.opened.ledger,
             self._clock,
-            quarantine=Quarantine(children, timeout),
+            quarantine=Quarantine(Children(self._upbringing, self._clock), timeout),
             timeout=timeout,
             attempts=self._settings.hook_attempts,
             limits=self._settings.limits,

@@ -108,7 +108,7 @@ class Children:
     def complain(self, name: str, reason: str) -> None:
         """Say that a child would not run a job, or call a hook."""
         self._lengthen_pause()
-        log.error("a child process could not run %s, which is handed back: %s", name, reason)
+        log.error("a child process could not run %s, which has to wait: %s", name, reason)
 
     def _release(self, risky: bool) -> None:
         if risky:
@@ -159,7 +159,7 @@ class Children:
     def _no_child(self, reason: str) -> NoChild:
         self._lengthen_pause()
         if reason not in self._told:
-            log.error("no child process could be started, so its job is handed back: %s", reason)
+            log.error("no child process could be started, so what it was for has to wait: %s", reason)
         if self._all:
             # Others work on, and it would be said for each job that finds all of them busy.
             self._told.add(reason)

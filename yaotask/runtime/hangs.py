@@ -11,6 +11,8 @@ from yaotask.jobs import Claim
 Held = tuple[Claim, int | None]
 
 MILLISECOND = 1_000
+# An hour, in microseconds.
+REMEMBERED = 3_600_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +52,16 @@ class Bystanders:
     """
 
     def __init__(self) -> None:
-        self._once: set[int] = set()
+        # Since when, in microseconds.
+        self._once: dict[int, int] = {}
 
-    def reconsider(self, verdict: Verdict, held: Sequence[Held]) -> Verdict:
+    def reconsider(self, verdict: Verdict, held: Sequence[Held], now: int) -> Verdict:
         """The verdict on a worker that is to be ended with these."""
         named = {claim.key for claim, _ in verdict.culprits} | verdict.suspects
         present = {claim.key for claim, _ in held} - named
-        again = present & self._once
-        self._once ^= present
+        lately = {key: at for key, at in self._once.items() if now - at < REMEMBERED}
+        again = present & lately.keys()
+        self._once = {key: lately.get(key, now) for key in (lately.keys() | present) - again}
         return Verdict(verdict.culprits, verdict.suspects | again)
 
 

@@ -43,7 +43,7 @@ class Pulse:
         *,
         ended: Callable[[], Counter[str]] = Counter,
         is_helpless: Callable[[], bool] = lambda: False,
-        hooks_stuck: Callable[[float], str | None] = lambda grace: None,
+        late_hooks: Callable[[], Sequence[hooks.Call]] = lambda: (),
         cancel_grace: float = 0.0,
         hook_timeout: float = 0.0,
     ) -> None:
@@ -52,7 +52,7 @@ class Pulse:
         self._pools = pools
         self._ended = ended
         self._is_helpless = is_helpless
-        self._hooks_stuck = hooks_stuck
+        self._late_hooks = late_hooks
         self._cancel_grace = cancel_grace
         self._hook_timeout = hook_timeout
         self._turned = self._looked = clock.monotonic()
@@ -60,6 +60,9 @@ class Pulse:
         self._loop_thread = 0
         # Since when each zombie on the loop has been seen, by attempt.
         self._seen: dict[Attempt, float] = {}
+        # The same of hooks.
+        self._late_since: dict[hooks.Call, float] = {}
+        self._is_turning = True
         self._over = threading.Event()
 
     @contextmanager
@@ -103,6 +106,7 @@ class Pulse:
         now = self._clock.monotonic()
         paused, self._looked = now - self._looked > BLOCKED_AFTER, now
         age = now - self._turned
+        self._is_turning = not paused and age <= BLOCKED_AFTER
         if paused:
             return  # all of this process stood still; the loop gets its chance first
         if age > BLOCKED_AFTER:
@@ -157,11 +161,21 @@ class Pulse:
                 stuck[pool.work.task] = "a handler goes on although it was cancelled"
             elif old and len(old) >= pool.work.worker_nums:
                 stuck[pool.work.task] = "handlers that do not end hold all its places"
-        if (why := self._hooks_stuck(self._cancel_grace)) is not None:
-            stuck["hooks"] = why
+        if (why := self._why_hooks_are_stuck(now)) is not None:
+            stuck["hooks of events"] = why
         if self._is_helpless():
             stuck["child processes"] = "none can be started: what runs here has used up its open files (ulimit -n)"
         return stuck
+
+    def _why_hooks_are_stuck(self, now: float) -> str | None:
+        """Why another process should deliver, as what hooks do here does not end."""
+        # A loop that does not turn can cancel nothing, and it is not they who block it.
+        late = self._late_hooks() if self._is_turning else ()
+        self._late_since = {call: self._late_since.get(call, now) for call in late}
+        old = [call for call, since in self._late_since.items() if now - since > self._cancel_grace]
+        if any(call.is_async for call in old):
+            return "one goes on although it was cancelled"
+        return "those that do not end hold too many threads" if len(old) >= hooks.MESSENGERS else None
 
 
 def _is_of_hook(frame: FrameType | None) -> bool:

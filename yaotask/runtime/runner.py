@@ -142,13 +142,14 @@ class Runner:
         self.children.stop()
         for pool in self.pools:
             pool.stop()
-        if not await self._until(self._all_ended, deadline) and self._running():
+        if not await self._until(lambda: not self._running(), deadline):
             log.warning("%d jobs did not end in time: they are handed back and run again", self._running())
         for pool in self.pools:
             pool.interrupt()
         await self.children.close()
         await self._until(self._all_told, deadline)
         self.courier.stop()
+        await self.courier.children.close()
         zombies = [slot for pool in self.pools for slot in pool.dissolve()]
         if zombies:
             log.warning(
@@ -161,9 +162,6 @@ class Runner:
         finally:
             self._access.opened.ledger.dismiss(self._worker)
         self._left()
-
-    def _all_ended(self) -> bool:
-        return not self._running() and not self.courier.is_calling_apart
 
     def _running(self) -> int:
         return sum(1 for pool in self.pools for _ in pool.attempts())

@@ -186,7 +186,7 @@ class Watch:
 
     def _judge(self, held: Sequence[hangs.Held]) -> hangs.Verdict:
         verdict = hangs.judge(held, self._clock.now(), self._timeout_of, self._cancel_grace)
-        return self._bystanders.reconsider(verdict, held) if verdict else verdict
+        return self._bystanders.reconsider(verdict, held, self._clock.now()) if verdict else verdict
 
     def _timeout_of(self, claim: Claim) -> int:
         policy = self._policy_of(claim.task)
@@ -201,6 +201,9 @@ class Watch:
         if not verdict or life.worker is None:
             return
         overdue, suspects = [], set(verdict.suspects)
+        if not verdict.culprits:
+            text = "%s is ended: it has not answered beyond the timeouts of %d jobs, which run again alone"
+            log.error(text, ward.place.name, len(suspects))
         for claim, started in verdict.culprits:
             log.error(
                 "%s is ended: %s took longer than its timeout, and cannot be ended otherwise",

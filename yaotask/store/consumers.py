@@ -34,7 +34,10 @@ class Consumer(Protocol):
 class Courier(Protocol):
     """Whoever delivers events to hooks, as the ledger sees it."""
 
-    tasks: tuple[str, ...]
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Those whose events it can take now."""
+        ...
 
     def demand(self) -> int:
         """How many more events it can take now."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from yaotask.events import LOST, Delivery
+from yaotask.events import Delivery
 from yaotask.jobs import Claim, JobState, Succeeded
 from yaotask.store import adds, doubt, errands, rows, statements
 from yaotask.store.protocol import Add, ClaimBatch, Finish, Progress, Started
@@ -160,7 +160,7 @@ class SqlCycle(Work):
 
     def _find_deliveries(self, task: str, most: int) -> list[list[Any]]:
         """Events of a task that can be delivered, each after its turn and its time."""
-        answer = self.execute(self.own.SELECT_DELIVERIES, now=self.now, task=task, most=most, lost=f"{LOST}%")
+        answer = self.execute(self.own.SELECT_DELIVERIES, now=self.now, task=task, most=most)
         found = loads(self.own.gather_deliveries(answer))
         if found and self.own.SECOND_LOOK is not None:
             seqs = dumps([row[1] for row in found])

@@ -97,5 +97,6 @@ def _fail_event(work: Work, worker: int, delivery: Delivery, error: str, next_at
         worker=worker,
         error=error,
         state=int(kept),
+        deaths=delivery.deaths,
         next_at=work.now if kept else next_at,
     )

@@ -13,7 +13,7 @@ from yaotask.store import tables
 
 # The schema that tables.py describes. Step n turns a store at n - 1 into one at n. Those up to 3 are only ever taken
 # on SQLite: no other database has had an older schema.
-CURRENT = 3
+CURRENT = 4
 STEPS: Mapping[int, Sequence[str]] = {
     # Running jobs can be cancelled; workers have supervisors, which renew their leases.
     2: (
@@ -36,6 +36,8 @@ STEPS: Mapping[int, Sequence[str]] = {
         " FROM yaotask_rollups_2",
         "DROP TABLE yaotask_rollups_2",
     ),
+    # Hooks that end their process are known by it.
+    4: ("ALTER TABLE yaotask_events ADD COLUMN deaths INTEGER DEFAULT 0 NOT NULL",),
 }
 
 

@@ -10,7 +10,6 @@ from typing import Any
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
-from yaotask.events import DIED
 from yaotask.jobs import Claim
 from yaotask.store import statements
 from yaotask.store.cycle import SqlCycle
@@ -81,7 +80,7 @@ def leave(cycle: SqlCycle, worker: int, calling: Iterable[int] = ()) -> int:
     cancel_the_asked(cycle, worker)
     handed_back = cycle.execute(statements.HAND_BACK, worker=worker, now=cycle.now).rowcount
     for seq in calling:
-        cycle.execute(statements.SUSPECT_EVENT, seq=seq, worker=worker, died=DIED)
+        cycle.execute(statements.SUSPECT_EVENT, seq=seq, worker=worker)
     cycle.execute(statements.RELEASE_EVENTS_OF, worker=worker)
     cycle.execute(statements.DELETE_WORKER, worker=worker)
     return handed_back

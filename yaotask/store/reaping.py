@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy.exc import DBAPIError
 
 from yaotask.errors import StorageUnavailable
-from yaotask.events import CANCEL_BIT, DIED, ERROR_BIT, RETRY_BIT, EventKind
+from yaotask.events import CANCEL_BIT, ERROR_BIT, RETRY_BIT, EventKind
 from yaotask.jobs import Failure, JobState
 from yaotask.store import hints, rows, statements
 from yaotask.store.cycle import SqlCycle
@@ -22,8 +22,10 @@ from yaotask.values import dumps
 
 log = logging.getLogger(__name__)
 
-# So many deaths of any kind end a job that is always there when its worker dies.
+# So many deaths of any kind end a job, or an event, that is always there when its worker dies.
 MOST_DEATHS = 20
+# Kept as the error of an event that ends so.
+DIED = f"WorkerLost: {MOST_DEATHS} processes died while they had the event"
 
 # Claims of a dead worker that one cycle takes back; and the limit where one of all is looked for.
 MOST_REAPED, NO_LIMIT = 500, 2**31 - 1
@@ -88,8 +90,13 @@ def lose(
 
 def suspect_events(cycle: SqlCycle, worker: int) -> None:
     """Let others deliver what a process had when it ended without a word: it may have died of any of these."""
-    if cycle.execute(statements.SUSPECT_EVENTS_OF, worker=worker, died=DIED).rowcount:
+    most = MOST_DEATHS - 1
+    deadly = cycle.execute(statements.DEADLY_EVENTS_OF, worker=worker, most=most).all()
+    if cycle.execute(statements.SUSPECT_EVENTS_OF, worker=worker, most=most, died=DIED).rowcount:
         cycle.harvest.wrote_events = True
+    cycle.release_held([event.job for event in deadly])
+    for event in deadly:
+        cycle.harvest.afterwards.append(partial(log.error, "an event of %s.%s is kept: %s", event.task, event.id, DIED))
 
 
 def cancel_the_asked(cycle: SqlCycle, worker: int) -> None:

@@ -125,7 +125,7 @@ LIMIT 1
 
 FAIL_EVENT = """
 UPDATE yaotask_events
-SET tries = tries + 1, state = :state, next_at = :next_at, error = :error, worker = NULL
+SET tries = tries + 1, state = :state, next_at = :next_at, error = :error, deaths = :deaths, worker = NULL
 WHERE seq = :seq AND worker = :worker
 """
 
@@ -243,9 +243,18 @@ IS_EVENT = "SELECT 1 FROM yaotask_events WHERE seq = :seq"
 
 RELEASE_EVENT = "UPDATE yaotask_events SET worker = NULL WHERE seq = :seq AND worker = :worker AND state = 0"
 
-SUSPECT_EVENTS_OF = "UPDATE yaotask_events SET worker = NULL, error = :died WHERE worker = :worker"
+# Of what a dead process had, the events that as many processes as may be have died with, and this one too.
+DEADLY_EVENTS_OF = "SELECT job, task, id FROM yaotask_events WHERE worker = :worker AND deaths >= :most"
 
-SUSPECT_EVENT = "UPDATE yaotask_events SET error = :died WHERE seq = :seq AND worker = :worker"
+SUSPECT_EVENTS_OF = """
+UPDATE yaotask_events
+SET state = CASE WHEN deaths >= :most THEN 1 ELSE state END,
+    error = CASE WHEN deaths >= :most THEN :died ELSE error END,
+    deaths = deaths + 1, worker = NULL
+WHERE worker = :worker
+"""
+
+SUSPECT_EVENT = "UPDATE yaotask_events SET deaths = deaths + 1 WHERE seq = :seq AND worker = :worker"
 
 RELEASE_EVENTS_OF = "UPDATE yaotask_events SET worker = NULL WHERE worker = :worker"
 

@@ -204,6 +204,8 @@ events = Table(
     Column("next_at", BigInteger, nullable=False),
     Column("worker", BigInteger),
     Column("error", Text),
+    # Processes that died while they had it, since a call of its hook last did no harm.
+    Column("deaths", Integer, nullable=False, server_default=text("0")),
     sqlite_autoincrement=True,
 )
 # claim_deliveries, next_event: what can be delivered, oldest first.

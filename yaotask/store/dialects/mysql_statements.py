@@ -219,7 +219,7 @@ WHERE jobs.state IN (0, 5) AND jobs.due_at <= :now
 # As texts, because a JSON value would be written anew in MySQL's own way.
 SELECT_DELIVERIES = """
 SELECT concat('[', concat_ws(
-    ',', next_at, seq, job, json_quote(task), id, kind, tries, coalesce(error LIKE :lost, 0), data), ']') AS delivery
+    ',', next_at, seq, job, json_quote(task), id, kind, tries, deaths, data), ']') AS delivery
 FROM yaotask_events AS event
 WHERE event.task = :task AND event.state = 0 AND event.worker IS NULL AND event.next_at <= :now
     -- an event waits for the earlier ones of its job

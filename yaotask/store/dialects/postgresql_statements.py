@@ -173,7 +173,7 @@ WHERE key = ANY (ARRAY(
 # Of one task, so that the index has them in just this order. They stay ours until `take_deliveries` says so.
 SELECT_DELIVERIES = """
 SELECT CAST(json_agg(json_build_array(
-    next_at, seq, job, task, id, kind, tries, coalesce(error LIKE :lost, false), CAST(data AS json))) AS text)
+    next_at, seq, job, task, id, kind, tries, deaths, CAST(data AS json))) AS text)
 FROM (
     SELECT event.* FROM yaotask_events AS event
     WHERE event.task = :task AND event.state = 0 AND event.worker IS NULL AND event.next_at <= CAST(:now AS bigint)

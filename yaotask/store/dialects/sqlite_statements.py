@@ -149,7 +149,7 @@ WHERE key IN (
 # Of one task, so that the index has them in just this order.
 SELECT_DELIVERIES = """
 SELECT json_group_array(json_array(
-    next_at, seq, job, task, id, kind, tries, coalesce(error LIKE :lost, 0), json(data)))
+    next_at, seq, job, task, id, kind, tries, deaths, json(data)))
 FROM (
     SELECT event.* FROM yaotask_events AS event
     WHERE event.task = :task AND event.state = 0 AND event.worker IS NULL AND event.next_at <= :now
