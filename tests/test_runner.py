@@ -22,7 +22,6 @@ from yaotask.clock import SystemClock
 from yaotask.errors import StorageUnavailable
 from yaotask.runtime.runner import until_settled
 from yaotask.store import presence
-from yaotask.store.cycle import SqlCycle
 from yaotask.store.locks import Lock
 from yaotask.store.opening import open_store, place
 from yaotask.store.protocol import Errand, Mailbox, Ticket
@@ -324,7 +323,7 @@ async def test_the_longer_a_drain_takes_the_less_often_it_is_looked_at() -> None
 async def test_a_runner_that_cannot_leave_may_work_again(stage: StageApp, monkeypatch: pytest.MonkeyPatch) -> None:
     app = stage(succeed)
 
-    def away(cycle: SqlCycle, worker: int) -> None:
+    def away(*_: object) -> None:
         raise StorageUnavailable("the server is away")
 
     with monkeypatch.context() as patch, pytest.raises(StorageUnavailable, match="away"):
