@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar, copy_context
 from types import SimpleNamespace
@@ -22,9 +23,10 @@ from yaotask.clock import SECOND
 from yaotask.errors import NoCurrentJob
 from yaotask.events import Delivery, EventKind
 from yaotask.resolve import Resolver
-from yaotask.runtime.children import NoChild
-from yaotask.runtime.hooks import MESSENGERS, MOST_APART, Courier, FailedDelivery
-from yaotask.runtime.quarantine import Called, Quarantine
+from yaotask.runtime.calling import Caller
+from yaotask.runtime.children import Children, NoChild
+from yaotask.runtime.hooks import MESSENGERS, Courier, FailedDelivery
+from yaotask.runtime.quarantine import MOST_HELD, Called, Quarantine
 from yaotask.runtime.spawner import Spawner
 from yaotask.store.ledger import Ledger
 
@@ -238,23 +240,30 @@ async def test_a_hook_that_fails_leaves_its_job_alone_and_its_event_to_be_seen(
 # --- the courier alone -----------------------------------------------------------------------------------------
 
 
+class FakeQuarantine(Quarantine):
+    """Without child processes: what comes of a call is the test's to say."""
+
+    def __init__(self) -> None:
+        children = SimpleNamespace(open=lambda spawner: None, is_stopped=True)
+        super().__init__(cast(Children, children), 30.0)
+        self.called: list[tuple[str, int]] = []
+        self.fate: Callable[[str, Delivery], Awaitable[Called]]
+
+    async def _call_once(self, path: str, delivery: Delivery) -> Called:
+        self.called.append((path, delivery.seq))
+        return await self.fate(path, delivery)
+
+
 class Post:
     """A courier on this loop, with the ledger's side in the hands of the test."""
 
-    def __init__(self, app: App, clock: ManualClock, **options: Any) -> None:
+    def __init__(self, app: App, clock: ManualClock, *, timeout: float = 30.0, attempts: int = 5) -> None:
         self.resolver = Resolver(app.root)
         self.news = anyio.Event()
-        ledger = SimpleNamespace(poke=lambda: self.news.set())
-        self.quarantine = SimpleNamespace(children=SimpleNamespace(open=lambda spawner: None))
-        options = {"timeout": 30.0, "attempts": 5, "limits": app.settings.limits, **options}
-        self.courier = Courier(
-            app.catalog.tasks,
-            self.resolver,
-            cast(Ledger, ledger),
-            clock,
-            quarantine=cast(Quarantine, self.quarantine),
-            **options,
-        )
+        self.quarantine = FakeQuarantine()
+        ledger = cast(Ledger, SimpleNamespace(poke=lambda: self.news.set()))
+        caller = Caller(self.resolver, clock, timeout, app.settings.limits)
+        self.courier = Courier(app.catalog.tasks, ledger, clock, caller, self.quarantine, attempts=attempts)
 
     async def settled(self, count: int) -> tuple[list[Delivery], list[FailedDelivery]]:
         delivered: list[Delivery] = []
@@ -339,59 +348,110 @@ async def test_hooks_that_run_although_their_time_is_up_are_known(stage: StageAp
     assert [(call.seq, call.is_async) for call in late] == [(SUCCESS.seq, is_async)]
 
 
-async def test_what_is_told_apart_keeps_no_other_task_waiting(stage: StageApp) -> None:
+def suspected(*numbers: int) -> list[Delivery]:
+    return [SUCCESS._replace(seq=number, deaths=1) for number in numbers]
+
+
+async def test_what_is_told_apart_keeps_no_other_event_waiting(stage: StageApp) -> None:
+    gate = anyio.Event()
+
+    async def wait(path: str, delivery: Delivery) -> Called:
+        await gate.wait()
+        return Called(None)
+
     app = stage(succeed, hooks={"success": lambda *args: None})
     async with posting(app, ManualClock()) as post:
-        gate = anyio.Event()
-        post.quarantine.call = lambda path, delivery: gate_passed(gate)
+        post.quarantine.fate = wait
         before = post.courier.demand()
-        post.courier.deliver([SUCCESS._replace(seq=number, deaths=1) for number in range(MOST_APART - 1)])
-        some = post.courier.demand(), post.courier.tasks
-        post.courier.deliver([SUCCESS._replace(seq=MOST_APART, deaths=1)])
-        many = post.courier.demand(), post.courier.tasks
+        post.courier.deliver(suspected(*range(MOST_HELD)))
+        waiting = post.courier.demand(), post.courier.tasks
         gate.set()
-        await post.settled(MOST_APART)
+        await post.settled(MOST_HELD)
 
-    assert some == (before, ("mail",))
-    assert many == (before, ())
-    assert (post.courier.demand(), post.courier.tasks) == (before, ("mail",))
+    assert waiting == (before, ("mail",))
+    assert post.courier.demand() == before
 
 
-async def gate_passed(gate: anyio.Event) -> Called:
-    await gate.wait()
-    return Called(None)
+async def test_of_a_task_whose_hook_ends_its_process_only_so_many_events_are_taken(stage: StageApp) -> None:
+    first, gate = anyio.Event(), anyio.Event()
+
+    async def end(path: str, delivery: Delivery) -> Called:
+        if not first.is_set():
+            first.set()
+            return Called("ended", did_harm=True)
+        await gate.wait()
+        return Called("ended", did_harm=True)
+
+    app = stage(succeed, hooks={"success": lambda *args: None})
+    async with posting(app, ManualClock()) as post:
+        post.quarantine.fate = end
+        post.courier.deliver(suspected(1))
+        await post.settled(1)
+        # New ones, of which nothing is known but their hook.
+        post.courier.deliver([SUCCESS._replace(seq=2 + number) for number in range(MOST_HELD)])
+        many = post.courier.tasks
+        gate.set()
+        await post.settled(MOST_HELD)
+
+    assert many == ()
+    assert post.courier.tasks == ("mail",)
+
+
+async def test_a_hook_that_has_ended_its_process_keeps_no_innocent_one_waiting(stage: StageApp) -> None:
+    gate, calls = anyio.Event(), Counter[int]()
+
+    async def call(path: str, delivery: Delivery) -> Called:
+        calls[delivery.kind] += 1
+        if delivery.kind == EventKind.SUCCESS:
+            return Called(None)
+        if calls[EventKind.ADD] > 1:
+            await gate.wait()
+        return Called("ended", did_harm=True)
+
+    app = stage(succeed, hooks={"add": lambda *args: None, "success": lambda *args: None})
+    async with posting(app, ManualClock()) as post:
+        post.quarantine.fate = call
+        for number in range(0, 20, 2):
+            post.courier.deliver([SUCCESS._replace(seq=number, deaths=1, kind=EventKind.ADD)])
+            post.courier.deliver(suspected(number + 1))
+        # The first of the others, and all of these.
+        delivered, failed = await post.settled(11)
+        busy = calls[EventKind.ADD]
+        gate.set()
+        await post.settled(9)
+
+    assert (len(delivered), len(failed)) == (10, 1)
+    assert busy <= 2
 
 
 async def test_a_hook_that_has_ended_its_process_is_called_apart_until_it_does_no_harm(stage: StageApp) -> None:
     told = Told()
-    app = stage(succeed, hooks={"success": told.hook("here")})
-    apart, fates = [], [Called("ended", did_harm=True), Called("bad"), Called(None)]
+    fates = [Called("ended", did_harm=True), Called("bad"), Called(None)]
 
     async def call(path: str, delivery: Delivery) -> Called:
-        apart.append(delivery.seq)
         return fates.pop(0)
 
+    app = stage(succeed, hooks={"success": told.hook("here")})
     async with posting(app, ManualClock()) as post:
-        post.quarantine.call = call
+        post.quarantine.fate = call
         results = []
         for number in (1, 2, 3):
             post.courier.deliver([SUCCESS._replace(seq=number, deaths=number == 1)])
             results.append(await post.settled(1))
 
     # The second, whose call failed and did no harm, has lifted it.
-    assert (apart, [call[0] for call in told.calls]) == ([1, 2], ["here"])
+    assert ([seq for _, seq in post.quarantine.called], [call[0] for call in told.calls]) == ([1, 2], ["here"])
     assert [[one.deaths for one, _, _ in failed] for _, failed in results] == [[1], [0], []]
 
 
 async def test_what_nobody_had_time_for_is_left_to_others(stage: StageApp) -> None:
-    app = stage(succeed, hooks={"success": lambda *args: None})
-
     async def call(path: str, delivery: Delivery) -> Called:
         raise NoChild("the worker ends")
 
+    app = stage(succeed, hooks={"success": lambda *args: None})
     async with posting(app, ManualClock()) as post:
-        post.quarantine.call = call
-        post.courier.deliver([SUCCESS._replace(deaths=1)])
+        post.quarantine.fate = call
+        post.courier.deliver(suspected(1))
         await post.news.wait()
         settled = post.courier.settled()
 

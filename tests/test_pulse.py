@@ -21,7 +21,8 @@ from yaotask.channel import Channel
 from yaotask.clock import SystemClock
 from yaotask.jobs import JobState
 from yaotask.runtime import pulse
-from yaotask.runtime.hooks import MESSENGERS, Call
+from yaotask.runtime.calling import Call
+from yaotask.runtime.hooks import MESSENGERS
 from yaotask.runtime.pulse import Pulse
 
 pytest_plugins = ["runtime_fixtures"]

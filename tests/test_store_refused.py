@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from sqlalchemy import inspect
 from store_support import URL, EvenChance, ManualClock, an_add, change, connected, file_of, jobs
 
 from yaotask.errors import StorageUnavailable
-from yaotask.store import migrations, mounts, tables
+from yaotask.store import migrations, mounts, opening, tables
 from yaotask.store.opening import Place, open_store, place
 from yaotask.store.protocol import Mailbox
 from yaotask.store.sql import SqlStore
@@ -212,6 +213,42 @@ def test_an_upgrade_takes_the_missing_steps_once(newer: Place, open_here: Callab
         assert connection.exec_driver_sql("SELECT a, b FROM yaotask_more").all() == []
         assert migrations.version(connection) == migrations.CURRENT
     assert jobs(store) == 1
+
+
+@pytest.mark.parametrize("is_half_done", [False, True])
+def test_the_last_step_is_taken_on_each_database(
+    used: Place, open_here: Callable[..., SqlStore], is_half_done: bool
+) -> None:
+    with connected(used) as connection:
+        if not is_half_done:
+            connection.exec_driver_sql("ALTER TABLE yaotask_events DROP COLUMN deaths")
+        connection.exec_driver_sql("UPDATE yaotask_meta SET value = '3' WHERE name = 'schema'")
+    store = open_here(upgrade=True)
+
+    with store.reading() as connection:
+        assert migrations.version(connection) == migrations.CURRENT
+        assert connection.exec_driver_sql("SELECT count(deaths) FROM yaotask_events").scalar() == 0
+
+
+def test_two_that_upgrade_at_once_both_come_to_it(newer: Place, open_here: Callable[..., SqlStore]) -> None:
+    start, failed = threading.Barrier(2), []
+
+    def upgrade() -> None:
+        start.wait()
+        try:
+            with connected(newer) as connection:
+                opening._upgrade(newer.dialect(), connection)
+        except Exception as error:  # noqa: BLE001 - the test says which
+            failed.append(error)
+
+    both = [threading.Thread(target=upgrade) for _ in range(2)]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+
+    assert failed == []
+    assert jobs(open_here()) == 1
 
 
 @pytest.mark.only_on("sqlite", "postgresql")

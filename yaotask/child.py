@@ -51,7 +51,7 @@ class Child:
         self._benches: dict[str, Bench] = {}
         self._orders: SimpleQueue[Message | None] = SimpleQueue()
         self._attempt: Attempt | None = None
-        self._has_a_job = False
+        self._is_at_work = False
         self._is_asked_to_stop = False
         self._pid = os.getpid()
 
@@ -62,8 +62,8 @@ class Child:
         self._app.broken()
         self._channel.send({"ready": True})
         while (order := self._orders.get()) is not None:
-            if "tell" in order:
-                self._tell(order["path"], Delivery(*order["tell"]))
+            if "hook" in order:
+                self._call_hook(order["path"], Delivery(*order["hook"]))
             else:
                 self._obey(Claim(*order["run"]), order["started"])
 
@@ -74,9 +74,9 @@ class Child:
                 if (attempt := self._attempt) is not None:
                     attempt.ask_to_stop()
             else:
-                self._has_a_job, self._is_asked_to_stop = True, False
+                self._is_at_work, self._is_asked_to_stop = True, False
                 self._orders.put(message)
-        if self._has_a_job:
+        if self._is_at_work:
             # The worker is gone, and its jobs are for others.
             os._exit(ORPHANED)
         self._orders.put(None)
@@ -85,16 +85,16 @@ class Child:
         try:
             bench = self._bench(claim.task)
         except (HandlerNotFound, UnknownTask) as error:
-            self._has_a_job = False
+            self._is_at_work = False
             self._channel.send({"refused": str(error)})
         else:
             self._run(claim, started, bench)
 
-    def _tell(self, path: str, delivery: Delivery) -> None:
+    def _call_hook(self, path: str, delivery: Delivery) -> None:
         error = self._app.works.call_hook(path, delivery)
         if os.getpid() != self._pid:
             os._exit(DONE)
-        self._has_a_job = False
+        self._is_at_work = False
         self._channel.send({"told": error})
 
     def _bench(self, task: str) -> Bench:
@@ -124,7 +124,7 @@ class Child:
             bench.desk.leave_word(attempt.job)
             last = {"outcome": wire.written(outcome)}
         self._limit.lift()
-        self._attempt, self._has_a_job = None, False
+        self._attempt, self._is_at_work = None, False
         self._channel.send(last)
 
 

@@ -164,7 +164,7 @@ class Worker:
             self._app.clock,
             runner.pools,
             ended=lambda: _told(runner),
-            is_helpless=lambda: runner.children.is_helpless,
+            is_helpless=lambda: runner.children.is_helpless or runner.courier.children.is_helpless,
             late_hooks=runner.courier.late,
             cancel_grace=settings.cancel_grace.total_seconds(),
             hook_timeout=settings.hook_timeout.total_seconds(),

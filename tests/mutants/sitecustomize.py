@@ -100,14 +100,14 @@ def events_are_written_elsewhere() -> None:
 
 @mutant
 def events_are_settled_before_they_are_told() -> None:
-    from yaotask.runtime.hooks import Courier
+    from yaotask.runtime.calling import Caller
 
-    plain = Courier._call
+    plain = Caller.call
 
-    async def call(self: Courier, path: str, delivery: Any) -> str | None:
+    async def call(self: Caller, path: str, delivery: Any) -> str | None:
         return None if now_and_then() else await plain(self, path, delivery)
 
-    Courier._call = call  # type: ignore[method-assign]
+    Caller.call = call  # type: ignore[method-assign]
 
 
 @mutant

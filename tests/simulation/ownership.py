@@ -23,8 +23,9 @@ def handed_back_by_others(facts: Facts, written: Sequence[Written]) -> Iterator[
         before = change.before
         if before is None or before.worker is None or transition(before, change.after) != "T10":
             continue
-        # Those that nobody wrote were added by a caller, or are of the end.
-        _, pid = written[bisect_left(last, change.seq)]
+        place = bisect_left(last, change.seq)
+        # What was written last of all may be of a node that did not live to say so.
+        pid = written[place][1] if place < len(written) else pids[before.worker]
         if pid != pids[before.worker]:
             job = facts.jobs[change.key].id
             what = f"process {pid} handed back {job.task}.{job.id}, which process {pids[before.worker]} had"

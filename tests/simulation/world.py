@@ -24,7 +24,7 @@ from yaotask.chaos.facts import Fault, JobId, Note
 from yaotask.clock import SECOND
 from yaotask.events import Delivery
 from yaotask.runtime import slots
-from yaotask.runtime.hooks import arguments
+from yaotask.runtime.calling import arguments
 from yaotask.runtime.quarantine import Called, Quarantine
 from yaotask.runtime.slots import LoopSlot
 from yaotask.store import direct, writer
@@ -117,10 +117,10 @@ class World:
 
     def _note_writer(self, plain: Callable[..., Answer], connection: Any) -> None:
         """Whose the changes are that were committed last."""
-        if self.writing is not None:
-            last = plain(connection, LAST_CHANGE).scalar() or 0
-            if not self.written or self.written[-1][0] < last:
-                self.written.append((last, self.writing.pid))
+        last = plain(connection, LAST_CHANGE).scalar() or 0
+        if not self.written or self.written[-1][0] < last:
+            # Of nobody, where it is no turn of a ledger.
+            self.written.append((last, self.writing.pid if self.writing is not None else 0))
 
     def _commit(self, plain: Callable[..., Answer], connection: Any, *rest: Any) -> Answer:
         self.commits += 1
@@ -180,7 +180,10 @@ def own() -> tuple[World, JobId, Any]:
 
 
 async def _call_here(quarantine: Quarantine, path: str, delivery: Delivery) -> Called:
-    """A hook, as in a child."""
+    """A hook, as in a child, which it may end."""
+    world = here.get().world
+    if world.rages and world.dice.random() < 0.1:
+        return Called("simulated", did_harm=True)
     try:
         await invoke.acall(resolve_name(path), delivery.id, *arguments(delivery))
     except RuntimeError as error:

@@ -17,12 +17,13 @@ from yaotask.events import Delivery
 from yaotask.handlers import Handlers
 from yaotask.reporting import ProgressHook
 from yaotask.runtime.bench import Bench
+from yaotask.runtime.calling import Caller, call_here
 from yaotask.runtime.children import Children
 from yaotask.runtime.deadlines import Deadlines
 from yaotask.runtime.desk import JobDesk, Recorder, Timer
 from yaotask.runtime.execute import Policy
 from yaotask.runtime.herald import Herald
-from yaotask.runtime.hooks import Courier, call_here
+from yaotask.runtime.hooks import Courier
 from yaotask.runtime.listening import Listener
 from yaotask.runtime.pool import Pool, Work
 from yaotask.runtime.quarantine import Quarantine
@@ -139,16 +140,15 @@ class Assembly:
         return replace(policy, fail_on=tuple(fail_on), ignore_on=tuple(ignore_on))
 
     def _courier(self, tasks: Mapping[str, Definition]) -> Courier:
-        timeout = self._settings.hook_timeout.total_seconds()
+        settings, clock = self._settings, self._clock
+        timeout = settings.hook_timeout.total_seconds()
         return Courier(
             tasks,
-            self._handlers.resolver,
             self._access.opened.ledger,
-            self._clock,
-            quarantine=Quarantine(Children(self._upbringing, self._clock), timeout),
-            timeout=timeout,
-            attempts=self._settings.hook_attempts,
-            limits=self._settings.limits,
+            clock,
+            Caller(self._handlers.resolver, clock, timeout, settings.limits),
+            Quarantine(Children(self._upbringing, clock), timeout),
+            attempts=settings.hook_attempts,
         )
 
 

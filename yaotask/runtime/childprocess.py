@@ -56,9 +56,9 @@ class ChildProcess:
         """Run a job there; its last word, or None where the process died before. `hear` takes its progress."""
         return await self._obey({"run": claim, "started": started}, hear)
 
-    async def tell(self, path: str, delivery: Delivery) -> Message | None:
+    async def call_hook(self, path: str, delivery: Delivery) -> Message | None:
         """Call a hook there; its last word, or None where the process died before."""
-        return await self._obey({"tell": delivery, "path": path}, _ignore)
+        return await self._obey({"hook": delivery, "path": path}, _ignore)
 
     async def _obey(self, order: Message, hear: Hear) -> Message | None:
         self.jobs += 1
@@ -111,7 +111,7 @@ class ChildProcess:
         return ended
 
     def give_up(self) -> None:
-        """Wait for its job no longer: it is dead, whoever else has its channel."""
+        """Wait for what it does no longer: it is dead, whoever else has its channel."""
         if self._scope is not None:
             self._scope.cancel()
 

@@ -33,7 +33,7 @@ WINDOW = 60.0
 
 
 class NoChild(Exception):
-    """No child process could be had for a job."""
+    """No child process could be had."""
 
 
 class Children:
@@ -47,7 +47,7 @@ class Children:
         self._spawner: Spawner | None = None
         self._all: set[ChildProcess] = set()
         self._idle: list[ChildProcess] = []
-        # Jobs whose process has died before must not all run at once: each of them may be too much for the machine.
+        # For what is risky.
         self._cores = anyio.Semaphore(os.cpu_count() or 1)
         self._waits: set[anyio.CancelScope] = set()
         # Whether nothing is lent any more.
@@ -169,7 +169,7 @@ class Children:
         self._pause = min(max(FIRST_PAUSE, 2 * self._pause), LONGEST_PAUSE)
 
     async def pause(self) -> None:
-        """Give the machine some time after a child that could not be started, or would not run its job."""
+        """Give the machine some time after a child that could not be started, or would not do what it was for."""
         with self._unless_stopped():
             await self._clock.sleep(self._pause)
 

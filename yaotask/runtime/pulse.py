@@ -17,8 +17,10 @@ from typing import Any
 
 from yaotask.channel import Channel, Message
 from yaotask.clock import Clock
-from yaotask.runtime import herald, hooks, slots
+from yaotask.runtime import calling, herald, slots
 from yaotask.runtime.attempt import Attempt
+from yaotask.runtime.calling import Call
+from yaotask.runtime.hooks import MESSENGERS
 from yaotask.runtime.pool import Pool
 from yaotask.runtime.stacks import stack_of
 
@@ -43,7 +45,7 @@ class Pulse:
         *,
         ended: Callable[[], Counter[str]] = Counter,
         is_helpless: Callable[[], bool] = lambda: False,
-        late_hooks: Callable[[], Sequence[hooks.Call]] = lambda: (),
+        late_hooks: Callable[[], Sequence[Call]] = lambda: (),
         cancel_grace: float = 0.0,
         hook_timeout: float = 0.0,
     ) -> None:
@@ -61,7 +63,7 @@ class Pulse:
         # Since when each zombie on the loop has been seen, by attempt.
         self._seen: dict[Attempt, float] = {}
         # The same of hooks.
-        self._late_since: dict[hooks.Call, float] = {}
+        self._late_since: dict[Call, float] = {}
         self._is_turning = True
         self._over = threading.Event()
 
@@ -175,13 +177,13 @@ class Pulse:
         old = [call for call, since in self._late_since.items() if now - since > self._cancel_grace]
         if any(call.is_async for call in old):
             return "one goes on although it was cancelled"
-        return "those that do not end hold too many threads" if len(old) >= hooks.MESSENGERS else None
+        return "those that do not end hold too many threads" if len(old) >= MESSENGERS else None
 
 
 def _is_of_hook(frame: FrameType | None) -> bool:
     """Whether a thread is in users' code that was called as a hook."""
     while frame is not None:
-        if frame.f_code.co_filename in (hooks.__file__, herald.__file__):
+        if frame.f_code.co_filename in (calling.__file__, herald.__file__):
             return True
         frame = frame.f_back
     return False

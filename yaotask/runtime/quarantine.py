@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
+from collections.abc import Collection
 from typing import NamedTuple
 
 import anyio
@@ -15,8 +17,10 @@ from yaotask.runtime.upbringing import ended
 
 log = logging.getLogger(__name__)
 
-# So many at the same time: any of them may be too much for the machine.
+# So many at the same time, and one of those that have ended a child: any may be too much for the machine.
 MOST_AT_ONCE = 2
+# Events of one task with hooks that have ended a child, before no more of that task are taken.
+MOST_HELD = 100
 
 
 class Called(NamedTuple):
@@ -27,7 +31,7 @@ class Called(NamedTuple):
 
 
 class Quarantine:
-    """There a hook that ends its process, or blocks it, harms nothing else. Belongs to the loop.
+    """There a hook that ends its process, or blocks it, harms nothing else, and keeps few others waiting.
 
     Its children are its own, and are lent as long as hooks are called: to the last, when no job runs any more.
     """
@@ -35,18 +39,69 @@ class Quarantine:
     def __init__(self, children: Children, timeout: float) -> None:
         self.children = children
         self._timeout = timeout
+        # The hooks, by their paths, that have ended a child and did harm when they were last called.
+        self._deadly: set[str] = set()
         self._places = anyio.Semaphore(MOST_AT_ONCE)
+        self._place_of_the_deadly = anyio.Semaphore(1)
+        # Of all that is here its task and path, by its number. Belongs to the ledger's thread.
+        self._held: dict[int, tuple[str, str]] = {}
+
+    # --- the ledger's side --------------------------------------------------------------------------
+
+    def takes(self, path: str, delivery: Delivery) -> bool:
+        """Whether this is to be called here; then it is held until it is released."""
+        is_ours = delivery.deaths > 0 or path in self._deadly
+        if is_ours:
+            self._held[delivery.seq] = delivery.task, path
+        return is_ours
+
+    def release(self, deliveries: Collection[Delivery]) -> None:
+        """These are settled, whether they were here or not."""
+        if self._held:
+            for delivery in deliveries:
+                self._held.pop(delivery.seq, None)
+
+    @property
+    def held(self) -> int:
+        """How many events are here."""
+        return len(self._held)
+
+    @property
+    def full(self) -> Collection[str]:
+        """The tasks of which too many wait here."""
+        if not self._held:
+            return ()
+        deadly = Counter(task for task, path in self._held.values() if path in self._deadly)
+        return [task for task, many in deadly.items() if many >= MOST_HELD]
+
+    # --- the loop's side ----------------------------------------------------------------------------
 
     async def call(self, path: str, delivery: Delivery) -> Called:
         """Call a hook. Raises NoChild where the worker ends before it has returned."""
-        async with self._places:
-            while True:
-                try:
-                    return await self._call_once(path, delivery)
-                except NoChild:
-                    if self.children.is_stopped:
-                        raise
+        while True:
+            place = self._place_of(path)
+            async with place:
+                # What it is known for may have changed while it waited.
+                if place is self._place_of(path):
+                    return await self._call(path, delivery)
+
+    def _place_of(self, path: str) -> anyio.Semaphore:
+        return self._place_of_the_deadly if path in self._deadly else self._places
+
+    async def _call(self, path: str, delivery: Delivery) -> Called:
+        while True:
+            try:
+                called = await self._call_once(path, delivery)
+            except NoChild:
+                if self.children.is_stopped:
+                    raise
                 await self.children.pause()
+                continue
+            if called.did_harm:
+                self._deadly.add(path)
+            else:
+                self._deadly.discard(path)
+            return called
 
     async def _call_once(self, path: str, delivery: Delivery) -> Called:
         child = await self.children.take()
@@ -59,7 +114,7 @@ class Quarantine:
         last: Message | None = None
         try:
             with anyio.move_on_after(self._timeout) as scope:
-                last = await child.tell(path, delivery)
+                last = await child.call_hook(path, delivery)
         except BaseException:
             child.kill()
             raise

@@ -146,10 +146,9 @@ class Runner:
             log.warning("%d jobs did not end in time: they are handed back and run again", self._running())
         for pool in self.pools:
             pool.interrupt()
-        await self.children.close()
         await self._until(self._all_told, deadline)
         self.courier.stop()
-        await self.courier.children.close()
+        await self._close_children()
         zombies = [slot for pool in self.pools for slot in pool.dissolve()]
         if zombies:
             log.warning(
@@ -158,10 +157,16 @@ class Runner:
         # Else what jobs came to would be overtaken, and refused.
         await self._until_written()
         try:
-            await self._do(lambda cycle: presence.leave(cycle, self._worker, self.courier.calling))
+            late = {call.seq for call in self.courier.late()}
+            await self._do(lambda cycle: presence.leave(cycle, self._worker, late))
         finally:
             self._access.opened.ledger.dismiss(self._worker)
         self._left()
+
+    async def _close_children(self) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(self.children.close)
+            group.start_soon(self.courier.children.close)
 
     def _running(self) -> int:
         return sum(1 for pool in self.pools for _ in pool.attempts())

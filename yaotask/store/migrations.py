@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 from sqlalchemy import inspect
@@ -12,7 +13,7 @@ from yaotask.errors import StorageUnavailable
 from yaotask.store import tables
 
 # The schema that tables.py describes. Step n turns a store at n - 1 into one at n. Those up to 3 are only ever taken
-# on SQLite: no other database has had an older schema.
+# on SQLite: no other database has had an older schema. The later ones are taken on all.
 CURRENT = 4
 STEPS: Mapping[int, Sequence[str]] = {
     # Running jobs can be cancelled; workers have supervisors, which renew their leases.
@@ -39,6 +40,8 @@ STEPS: Mapping[int, Sequence[str]] = {
     # Hooks that end their process are known by it.
     4: ("ALTER TABLE yaotask_events ADD COLUMN deaths INTEGER DEFAULT 0 NOT NULL",),
 }
+
+_ADDS_COLUMN = re.compile(r"ALTER TABLE (\w+) ADD COLUMN (\w+)")
 
 
 def create(connection: Connection, store_id: str, furnish: Callable[[Connection], None]) -> None:
@@ -86,9 +89,18 @@ def upgrade(connection: Connection) -> tuple[int, int]:
     before = version(connection)
     for step in range(before + 1, CURRENT + 1):
         for statement in STEPS[step]:
-            connection.exec_driver_sql(statement)
+            if not _is_done(connection, statement):
+                connection.exec_driver_sql(statement)
         connection.execute(tables.meta.update().where(tables.meta.c.name == "schema").values(value=str(step)))
     return before, CURRENT
+
+
+def _is_done(connection: Connection, statement: str) -> bool:
+    """Whether somebody died after this, where the making of columns cannot be rolled back."""
+    found, inspector = _ADDS_COLUMN.match(statement), inspect(connection)
+    if found is None or not inspector.has_table(found[1]):
+        return False
+    return found[2] in {column["name"] for column in inspector.get_columns(found[1])}
 
 
 def _meta(connection: Connection, name: str) -> str | None:

@@ -17,7 +17,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from yaotask.chance import Chance
 from yaotask.clock import Clock
 from yaotask.errors import StorageUnavailable
-from yaotask.store import migrations
+from yaotask.store import migrations, statements
 from yaotask.store.dialects.base import Dialect
 from yaotask.store.dialects.choice import BACKENDS, dialect_of
 from yaotask.store.direct import execute
@@ -176,13 +176,21 @@ def _check(place: Place, dialect: Dialect, connection: Connection, known: str | 
     found = identify(place, dialect, connection, known)
     words.must_be_here(connection)
     if upgrade and migrations.version(connection) < migrations.CURRENT:
-        execute(connection, dialect.begin)
-        migrations.upgrade(connection)
-        execute(connection, "COMMIT")
+        _upgrade(dialect, connection)
     must_be_current(connection)
     if not known:
         _touch_private(place.marker)
         place.marker.write_text(found + "\n")
+
+
+def _upgrade(dialect: Dialect, connection: Connection) -> None:
+    """Take the missing steps. Nodes of several machines may come to it at once."""
+    with dialect.database.alone(connection):
+        execute(connection, dialect.begin)
+        # Who comes second waits here, and finds nothing to do.
+        execute(connection, statements.SCHEMA)
+        migrations.upgrade(connection)
+        execute(connection, "COMMIT")
 
 
 def identify(place: Place, dialect: Dialect, connection: Connection, known: str | None) -> str:

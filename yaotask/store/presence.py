@@ -72,14 +72,14 @@ def renew(connection: Connection, now: int, infos: Mapping[int, str], lease: int
     }
 
 
-def leave(cycle: SqlCycle, worker: int, calling: Iterable[int] = ()) -> int:
+def leave(cycle: SqlCycle, worker: int, late: Iterable[int] = ()) -> int:
     """Take a worker out, its unfinished claims handed back (T10); how many those were.
 
-    Its events go back too. Those that it is `calling` hooks for may be why it has to leave.
+    Its events go back too. The `late` ones, whose hooks run although they should have ended, may be why it leaves.
     """
     cancel_the_asked(cycle, worker)
     handed_back = cycle.execute(statements.HAND_BACK, worker=worker, now=cycle.now).rowcount
-    for seq in calling:
+    for seq in late:
         cycle.execute(statements.SUSPECT_EVENT, seq=seq, worker=worker)
     cycle.execute(statements.RELEASE_EVENTS_OF, worker=worker)
     cycle.execute(statements.DELETE_WORKER, worker=worker)

@@ -90,13 +90,16 @@ def lose(
 
 def suspect_events(cycle: SqlCycle, worker: int) -> None:
     """Let others deliver what a process had when it ended without a word: it may have died of any of these."""
-    most = MOST_DEATHS - 1
-    deadly = cycle.execute(statements.DEADLY_EVENTS_OF, worker=worker, most=most).all()
-    if cycle.execute(statements.SUSPECT_EVENTS_OF, worker=worker, most=most, died=DIED).rowcount:
-        cycle.harvest.wrote_events = True
-    cycle.release_held([event.job for event in deadly])
-    for event in deadly:
+    deadly = cycle.execute(statements.DEADLY_EVENTS_OF, worker=worker, most=MOST_DEATHS - 1).all()
+    # A job that somebody else has is not waited for; its event is given one process more.
+    busy = cycle.held_of({event.job for event in deadly})
+    ended = [event for event in deadly if event.job not in busy]
+    for event in ended:
+        cycle.execute(statements.END_EVENT, seq=event.seq, died=DIED)
         cycle.harvest.afterwards.append(partial(log.error, "an event of %s.%s is kept: %s", event.task, event.id, DIED))
+    cycle.release_held([event.job for event in ended])
+    if cycle.execute(statements.SUSPECT_EVENTS_OF, worker=worker).rowcount or ended:
+        cycle.harvest.wrote_events = True
 
 
 def cancel_the_asked(cycle: SqlCycle, worker: int) -> None:

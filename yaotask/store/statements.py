@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from functools import cache
 
+SCHEMA = "SELECT value FROM yaotask_meta WHERE name = 'schema' FOR UPDATE"
+
 STATE_OF = "SELECT state, fence FROM yaotask_jobs WHERE key = :key"
 
 WAITING_OF = "SELECT waiting FROM yaotask_sizes WHERE task = :task"
@@ -244,15 +246,13 @@ IS_EVENT = "SELECT 1 FROM yaotask_events WHERE seq = :seq"
 RELEASE_EVENT = "UPDATE yaotask_events SET worker = NULL WHERE seq = :seq AND worker = :worker AND state = 0"
 
 # Of what a dead process had, the events that as many processes as may be have died with, and this one too.
-DEADLY_EVENTS_OF = "SELECT job, task, id FROM yaotask_events WHERE worker = :worker AND deaths >= :most"
+DEADLY_EVENTS_OF = "SELECT seq, job, task, id FROM yaotask_events WHERE worker = :worker AND deaths >= :most"
 
-SUSPECT_EVENTS_OF = """
-UPDATE yaotask_events
-SET state = CASE WHEN deaths >= :most THEN 1 ELSE state END,
-    error = CASE WHEN deaths >= :most THEN :died ELSE error END,
-    deaths = deaths + 1, worker = NULL
-WHERE worker = :worker
+END_EVENT = """
+UPDATE yaotask_events SET state = 1, error = :died, deaths = deaths + 1, worker = NULL WHERE seq = :seq
 """
+
+SUSPECT_EVENTS_OF = "UPDATE yaotask_events SET deaths = deaths + 1, worker = NULL WHERE worker = :worker"
 
 SUSPECT_EVENT = "UPDATE yaotask_events SET deaths = deaths + 1 WHERE seq = :seq AND worker = :worker"
 

@@ -197,6 +197,10 @@ class Database(Protocol):
     # Whether the making of a table can be rolled back.
     undoes_tables: bool
 
+    def alone(self, connection: Connection) -> AbstractContextManager[object]:
+        """Keep others from changing tables meanwhile, where the change of one cannot be part of a transaction."""
+        ...
+
     def prepare(self) -> None:
         """See that it can be opened; a file's folder is made. Raises StorageUnavailable, with what to do."""
         ...

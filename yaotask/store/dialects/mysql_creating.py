@@ -40,7 +40,7 @@ def create(connection: Connection, fill: Callable[[Connection], None], label: st
     the store comes last, so that tables without it belong to nobody. Raises StorageUnavailable where there is what no
     process of ours has left so.
     """
-    with _alone(connection) as locked:
+    with alone(connection) as locked:
         if _is_finished(connection):
             return
         if locked:
@@ -62,7 +62,7 @@ def _spoiled(error: DBAPIError, label: str) -> Exception:
 
 
 @contextmanager
-def _alone(connection: Connection) -> Iterator[bool]:
+def alone(connection: Connection) -> Iterator[bool]:
     """Whether others are kept off meanwhile: not every cluster has such locks."""
     locked = _ask_for_lock(connection)
     try:

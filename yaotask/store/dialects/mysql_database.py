@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from sqlalchemy import URL
@@ -10,8 +11,7 @@ from sqlalchemy.engine import Connection
 
 from yaotask.store import tables
 from yaotask.store.dialects import mysql_address as addresses
-from yaotask.store.dialects import mysql_weaknesses
-from yaotask.store.dialects.mysql_creating import create
+from yaotask.store.dialects import mysql_creating, mysql_weaknesses
 from yaotask.store.dialects.server import ServerDatabase, on_tables
 from yaotask.store.dialects.weaknesses import Weakness
 from yaotask.store.direct import execute
@@ -61,11 +61,14 @@ class MysqlDatabase(ServerDatabase):
         self.url = url
         self.label = label
 
+    def alone(self, connection: Connection) -> AbstractContextManager[object]:
+        return mysql_creating.alone(connection)
+
     def prepare(self) -> None:
         addresses.refuse_unknown_options(self.url)
 
     def create(self, connection: Connection, fill: Callable[[Connection], None]) -> None:
-        create(connection, fill, self.label)
+        mysql_creating.create(connection, fill, self.label)
 
     def furnish(self, connection: Connection) -> None:
         name = f"VARCHAR(255) {tables.mysql_collation(connection.dialect)}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 from sqlalchemy import func, inspect, select
@@ -116,6 +116,10 @@ class PostgresqlDatabase(ServerDatabase):
 
     def __init__(self, label: str) -> None:
         self.label = label
+
+    def alone(self, connection: Connection) -> AbstractContextManager[object]:
+        # A transaction does it.
+        return nullcontext()
 
     def create(self, connection: Connection, fill: Callable[[Connection], None]) -> None:
         _refuse_what_it_cannot_use(connection, self.label)

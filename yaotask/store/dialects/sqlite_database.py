@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,10 @@ class SqliteDatabase:
         self.path = path
         # Device and inode, once they are known.
         self._file: tuple[int, int] | None = None
+
+    def alone(self, connection: Connection) -> AbstractContextManager[object]:
+        # A transaction does it.
+        return nullcontext()
 
     def prepare(self) -> None:
         refuse_old_sqlite()

@@ -1,0 +1,96 @@
+"""Calling hooks in this process, on its loop or in threads, and knowing which of them run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import Context
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import anyio
+
+from yaotask import invoke
+from yaotask.clock import Clock
+from yaotask.events import Delivery, EventKind
+from yaotask.jobs import Failure
+from yaotask.resolve import Resolver
+from yaotask.runtime.failures import brief
+from yaotask.settings import Limits
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Call:
+    """A hook that runs, on the loop or in a thread, and since when."""
+
+    seq: int
+    is_async: bool
+    since: float
+
+
+class Caller:
+    """Calls the hooks of a worker. One that takes longer than `timeout` seconds is given up; it may go on."""
+
+    def __init__(self, resolver: Resolver, clock: Clock, timeout: float, limits: Limits) -> None:
+        self._resolver = resolver
+        self._clock = clock
+        self._timeout = timeout
+        self._limits = limits
+        self._calls: set[Call] = set()
+
+    async def call(self, path: str, delivery: Delivery) -> str | None:
+        """Call a hook; what went wrong, or None."""
+        is_async = False
+        try:
+            with anyio.move_on_after(self._timeout) as scope:
+                hook = self._resolver.resolve(path)
+                is_async = invoke.is_async(hook)
+                if is_async:
+                    await self._call_on_loop(hook, delivery)
+                else:
+                    await invoke.in_thread(partial(self._call_in_thread, hook, delivery))
+        except BaseException as error:
+            # No thread hears of Ctrl-C.
+            if (is_async and invoke.is_interrupt(error)) or invoke.ends_us(error):
+                raise
+            return brief(error, self._limits)
+        return f"the hook took longer than {self._timeout:g} s" if scope.cancelled_caught else None
+
+    def late(self) -> list[Call]:
+        """The hooks that run although their time is up; from any thread."""
+        longest = self._clock.monotonic() - self._timeout
+        return [call for call in self._calls.copy() if call.since < longest]
+
+    async def _call_on_loop(self, hook: Callable[..., Any], delivery: Delivery) -> None:
+        call = Call(delivery.seq, True, self._clock.monotonic())
+        self._calls.add(call)
+        try:
+            await invoke.acall(hook, delivery.id, *arguments(delivery))
+        finally:
+            self._calls.discard(call)
+
+    def _call_in_thread(self, hook: Callable[..., Any], delivery: Delivery) -> None:
+        """Perhaps for longer than anybody waits."""
+        call = Call(delivery.seq, False, self._clock.monotonic())
+        self._calls.add(call)
+        try:
+            invoke.call(hook, delivery.id, *arguments(delivery))
+        finally:
+            self._calls.discard(call)
+
+
+def call_here(resolver: Resolver, path: str, delivery: Delivery, start: Context, limits: Limits) -> str | None:
+    """Call a hook in this thread, in the context `start`; what went wrong, or None."""
+    try:
+        start.run(invoke.call, resolver.resolve(path), delivery.id, *arguments(delivery))
+    except BaseException as error:  # noqa: BLE001 - SystemExit too is a failed call
+        return brief(error, limits)
+    return None
+
+
+def arguments(delivery: Delivery) -> list[Any]:
+    """What the hook is called with after the id (contract of each event)."""
+    data = delivery.data
+    if delivery.kind in (EventKind.ERROR, EventKind.RETRY):
+        return [Failure(**data[0]), *data[1:]]
+    return list(data)
