@@ -14,6 +14,7 @@ from children_support import appears, children, until
 from runtime_support import query
 
 from yaotask import App
+from yaotask.processes import Spawned, spawn
 
 pytest_plugins = ["children_fixtures"]
 
@@ -159,3 +160,25 @@ async def test_one_that_has_no_time_left_is_for_the_next_worker(apart: Apart) ->
     # No call has failed of it.
     assert left == ([(0, 0, None, 1)], [])
     assert len(witness(app)) == 2
+
+
+async def test_what_still_waits_when_a_worker_stops_starts_no_process(
+    apart: Apart, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    born: list[int] = []
+    app = apart(EVIL, settings="grace: 0s", event={"add": "scripts.mail.hook"})
+    await suspect(app, "time.sleep(600)")
+    for _ in range(20):
+        await app.acall("tasks.mail.add")
+    write(app, SUSPECT)
+
+    def counted(*args: Any) -> Spawned:
+        born.append(len(born))
+        return spawn(*args)
+
+    monkeypatch.setattr("yaotask.runtime.children.spawn", counted)
+    async with app.running():
+        await until(lambda: len(witness(app)) == 2)
+
+    assert len(born) == 2
+    assert [deaths for _, _, _, deaths in outbox(app)] == [1] * 21

@@ -76,7 +76,9 @@ class Children:
 
         What is `risky` has to wait until a core is free of the like.
         """
-        if risky or self.is_stopped or (child := self._warm()) is None:
+        if self.is_stopped:
+            raise NoChild("the worker stops")
+        if risky or (child := self._warm()) is None:
             child = await self._wait_for_one(risky)
         child.is_busy = True
         self._most_busy = max(self._most_busy, len(self._all) - len(self._idle))
@@ -100,7 +102,7 @@ class Children:
         if child.is_good and child.jobs == 1:
             # Only now a new one has shown that those of today are fit to work.
             self._pause = 0.0
-        if not child.is_good or child.jobs >= self.upbringing.most_jobs:
+        if self.is_stopped or not child.is_good or child.jobs >= self.upbringing.most_jobs:
             child.leave()
         else:
             self._idle.append(child)
@@ -233,11 +235,11 @@ class Children:
         self.stop()
         while self._idle:
             self._idle.pop().leave()
-        for child in self._all:
-            if child.is_busy:
-                child.kill()
         deadline = self._clock.monotonic() + 3 * PATIENCE
         while self._all and self._clock.monotonic() < deadline:
+            # One may have been lent at the last moment.
+            for child in [child for child in self._all if child.is_busy and child.is_good]:
+                child.kill()
             self._bury()
             await self._clock.sleep(GLANCE)
         if self._all:

@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 
 # So many at the same time, and one of those that have ended a child: any may be too much for the machine.
 MOST_AT_ONCE = 2
-# Events of one task with hooks that have ended a child, before no more of that task are taken.
-MOST_HELD = 100
+# Events of one task with hooks that have ended a child, and all events of one, before no more of that task are taken.
+MOST_HELD, MOST_OF_ALL = 100, 1_000
 
 
 class Called(NamedTuple):
@@ -71,8 +71,9 @@ class Quarantine:
         """The tasks of which too many wait here."""
         if not self._held:
             return ()
+        held = Counter(task for task, _ in self._held.values())
         deadly = Counter(task for task, path in self._held.values() if path in self._deadly)
-        return [task for task, many in deadly.items() if many >= MOST_HELD]
+        return [task for task, many in held.items() if many >= MOST_OF_ALL or deadly[task] >= MOST_HELD]
 
     # --- the loop's side ----------------------------------------------------------------------------
 

@@ -95,7 +95,7 @@ def suspect_events(cycle: SqlCycle, worker: int) -> None:
     busy = cycle.held_of({event.job for event in deadly})
     ended = [event for event in deadly if event.job not in busy]
     for event in ended:
-        cycle.execute(statements.END_EVENT, seq=event.seq, died=DIED)
+        cycle.execute(statements.END_EVENT, seq=event.seq, worker=worker, died=DIED)
         cycle.harvest.afterwards.append(partial(log.error, "an event of %s.%s is kept: %s", event.task, event.id, DIED))
     cycle.release_held([event.job for event in ended])
     if cycle.execute(statements.SUSPECT_EVENTS_OF, worker=worker).rowcount or ended:

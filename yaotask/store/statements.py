@@ -249,7 +249,8 @@ RELEASE_EVENT = "UPDATE yaotask_events SET worker = NULL WHERE seq = :seq AND wo
 DEADLY_EVENTS_OF = "SELECT seq, job, task, id FROM yaotask_events WHERE worker = :worker AND deaths >= :most"
 
 END_EVENT = """
-UPDATE yaotask_events SET state = 1, error = :died, deaths = deaths + 1, worker = NULL WHERE seq = :seq
+UPDATE yaotask_events SET state = 1, error = :died, deaths = deaths + 1, worker = NULL
+WHERE seq = :seq AND worker = :worker
 """
 
 SUSPECT_EVENTS_OF = "UPDATE yaotask_events SET deaths = deaths + 1, worker = NULL WHERE worker = :worker"
