@@ -241,7 +241,7 @@ UPDATE yaotask_events SET worker = NULL
 WHERE worker IS NOT NULL AND worker NOT IN (SELECT key FROM yaotask_workers)
 """
 
-IS_EVENT = "SELECT 1 FROM yaotask_events WHERE seq = :seq"
+IS_EVENT = "SELECT 1 FROM yaotask_events WHERE seq = :key"
 
 RELEASE_EVENT = "UPDATE yaotask_events SET worker = NULL WHERE seq = :seq AND worker = :worker AND state = 0"
 

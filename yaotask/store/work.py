@@ -104,19 +104,18 @@ class Work:
 
     def held_of(self, keys: Collection[int]) -> frozenset[int]:
         """Those of these jobs that are in somebody else's open transaction; of the others we are sure from now on."""
-        if not keys or self.own.FREE_JOBS is None:
-            return frozenset()
-        free = {row.key for row in self.execute(self.own.FREE_JOBS, keys=dumps(sorted(keys))).all()}
-        missing = (key for key in keys if key not in free)
-        return frozenset(key for key in missing if self.execute(statements.STATE_OF, key=key).one_or_none() is not None)
+        return self._held(keys, self.own.FREE_JOBS, statements.STATE_OF)
 
     def held_events_of(self, seqs: Collection[int]) -> frozenset[int]:
         """The same of events."""
-        if not seqs or self.own.FREE_EVENTS is None:
+        return self._held(seqs, self.own.FREE_EVENTS, statements.IS_EVENT)
+
+    def _held(self, keys: Collection[int], free: str | None, known: str) -> frozenset[int]:
+        if not keys or free is None:
             return frozenset()
-        free = {row.seq for row in self.execute(self.own.FREE_EVENTS, seqs=dumps(sorted(seqs))).all()}
-        missing = (seq for seq in seqs if seq not in free)
-        return frozenset(seq for seq in missing if self.execute(statements.IS_EVENT, seq=seq).scalar() is not None)
+        ours = {key for (key,) in self.execute(free, keys=dumps(sorted(keys))).all()}
+        missing = (key for key in keys if key not in ours)
+        return frozenset(key for key in missing if self.execute(known, key=key).one_or_none() is not None)
 
     @contextmanager
     def briefly(self) -> Iterator[None]:

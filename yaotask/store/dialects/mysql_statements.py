@@ -139,7 +139,7 @@ FOR UPDATE
 FREE_JOBS: str | None = f"{LOCK_JOBS} SKIP LOCKED"
 
 FREE_EVENTS: str | None = """
-SELECT events.seq FROM JSON_TABLE(:seqs, '$[*]' COLUMNS (seq BIGINT PATH '$')) AS wanted
+SELECT events.seq FROM JSON_TABLE(:keys, '$[*]' COLUMNS (seq BIGINT PATH '$')) AS wanted
 STRAIGHT_JOIN yaotask_events AS events FORCE INDEX (PRIMARY) ON events.seq = wanted.seq
 FOR UPDATE SKIP LOCKED
 """

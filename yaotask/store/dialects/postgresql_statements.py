@@ -245,7 +245,7 @@ FOR NO KEY UPDATE SKIP LOCKED
 
 FREE_EVENTS: str | None = """
 SELECT seq FROM yaotask_events
-WHERE seq = ANY (ARRAY(SELECT CAST(value AS bigint) FROM json_array_elements_text(CAST(:seqs AS json))))
+WHERE seq = ANY (ARRAY(SELECT CAST(value AS bigint) FROM json_array_elements_text(CAST(:keys AS json))))
 FOR NO KEY UPDATE SKIP LOCKED
 """
 
