@@ -42,8 +42,7 @@ class Listener:
             return
         try:
             while True:
-                await ear.hear()
-                self._access.opened.ledger.hinted()
+                self._access.opened.ledger.hinted(await ear.hear())
         finally:
             ear.close()
 
@@ -70,7 +69,8 @@ class Listener:
             ledger.hinted()
             while True:
                 await anyio.wait_readable(notices.fileno())
-                if notices.heard():
-                    ledger.hinted()
+                heard = notices.heard()
+                if heard is not None:
+                    ledger.hinted(heard)
         finally:
             notices.close()

@@ -1,13 +1,13 @@
 """A hint to the workers of this machine that somebody has added jobs: they look at once instead of at the next poll.
 
-A hint is a datagram without content. Losing one costs time and nothing else, for the poll is the truth.
+A hint is a datagram, which says where to look. Losing one costs time and nothing else, for the poll is the truth.
 """
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +16,27 @@ import anyio
 # What a socket's address may hold, the shortest of the systems we know (macOS), with its closing zero.
 LONGEST_ADDRESS = 104
 SUFFIX = ".hint"
+
+# What a hint says: the tasks of which jobs can be claimed, or this, which is to look for all there may be.
+EVERYWHERE: frozenset[str] = frozenset()
+# Bytes; of more tasks than that it is to look everywhere.
+LONGEST = 2_000
+
+
+def said(tasks: Collection[str]) -> str:
+    """The words of a hint, which pass between processes of all versions."""
+    words = "\n".join(sorted(tasks))
+    return words if len(words.encode()) <= LONGEST else ""
+
+
+def understood(words: str) -> frozenset[str]:
+    """Where to look by the words of a hint; nobody vouches for them."""
+    return frozenset(words.split("\n")) if words else EVERYWHERE
+
+
+def together(hints: Collection[frozenset[str]]) -> frozenset[str]:
+    """What several hints say."""
+    return EVERYWHERE if EVERYWHERE in hints else EVERYWHERE.union(*hints)
 
 
 @contextmanager
@@ -53,14 +74,18 @@ class Ear:
             self._socket.close()
             raise
 
-    async def hear(self) -> None:
-        """Wait for a hint; several that have come count as one."""
-        await anyio.wait_readable(self._socket)
-        while True:
-            try:
-                self._socket.recv(1)
-            except BlockingIOError:
-                return
+    async def hear(self) -> frozenset[str]:
+        """Wait for a hint, and where it says to look; several that have come count as one."""
+        heard: set[frozenset[str]] = set()
+        while not heard:
+            await anyio.wait_readable(self._socket)
+            while True:
+                try:
+                    words = self._socket.recv(LONGEST)
+                except BlockingIOError:
+                    break
+                heard.add(understood(words.decode(errors="replace")))
+        return together(heard)
 
     def close(self) -> None:
         """Hear no more. More than once is fine."""
@@ -68,16 +93,17 @@ class Ear:
         self._socket.close()
 
 
-def hint(folder: Path) -> None:
-    """Tell all workers whose ears are in a folder to look. Never waits; one that cannot be told is passed over."""
+def hint(folder: Path, tasks: Collection[str] = EVERYWHERE) -> None:
+    """Tell all workers whose ears are in a folder where to look. One that cannot be told at once is passed over."""
     ears = _ears(folder)
     if not ears:
         return
+    words = said(tasks).encode()
     with _datagrams() as mouth:
         for path in ears:
             try:
                 with _address(path) as address:
-                    mouth.sendto(b"", address)
+                    mouth.sendto(words, address)
             except OSError:
                 # It is dead, or has hints enough already: it polls.
                 continue

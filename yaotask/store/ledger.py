@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from yaotask.chance import Chance
@@ -16,6 +16,7 @@ from yaotask.clock import Clock
 from yaotask.errors import StorageError
 from yaotask.jobs import Claim, Failed, Lost, Outcome, Succeeded
 from yaotask.store.consumers import Consumer, Courier
+from yaotask.store.hints import EVERYWHERE
 from yaotask.store.inbox import Inbox, take
 from yaotask.store.lookout import Lookout
 from yaotask.store.protocol import Add, Errand, Finish, Harvest, Mailbox, Progress, Started, Ticket
@@ -39,8 +40,9 @@ class Ledger:
         self.tell: Callable[[Claim, Outcome], None] = lambda claim, outcome: None
         # Told once that the worker was taken for dead by others, and claims no more; must not raise.
         self.dismissed: Callable[[], None] = lambda: None
-        # Tells the workers of this machine that there is something to claim, or to cancel; must not raise, nor wait.
-        self.hint: Callable[[], None] = lambda: None
+        # Tells the workers of this machine of which tasks there is something to claim, or, with none, that there is
+        # something to look for; must not raise, nor wait.
+        self.hint: Callable[[Collection[str]], None] = lambda tasks: None
         # Tells those of other machines, where somebody has to.
         self.shout: Shout | None = None
         # How the attempts of this process ended: those that were written here, and those in their own transactions.
@@ -80,9 +82,9 @@ class Ledger:
         self._inbox.started.append(note)
         self.poke()
 
-    def hinted(self) -> None:
-        """Somebody says that there is something to claim, or to cancel."""
-        self._lookout.hinted = True
+    def hinted(self, tasks: frozenset[str] = EVERYWHERE) -> None:
+        """Somebody says that there is something to claim of these tasks, or anything to be seen anywhere."""
+        self._lookout.hints.append(tasks)
         self.poke()
 
     def committed(self, outcome: Outcome) -> None:
@@ -165,11 +167,12 @@ class Ledger:
     def _tell_others(self, harvest: Harvest) -> None:
         # Where a look at the database tells everybody, a worker need not say what it leaves to others.
         quiet = self._worker is not None and self.store.tells_changes
-        if harvest.asked_to_stop or (not quiet and self._lookout.left_over(harvest.woken)):
-            self.hint()
-            if self.shout is not None:
-                self.shout.owe()
-                self.shout.pay()
+        if not (harvest.asked_to_stop or (not quiet and self._lookout.left_over(harvest.woken))):
+            return
+        self.hint(harvest.told)
+        if self.shout is not None:
+            self.shout.owe(harvest.told)
+            self.shout.pay()
 
     def _hand_out(self, mailbox: Mailbox, harvest: Harvest) -> None:
         for task, claims in harvest.claims.items():

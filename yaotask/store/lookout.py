@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Set
 
 from yaotask.chance import Chance
 from yaotask.clock import SECOND, Clock
 from yaotask.store.consumers import Consumer, Courier
+from yaotask.store.hints import EVERYWHERE, together
+from yaotask.store.inbox import take
 from yaotask.store.protocol import Errand, Harvest, Mailbox, Ticket
 from yaotask.store.sql import SqlStore
 from yaotask.store.work import MOST_BYTES, MOST_ROWS
@@ -33,8 +36,8 @@ class Lookout:
         self._wet: set[str] = set()
         # Whether an event may be there to be delivered; from any thread.
         self.events_wet = False
-        # Whether somebody said that there is something; from any thread.
-        self.hinted = False
+        # Where somebody said that there is something; from any thread.
+        self.hints: deque[frozenset[str]] = deque()
         # Whether a job of ours may have been asked to stop, and those that were told so, until they have ended.
         self._cancels_wet = False
         self._told: set[tuple[str, int, int]] = set()
@@ -77,9 +80,15 @@ class Lookout:
         """Put into the mailbox what is to be claimed in its cycle."""
         if mailbox.worker is None:
             return
-        hinted, self.hinted = self.hinted, False
-        if self._store.changed() or hinted or self._clock.monotonic() >= self._next_poll:
+        hints = take(self.hints, len(self.hints))
+        sure = False
+        if self._store.changed() or EVERYWHERE in hints or self._clock.monotonic() >= self._next_poll:
             mailbox.others = self._everything_may_have_changed(mailbox.worker)
+        elif hints:
+            told = together(hints) & self._consumers.keys()
+            self._wet |= told
+            # A claim is the look.
+            sure = bool(told)
         if self._cancels_wet:
             self._pass_on_cancels(mailbox.worker)
         now = self._clock.now()
@@ -92,7 +101,7 @@ class Lookout:
         # What is added here can be claimed here.
         self._wet |= {add.task for add in mailbox.adds} & self._consumers.keys()
         # Where a transaction is needed anyway, a claim costs less than a look.
-        look_first = not (mailbox or due)
+        look_first = not (mailbox or due or sure)
         self._want_jobs(mailbox, look_first)
         self._want_events(mailbox, look_first)
         if (due or self._store.owes) and not mailbox:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, overload
 from yaotask.events import Delivery
 from yaotask.jobs import Claim, JobState, Outcome
 from yaotask.store.consumers import FailedDelivery
+from yaotask.store.hints import EVERYWHERE
 from yaotask.values import loads
 
 T = TypeVar("T")
@@ -270,6 +271,11 @@ class Harvest:
     first_stored: tuple[str, int] | None = None
     held: Held = field(default_factory=Held)
     afterwards: list[Callable[[], None]] = field(default_factory=list)
+
+    @property
+    def told(self) -> frozenset[str]:
+        """Where others are to look for what it left to them; see store.hints."""
+        return EVERYWHERE if self.asked_to_stop or self.wrote_events else frozenset(self.woken)
 
 
 class Cycle(Protocol):

@@ -6,9 +6,11 @@ Losing one costs time and nothing else, for the poll is the truth.
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 
 from yaotask.clock import Clock
 from yaotask.errors import StorageError
+from yaotask.store import hints
 from yaotask.store.sql import SqlStore
 
 log = logging.getLogger(__name__)
@@ -23,12 +25,13 @@ class Shout:
     def __init__(self, store: SqlStore, clock: Clock) -> None:
         self._store = store
         self._clock = clock
-        self._owed = False
+        # Where others are to look.
+        self._owed: set[frozenset[str]] = set()
         self._next = 0.0
 
-    def owe(self) -> None:
-        """There is something for others."""
-        self._owed = True
+    def owe(self, tasks: Collection[str]) -> None:
+        """There is something for others, of these tasks; of none: look everywhere."""
+        self._owed.add(frozenset(tasks))
 
     def pay(self) -> float | None:
         """Call it out, unless that was done just now; then the answer is how many seconds to wait with it."""
@@ -37,9 +40,10 @@ class Shout:
         now = self._clock.monotonic()
         if now < self._next:
             return self._next - now
-        self._owed, self._next = False, now + EVERY
+        where, self._next = hints.together(self._owed), now + EVERY
+        self._owed.clear()
         try:
-            self._store.announce()
+            self._store.announce(where)
         except StorageError as error:
             log.info("other nodes find their jobs by polling alone: %s", error)
         return None

@@ -179,10 +179,10 @@ class SqlStore:
 
     # --- hints to other nodes -------------------------------------------------------------------------
 
-    def announce(self) -> None:
-        """Let other nodes know that there is something for them, where the database can."""
+    def announce(self, tasks: Collection[str]) -> None:
+        """Let other nodes know where to look, by a hint, where the database can."""
         with self.writer.translated():
-            self.dialect.announce(self.writer.connected())
+            self.dialect.announce(self.writer.connected(), tasks)
 
     def listen(self) -> Notices | None:
         """What other nodes announce; None where the database cannot tell. Raises StorageError."""

@@ -6,7 +6,7 @@ Each database has a file for each: `sqlite.py` connects, `sqlite_statements.py` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -98,8 +98,8 @@ class Dialect(Protocol):
 
     # --- hints to other nodes -----------------------------------------------------------------------
 
-    def announce(self, connection: Connection) -> None:
-        """Let all who listen know that there is something for them; nothing where the database has no such thing."""
+    def announce(self, connection: Connection, tasks: Collection[str]) -> None:
+        """Let all who listen know where to look, by a hint; nothing where the database has no such thing."""
         ...
 
     def listen(self) -> Notices | None:
@@ -282,8 +282,8 @@ class Notices(Protocol):
         """What to wait for until it can be read. Raises StorageError once the connection is gone."""
         ...
 
-    def heard(self) -> bool:
-        """Read what came, without waiting; whether there was a hint. Raises StorageError."""
+    def heard(self) -> frozenset[str] | None:
+        """Read what came, without waiting; what the hints say, or None where there was none. Raises StorageError."""
         ...
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ All are named by `application_name`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -146,9 +146,9 @@ class PostgresqlDialect(ServerDialect):
 
     # --- hints to other nodes -----------------------------------------------------------------------
 
-    def announce(self, connection: Connection) -> None:
+    def announce(self, connection: Connection, tasks: Collection[str]) -> None:
         if self._has_notify:
-            self._has_notify = postgresql_notices.announce(connection)
+            self._has_notify = postgresql_notices.announce(connection, tasks)
 
     def listen(self) -> Notices | None:
         _, options = create_engine(self._url).dialect.create_connect_args(self._url)

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from yaotask.errors import StorageUnavailable
 from yaotask.store.dialects import postgresql_weaknesses
-from yaotask.store.dialects.postgresql_errors import UNKNOWN_STATEMENT, code_of
+from yaotask.store.dialects.postgresql_errors import UNKNOWN_FUNCTION, UNKNOWN_STATEMENT, code_of
 from yaotask.store.dialects.postgresql_statements import BEGIN
 from yaotask.store.dialects.server import ServerDatabase, on_tables
 from yaotask.store.dialects.weaknesses import Weakness
@@ -24,7 +24,7 @@ OLDEST_POSTGRESQL = 140_000
 # What a node reads that makes the tables at the same time as another one, which was first.
 _LOST_RACE = ("23505", "42P07", "42710", "40001", "40P01")
 # Of servers that speak PostgreSQL's language, but know no such setting, lock or function.
-_UNKNOWN = (*UNKNOWN_STATEMENT, "22023", "42704", "42883", "XXUUU")
+_UNKNOWN = (*UNKNOWN_STATEMENT, UNKNOWN_FUNCTION, "22023", "42704", "XXUUU")
 _TABLES = [table.name for table in metadata.sorted_tables]
 
 # A lost race for the creation of a store ends here instead of in an error, where there is such a lock.

@@ -16,6 +16,7 @@ HELD = "55P03"
 CONFLICTS = ("40001", "40P01", HELD)
 # Said by servers that speak PostgreSQL's language, but not all of it.
 UNKNOWN_STATEMENT = ("0A000", "42601")
+UNKNOWN_FUNCTION = "42883"
 
 # By the code of the error, or by how codes of its kind begin.
 _BY_CODE: dict[str, tuple[type[StorageError], str]] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import psycopg
@@ -10,26 +10,25 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from yaotask.errors import StorageError
-from yaotask.store.dialects.postgresql_errors import UNKNOWN_STATEMENT, code_of
+from yaotask.store.dialects.postgresql_errors import UNKNOWN_FUNCTION, UNKNOWN_STATEMENT, code_of
 from yaotask.store.direct import execute
+from yaotask.store.hints import said, together, understood
 
 Explain = Callable[[BaseException | None], StorageError]
 
 # The channel is of a database: the nodes of another store in the same one look once too often, and no more.
 _LISTEN = "LISTEN yaotask"
-# In one go and without a wait for the disk: what is lost with the power was a hint.
-_NOTIFY = "BEGIN; SET LOCAL synchronous_commit = off; NOTIFY yaotask; COMMIT"
+# A transaction of nothing else does not wait for the disk: what is lost with the power was a hint.
+_NOTIFY = "SELECT pg_notify('yaotask', CAST(:words AS text))"
 
 
-def announce(connection: Connection) -> bool:
+def announce(connection: Connection, tasks: Collection[str]) -> bool:
     """Wake everybody who listens; False where the server has no such thing."""
     try:
-        execute(connection, _NOTIFY)
+        execute(connection, _NOTIFY, {"words": said(tasks)})
     except DBAPIError as error:
-        if code_of(error) not in UNKNOWN_STATEMENT:
+        if code_of(error) not in (*UNKNOWN_STATEMENT, UNKNOWN_FUNCTION):
             raise
-        # It may have begun what it could not do.
-        execute(connection, "ROLLBACK")
         return False
     return True
 
@@ -75,9 +74,10 @@ class PostgresqlNotices:
         except psycopg.Error as error:
             raise self._explain(error) from error
 
-    def heard(self) -> bool:
+    def heard(self) -> frozenset[str] | None:
         try:
-            return bool(list(self._connection.notifies(timeout=0)))
+            heard = {understood(notice.payload) for notice in self._connection.notifies(timeout=0)}
+            return together(heard) if heard else None
         except psycopg.Error as error:
             raise self._explain(error) from error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from sqlalchemy import URL
 from sqlalchemy.engine import Connection, ExceptionContext
@@ -26,7 +26,7 @@ class ServerDialect:
     def change_mark(self, connection: Connection) -> int:
         return 0
 
-    def announce(self, connection: Connection) -> None:
+    def announce(self, connection: Connection, tasks: Collection[str]) -> None:
         """Nothing: not every server passes hints on."""
 
     def listen(self) -> Notices | None:

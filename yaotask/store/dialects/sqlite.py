@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,7 @@ class SqliteDialect:
     def change_mark(self, connection: Connection) -> int:
         return int(execute(connection, "PRAGMA data_version").scalar_one())
 
-    def announce(self, connection: Connection) -> None:
+    def announce(self, connection: Connection, tasks: Collection[str]) -> None:
         """There are no other machines."""
 
     def listen(self) -> Notices | None:
