@@ -27,8 +27,8 @@ _NO_LOCKS = {b"pg_advisory_": b"no_advisory_", b"pg_try_advisory_": b"no_try_adv
 # What stands for what, so that the server refuses it: 42883 for functions, and 42601, which is the whole text, or
 # 0A000, which leaves the transaction failed, for statements.
 LACKING: Mapping[str, Mapping[bytes, bytes]] = {
-    "no such syntax": {b"LISTEN yaotask": b"LISTNE yaotask", b"NOTIFY yaotask": b"NOTFIY yaotask", **_NO_LOCKS},
-    "not supported": {b"LISTEN yaotask": _NOT_SUPPORTED, b"NOTIFY yaotask": _NOT_SUPPORTED, **_NO_LOCKS},
+    "no such syntax": {b"LISTEN yaotask": b"LISTNE yaotask", b"pg_notify": b"no_notify", **_NO_LOCKS},
+    "not supported": {b"LISTEN yaotask": _NOT_SUPPORTED, b"pg_notify": b"no_notify", **_NO_LOCKS},
 }
 
 

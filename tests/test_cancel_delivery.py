@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import pytest
 from store_support import DONE, FAILED, Bench, EvenChance, ManualClock, Postman, an_add, until_the_next_look
 
 from yaotask.errors import StorageBusy
 from yaotask.jobs import Cancelled, Claim, Outcome
+from yaotask.store.hints import EVERYWHERE
 from yaotask.store.ledger import Ledger
 from yaotask.store.lookout import LAZY_LOOK
 from yaotask.store.protocol import Started, Ticket
@@ -166,12 +167,12 @@ def test_a_cancel_sends_a_hint_to_the_workers_of_this_machine(
 ) -> None:
     if not works:
         ledger.dismiss(1)
-    hints: list[None] = []
-    ledger.hint = lambda: hints.append(None)
+    hints: list[Collection[str]] = []
+    ledger.hint = hints.append
     ledger.errand(lambda cycle: cycle.cancel("mail", 1), Ticket())
     turns(ledger)
 
-    assert len(hints) == 1
+    assert hints == [EVERYWHERE]
 
 
 def test_what_is_counted_and_told_is_the_end_that_was_stored(ledger: Ledger, worker: Worker, other: Bench) -> None:

@@ -81,8 +81,8 @@ async def test_where_every_hint_is_lost_looking_is_enough(
     tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lost: list[object] = []
-    monkeypatch.setattr(SqlStore, "announce", lambda store: lost.append(store))
-    monkeypatch.setattr(hints, "hint", lost.append)
+    monkeypatch.setattr(SqlStore, "announce", lambda store, tasks: lost.append(store))
+    monkeypatch.setattr(hints, "hint", lambda folder, tasks: lost.append(folder))
     a, c = (
         folder(tmp_path, name, database, tasks=TASKS, scripts={"hold": FOR_EVER}, settings="poll: 200ms\n")
         for name in "ac"

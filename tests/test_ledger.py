@@ -421,7 +421,7 @@ def test_a_worker_that_was_taken_for_dead_is_told_once_and_claims_no_more(
         ledger.turn()
 
     assert (taker.claims, told) == ([], ["dismissed"])
-    assert bench.state().name == "WAITING"
+    assert bench.value("SELECT state FROM yaotask_jobs") == JobState.WAITING
 
 
 @pytest.fixture

@@ -98,9 +98,9 @@ def test_two_nodes_share_the_jobs_by_polling(tmp_path: Path, server: tuple[Datab
     assert upgraded.returncode == 0, upgraded.stderr
     assert (verified.returncode, shown(a, verified.stdout)) == (0, []), verified.stderr
     # Each process finds out once, and asks no more.
-    assert set(line.refused) == {"LISTEN", "NOTIFY", "pg_advisory_"}
+    assert set(line.refused) == {"LISTEN", "pg_notify", "pg_advisory_"}
     assert line.refused["LISTEN"] == 2
-    assert line.refused["NOTIFY"] <= 5
+    assert line.refused["pg_notify"] <= 5
     assert more < 20
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from yaotask.events import Delivery
 from yaotask.jobs import Claim, JobState, Succeeded
 from yaotask.store import adds, doubt, errands, rows, statements
+from yaotask.store.direct import Posted
 from yaotask.store.protocol import Add, ClaimBatch, Finish, Progress, Started
 from yaotask.store.work import MOST_ROWS, Misfit, Work
 from yaotask.values import dumps, loads
@@ -117,10 +118,9 @@ class SqlCycle(Work):
 
     # --- claims -----------------------------------------------------------------------------------
 
-    def look_around(self, worker: int) -> tuple[int | None, bool]:
-        """When the next future job is due, and whether a worker may claim: nobody has taken it for dead."""
-        seen = self.execute(statements.BEFORE_CLAIMS, worker=worker).one()
-        return seen.due, bool(seen.entered)
+    def look_around(self, worker: int) -> Posted:
+        """When the next future job is `due`, and whether a worker is `entered`: nobody has taken it for dead."""
+        return self.ask_ahead(statements.BEFORE_CLAIMS, worker=worker)
 
     def promote(self, due: int | None) -> int | None:
         """Make ready what is due, the first of it at `due`; the answer is when the next will be."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections import namedtuple
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -54,6 +54,27 @@ class Answer:
         return self.one()[0]
 
 
+class Posted:
+    """A question that may wait, and its answer once it has come."""
+
+    __slots__ = ("_answer", "_read")
+
+    def __init__(self, answer: Answer | None = None) -> None:
+        self._answer = answer
+        self._read: Callable[[], Answer] | None = None
+
+    def comes_by(self, read: Callable[[], Answer]) -> None:
+        """The answer is there, to be read so."""
+        self._read = read
+
+    @property
+    def answer(self) -> Answer | None:
+        """None as long as the question waits, and for good where it could not be sent, or nobody answered."""
+        if self._answer is None and self._read is not None:
+            self._answer = self._read()
+        return self._answer
+
+
 # The argument has a name for each column of a statement in this package, so that the cache stays small.
 @cache
 def _row(names: tuple[str, ...]) -> Any:
@@ -61,13 +82,23 @@ def _row(names: tuple[str, ...]) -> Any:
 
 
 class Line(ABC):
-    """A driver's connection on which a statement that answers nothing can wait, and travel with the next one."""
+    """A driver's connection on which a statement can wait, and travel with the next one."""
 
     can_wait: bool
+    # Whether what has waited gets its answers.
+    can_answer = False
 
     @abstractmethod
-    def post(self, statement: str, values: Mapping[str, Any]) -> None:
+    def post(self, statement: str, values: Mapping[str, Any], posted: Posted) -> None:
         """Let a statement, in the driver's style, go with the next one, or send it now. Raises the driver's errors."""
+
+    def takes_commit_along(self) -> bool:
+        """Whether a commit may go with what waits: its outcome can be told, and somebody is there to hear of it."""
+        return False
+
+    def was_undone(self) -> bool:
+        """Whether a commit that has failed was not even tried, because of what went before it."""
+        return False
 
     @abstractmethod
     def settle(self) -> None:
@@ -81,13 +112,14 @@ class Line(ABC):
 class _Later:
     """Like a cursor, but what it executes waits."""
 
-    __slots__ = ("connection",)
+    __slots__ = ("connection", "posted")
 
     def __init__(self, line: Line) -> None:
         self.connection = line
+        self.posted = Posted()
 
     def execute(self, statement: str, values: Mapping[str, Any]) -> None:
-        self.connection.post(statement, values)
+        self.connection.post(statement, values, self.posted)
 
 
 _NAME = re.compile(r"(?<![:\w]):(\w+)")
@@ -129,26 +161,58 @@ def execute(connection: Connection, statement: str, values: Mapping[str, Any] | 
         cursor = connection.connection.cursor()
         try:
             run(cursor, in_style(statement, connection.dialect.name), values or {})
-            described = cursor.description
-            names = tuple([column[0] for column in described]) if described else ()
-            return Answer(cursor.fetchall() if described else [], names, cursor.rowcount)
+            return answer_of(cursor)
         finally:
             cursor.close()
     except driver.Error as error:
         raise _as_sqlalchemys(connection, statement, error) from error
 
 
+def answer_of(cursor: Any) -> Answer:
+    """What a driver's cursor was answered."""
+    described = cursor.description
+    names = tuple([column[0] for column in described]) if described else ()
+    return Answer(cursor.fetchall() if described else [], names, cursor.rowcount)
+
+
 def post(connection: Connection, statement: str, values: Mapping[str, Any] | None = None) -> None:
-    """Run a statement that answers nothing, at the latest with the next one, from which its error may come."""
+    """Run a statement whose answer nobody needs, at the latest with the next one, from which its error may come."""
     line = connection.connection.driver_connection
-    if not (isinstance(line, Line) and line.can_wait):
+    if isinstance(line, Line) and line.can_wait:
+        _post(connection, line, statement, values)
+    else:
         execute(connection, statement, values)
-        return
+
+
+def ask_ahead(connection: Connection, statement: str, values: Mapping[str, Any] | None = None) -> Posted:
+    """Ask something whose answer may come with that of the next statement, as its error may."""
+    line = connection.connection.driver_connection
+    if isinstance(line, Line) and line.can_wait and line.can_answer:
+        return _post(connection, line, statement, values)
+    return Posted(execute(connection, statement, values))
+
+
+def _post(connection: Connection, line: Line, statement: str, values: Mapping[str, Any] | None) -> Posted:
     driver: Any = connection.dialect.dbapi
+    later = _Later(line)
     try:
-        run(_Later(line), in_style(statement, connection.dialect.name), values or {})
+        run(later, in_style(statement, connection.dialect.name), values or {})
     except driver.Error as error:
         raise _as_sqlalchemys(connection, statement, error) from error
+    return later.posted
+
+
+def settle_or_take_along(connection: Connection) -> None:
+    """Before a commit: what was posted is done, or goes with it. Raises DBAPIError where it cannot be done."""
+    line = connection.connection.driver_connection
+    if not (isinstance(line, Line) and line.takes_commit_along()):
+        settle(connection)
+
+
+def was_undone(connection: Connection) -> bool:
+    """Whether a commit that has failed was not tried: what went along with it had failed before."""
+    line = connection.connection.driver_connection
+    return isinstance(line, Line) and line.was_undone()
 
 
 def settle(connection: Connection) -> None:

@@ -93,6 +93,7 @@ class Lookout:
             self._pass_on_cancels(mailbox.worker)
         now = self._clock.now()
         due = self._next_due is not None and self._next_due <= now
+        mailbox.due = due
         if due:
             # Of which task is not known; its claim can be in the transaction that promotes it.
             self._wet = set(self._consumers)

@@ -14,6 +14,7 @@ from yaotask.errors import YaotaskError
 from yaotask.jobs import Cancelled, Succeeded
 from yaotask.store import adds
 from yaotask.store.cycle import SqlCycle
+from yaotask.store.direct import Posted
 from yaotask.store.ids import OutOfIds
 from yaotask.store.protocol import Add, Errand, Finish, Held, Mailbox, Ticket
 from yaotask.store.work import Misfit
@@ -52,7 +53,7 @@ def play(cycle: SqlCycle, mailbox: Mailbox) -> Answers:
             adds.pay_debts(cycle)
         for group in _together(mailbox.adds):
             _add_together(cycle, group, answers)
-        _take(cycle, mailbox)
+        _take(cycle, mailbox, look_first=mailbox.due)
         cycle.close()
     return answers
 
@@ -75,8 +76,9 @@ def replay(cycle: SqlCycle, mailbox: Mailbox) -> Answers:
     if free.adds:
         later |= _add_each(cycle, free.adds, answers)
     cycle.harvest.held = Held(put_off.jobs, frozenset(later), settling=not settled)
-    _take(cycle, mailbox)
+    _take(cycle, mailbox, look_first=True)
     cycle.close()
+    cycle.see_done()
     return answers
 
 
@@ -87,20 +89,50 @@ def _tell(cycle: SqlCycle, mailbox: Mailbox) -> None:
         cycle.store_started(mailbox.started)
 
 
-def _take(cycle: SqlCycle, mailbox: Mailbox) -> None:
+def _take(cycle: SqlCycle, mailbox: Mailbox, *, look_first: bool) -> None:
+    """Claim; unless it is to be looked first, the look may go along with that. Raises Misfit where that was wrong."""
     if mailbox.worker is None:
         return
     if mailbox.others:
         adds.pay_debts(cycle)
-    due, is_entered = cycle.look_around(mailbox.worker)
-    cycle.harvest.next_due = cycle.promote(due)
-    if mailbox.entered and mailbox.wants and not is_entered:
-        cycle.harvest.dismissed = True
+    look = cycle.look_around(mailbox.worker)
+    if look_first:
+        cycle.see_done()
+    seen = look.answer
+    if seen is None:
+        _claim_with_the_look(cycle, mailbox, mailbox.worker, look)
         return
+    around = seen.one()
+    cycle.harvest.next_due = cycle.promote(around.due)
+    if mailbox.entered and mailbox.wants and not around.entered:
+        cycle.harvest.dismissed = True
+    else:
+        _claim(cycle, mailbox, mailbox.worker)
+
+
+def _claim_with_the_look(cycle: SqlCycle, mailbox: Mailbox, worker: int, look: Posted) -> None:
+    _claim(cycle, mailbox, worker)
+    if mailbox.wants:
+        cycle.see_done()
+    if look.answer is None:
+        cycle.harvest.afterwards.append(lambda: _note_due(cycle, look))
+        return
+    around = look.answer.one()
+    cycle.harvest.next_due = around.due
+    if (mailbox.entered and not around.entered) or (around.due is not None and around.due <= cycle.now):
+        raise Misfit
+
+
+def _note_due(cycle: SqlCycle, look: Posted) -> None:
+    """Where the answer is not known, something may be due."""
+    cycle.harvest.next_due = cycle.now if look.answer is None else look.answer.one().due
+
+
+def _claim(cycle: SqlCycle, mailbox: Mailbox, worker: int) -> None:
     if mailbox.demands:
-        cycle.claim(mailbox.demands, mailbox.worker)
+        cycle.claim(mailbox.demands, worker)
     if mailbox.deliveries:
-        cycle.claim_deliveries(mailbox.delivery_tasks, mailbox.deliveries, mailbox.worker)
+        cycle.claim_deliveries(mailbox.delivery_tasks, mailbox.deliveries, worker)
 
 
 def _run(cycle: SqlCycle, errand: Errand, answers: Answers) -> None:

@@ -135,9 +135,9 @@ class Mailbox:
     """All that came in since the last cycle, and what may be claimed in this one.
 
     `delivered` and `failed` are what became of events, of the failed with an error and the time of the next try.
-    `others` says that another process may have added jobs that are to be counted. With `entered`
-    the worker claims nothing unless it is still among the workers of the store. A `hurried` one waits for nothing
-    that somebody else's open transaction has.
+    `others` says that another process may have added jobs that are to be counted, `due` that the time of a future
+    job has come. With `entered` the worker claims nothing unless it is still among the workers of the store. A
+    `hurried` one waits for nothing that somebody else's open transaction has.
     """
 
     worker: int | None = None
@@ -151,6 +151,7 @@ class Mailbox:
     deliveries: int = 0
     delivery_tasks: Sequence[str] = ()
     others: bool = False
+    due: bool = False
     delivered: list[Delivery] = field(default_factory=list)
     failed: list[FailedDelivery] = field(default_factory=list)
     hurried: bool = False

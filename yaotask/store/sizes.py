@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 from yaotask.clock import Clock
 from yaotask.store import statements
 from yaotask.store.dialects.base import Dialect
-from yaotask.store.direct import execute, post
+from yaotask.store.direct import Posted, ask_ahead, execute, post
 from yaotask.values import dumps
 
 
@@ -64,7 +64,8 @@ class Counted:
     """The ledger's way. Many processes share the counter rows, so they are touched as late as can be.
 
     With `estimates` it does not look at them before it writes, or keeps nobody from them: where there seems to
-    be too little room, before or after, Overfull is raised, and all is to be done again with care: without.
+    be too little room, before or after, Overfull is raised, or the database refuses the transaction, and all is to
+    be done again with care: without.
     """
 
     def __init__(self, connection: Connection, dialect: Dialect, estimates: Estimates | None) -> None:
@@ -75,6 +76,8 @@ class Counted:
         self._changes: Counter[str] = Counter()
         # The least size that was asked for, of tasks whose rows we have not locked.
         self._bounds: dict[str, int] = {}
+        # How many wait now, of each task.
+        self._seen = Posted()
 
     def room(self, task: str, size: int, wanted: int) -> int:
         if task not in self._stored:
@@ -110,13 +113,19 @@ class Counted:
             post(self._connection, own.ADD_SIZES, values)
             return
         # Nobody else can change them any more before the commit.
-        if own.TELLS_SIZES:
-            seen = execute(self._connection, own.ADD_SIZES, values).all()
-        else:
-            post(self._connection, own.ADD_SIZES, values)
-            seen = [(task, self._read(task)) for task in self._bounds]
-        for task, waiting in seen:
-            self._see(self._estimates, task, waiting)
+        if own.ADD_SIZES_WITHIN is not None:
+            bounds = {task: bound for task, bound in self._bounds.items() if self._changes[task] > 0}
+            self._seen = ask_ahead(self._connection, own.ADD_SIZES_WITHIN, {**values, "bounds": dumps(bounds)})
+            return
+        post(self._connection, own.ADD_SIZES, values)
+        for task in self._bounds:
+            self._see(self._estimates, task, self._read(task))
+
+    def learn(self) -> None:
+        """Keep what was answered, once it was committed."""
+        if self._estimates is not None and self._seen.answer is not None:
+            for task, waiting in self._seen.answer.all():
+                self._estimates.put(task, waiting)
 
     def _read(self, task: str) -> int:
         """With what callers' own transactions owe, which is paid in when the ledger hears of others."""

@@ -28,7 +28,7 @@ from yaotask.store.protocol import Glance, Harvest, Mailbox
 from yaotask.store.sizes import Counted, Estimates, Overfull, Owed
 from yaotask.store.transactions import Transaction
 from yaotask.store.work import Misfit
-from yaotask.store.writer import PATIENCE, Writer, wait_for_lock
+from yaotask.store.writer import PATIENCE, Refused, Writer, wait_for_lock
 from yaotask.values import dumps, loads
 
 T = TypeVar("T")
@@ -106,7 +106,7 @@ class SqlStore:
         self._refill_ids(mailbox)
         try:
             harvest, answers = self._attempt(mailbox, replay if mailbox.hurried else play)
-        except (Misfit, IntegrityError, Overfull):
+        except (Misfit, IntegrityError, Overfull, Refused):
             harvest, answers = self._attempt(mailbox, replay)
         answers.settle()
         for action in harvest.afterwards:
@@ -122,6 +122,7 @@ class SqlStore:
             cycle = SqlCycle(connection, self.dialect, self._ids, sizes, self.now(connection), mailbox.worker)
             left[:] = [self._owing.give_back(cycle)]
             answers = how(cycle, mailbox)
+            cycle.harvest.afterwards.append(sizes.learn)
             done[:] = [(cycle.harvest, answers)]
             return done[0]
 

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from yaotask.errors import YaotaskError
 from yaotask.store import rows, statements
 from yaotask.store.dialects.base import Dialect
-from yaotask.store.direct import Answer, execute, post, settle
+from yaotask.store.direct import Answer, Posted, ask_ahead, execute, post, settle, settle_or_take_along
 from yaotask.store.ids import Ids
 from yaotask.store.protocol import Harvest
 from yaotask.store.sizes import Sizes
@@ -63,6 +63,10 @@ class Work:
     def post(self, statement: str, **values: Any) -> None:
         """Execute what answers nothing, at the latest with what is executed next."""
         post(self.connection, statement, values)
+
+    def ask_ahead(self, statement: str, **values: Any) -> Posted:
+        """Ask what need not be known before the answer to the next statement."""
+        return ask_ahead(self.connection, statement, values)
 
     def expect(self, count: int, statement: str, **values: Any) -> None:
         """Execute what must change so many rows. Raises Misfit where it does not."""
@@ -156,4 +160,8 @@ class Work:
         if self.tally:
             shard = (self.worker or 0) % SHARDS if self.dialect.shared else 0
             self.post(self.own.ADD_ROLLUPS, rows=self.tally.rows(shard))
+        settle_or_take_along(self.connection)
+
+    def see_done(self) -> None:
+        """See that what was posted is done."""
         settle(self.connection)

@@ -14,7 +14,7 @@ from yaotask.chance import Chance
 from yaotask.clock import Clock
 from yaotask.errors import OutcomeUnknown, StorageBusy, StorageError, StorageFull, StorageUnavailable
 from yaotask.store.dialects.base import Dialect
-from yaotask.store.direct import execute, forget, post, settle
+from yaotask.store.direct import execute, forget, post, settle_or_take_along, was_undone
 
 T = TypeVar("T")
 
@@ -30,6 +30,10 @@ class Conflict(StorageBusy):
 
 class _Gone(StorageUnavailable):
     """The connection was lost before a commit was sent on it; nothing was stored."""
+
+
+class Refused(StorageError):
+    """What went along with the commit could not be done, so that nothing was stored."""
 
 
 class Writer:
@@ -70,7 +74,7 @@ class Writer:
         try:
             self._dialect.database.must_be_in_place()
             result = work(connection)
-            settle(connection)
+            settle_or_take_along(connection)
         except BaseException as error:
             is_gone = _is_gone(connection, error)
             self._rollback(connection)
@@ -127,6 +131,9 @@ class Writer:
         try:
             execute(connection, "COMMIT")
         except DBAPIError as error:
+            if was_undone(connection):
+                self._rollback(connection)
+                raise self._refusal(error) from error
             explained = self._explained(error)
             if isinstance(explained, StorageBusy | StorageFull):
                 self._rollback(connection)
@@ -147,6 +154,14 @@ class Writer:
         """Why a transaction has failed of which no commit was sent."""
         explained = self._explained(error)
         return _Gone(str(explained)) if is_gone else explained
+
+    def _refusal(self, error: DBAPIError) -> Exception:
+        """Why what went along with a commit could not be done."""
+        errors = self._dialect.errors
+        if isinstance(error, IntegrityError):
+            return error
+        kind = Conflict if errors.is_conflict(error) and not errors.is_held(error) else Refused
+        return kind(str(errors.explain(error.orig)))
 
     def _explained(self, error: DBAPIError) -> StorageError:
         if self._dialect.errors.is_conflict(error):

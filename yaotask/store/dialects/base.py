@@ -122,8 +122,9 @@ class Statements(Protocol):
     INSERT_JOBS: str
     INSERT_ADD_EVENTS: str
     ADD_SIZES: str
-    # Whether ADD_SIZES answers how many wait now, of each task.
-    TELLS_SIZES: bool
+    # The same, which answers how many wait now, of each task; it fails where they are more than a bound of theirs.
+    # None where no statement can do that.
+    ADD_SIZES_WITHIN: str | None
 
     def reserve_ids(self, connection: Connection, task: str, count: int) -> int:
         """The first of so many ids that nobody else gets."""

@@ -13,7 +13,7 @@ import pymysql
 from pymysql.constants import CLIENT
 
 from yaotask.store.dialects.mysql_connection import TlsOnceConnection
-from yaotask.store.direct import Line
+from yaotask.store.direct import Line, Posted
 
 # What goes at once is far from the most that a server takes.
 MOST_LETTERS = 1_000_000
@@ -39,7 +39,7 @@ class LedgerConnection(TlsOnceConnection, Line):
             (served_by,) = cursor.fetchone()
         self.can_wait = served_by == self.thread_id()
 
-    def post(self, statement: str, values: Mapping[str, Any]) -> None:
+    def post(self, statement: str, values: Mapping[str, Any], posted: Posted) -> None:
         self._posted.append(self.cursor().mogrify(statement, values))
         if sum(map(len, self._posted)) > MOST_LETTERS:
             self.settle()

@@ -203,7 +203,7 @@ FROM JSON_TABLE(:rows, '$[*]' COLUMNS (
     waiting BIGINT PATH '$[1]')) AS more
 ON DUPLICATE KEY UPDATE waiting = yaotask_sizes.waiting + more.waiting
 """
-TELLS_SIZES = False
+ADD_SIZES_WITHIN: str | None = None
 
 PROMOTE = """
 UPDATE (

@@ -7,6 +7,8 @@ the next is not run, and raises the error.
 
 from __future__ import annotations
 
+import select
+import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -15,29 +17,37 @@ from typing import Any
 import psycopg
 from psycopg import capabilities
 from psycopg.generators import send
+from psycopg.pq import TransactionStatus
 
-from yaotask.store.direct import Line
+from yaotask.store.direct import Line, Posted, answer_of
 
 # What a later psycopg may have no more; then nothing waits.
 _OF_PSYCOPG = ("_exit_gen", "_enqueue_sync", "_communicate_gen", "_fetch_gen")
+
+
+# Seconds for which a server that has answered is taken to be there still.
+FRESH = 1.0
 
 
 class LedgerConnection(psycopg.Connection[Any], Line):
     """A connection on which statements can wait for the next one. Belongs to one thread. See Line."""
 
     can_wait = False
+    can_answer = True
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.cursor_factory = LedgerCursor
-        self._posted: list[tuple[str, Mapping[str, Any]]] = []
+        self._posted: list[tuple[str, Mapping[str, Any], Posted]] = []
+        # When something was answered last.
+        self._answered = 0.0
 
     def allow_waiting(self) -> None:
         """Let what is posted wait, if it can be sent so. Not behind a pooler: there, BEGIN is several statements."""
         self.can_wait = capabilities.has_pipeline() and all(hasattr(psycopg.Pipeline, name) for name in _OF_PSYCOPG)
 
-    def post(self, statement: str, values: Mapping[str, Any]) -> None:
-        self._posted.append((statement, values))
+    def post(self, statement: str, values: Mapping[str, Any], posted: Posted) -> None:
+        self._posted.append((statement, values, posted))
 
     def settle(self) -> None:
         if self._posted:
@@ -46,6 +56,22 @@ class LedgerConnection(psycopg.Connection[Any], Line):
 
     def forget(self) -> None:
         self._posted.clear()
+
+    def note_answer(self) -> None:
+        """The server has just answered."""
+        self._answered = time.monotonic()
+
+    def takes_commit_along(self) -> bool:
+        # Whoever was told by the server that it leaves has a commit in doubt that was sent to nobody.
+        return not self.closed and time.monotonic() - self._answered < FRESH and not self._has_something_to_read()
+
+    def _has_something_to_read(self) -> bool:
+        poll = select.poll()
+        poll.register(self.pgconn.socket, select.POLLIN)
+        return bool(poll.poll(0))
+
+    def was_undone(self) -> bool:
+        return self.info.transaction_status == TransactionStatus.INERROR
 
     @property
     def is_behind(self) -> bool:
@@ -61,8 +87,9 @@ class LedgerConnection(psycopg.Connection[Any], Line):
             with self.pipeline() as pipeline:
                 pipeline._exit_gen = partial(_end, pipeline)  # type: ignore[method-assign]
                 try:
-                    for statement, values in posted:
-                        psycopg.Cursor(self).execute(statement, values)
+                    cursors = [psycopg.Cursor(self) for _ in posted]
+                    for cursor, (statement, values, _) in zip(cursors, posted, strict=True):
+                        cursor.execute(statement, values)
                     yield
                 except psycopg.Error as error:
                     first = error
@@ -72,6 +99,9 @@ class LedgerConnection(psycopg.Connection[Any], Line):
             # What was not run was not prepared either, which psycopg does not find out by itself.
             self._prepared.clear()
             raise first
+        self.note_answer()
+        for cursor, (_, _, answered) in zip(cursors, posted, strict=True):
+            answered.comes_by(partial(answer_of, cursor))
 
 
 def _end(pipeline: psycopg.Pipeline) -> Generator[Any, Any, None]:
@@ -97,7 +127,9 @@ class LedgerCursor(psycopg.Cursor[Any]):
     def execute(self, *arguments: Any, **options: Any) -> Any:
         connection: LedgerConnection = self.connection  # type: ignore[assignment]
         if not connection.is_behind:
-            return super().execute(*arguments, **options)
+            done = super().execute(*arguments, **options)
+            connection.note_answer()
+            return done
         with connection.posted_first():
             return super().execute(*arguments, **options)
 

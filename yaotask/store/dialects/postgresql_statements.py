@@ -154,10 +154,16 @@ ADD_SIZES = """
 INSERT INTO yaotask_sizes AS known (task, waiting)
 SELECT value ->> 0, CAST(value ->> 1 AS bigint) FROM json_array_elements(CAST(:rows AS json))
 ON CONFLICT (task) DO UPDATE SET waiting = known.waiting + excluded.waiting
-RETURNING task, waiting + coalesce((
-    SELECT CAST(sum(added) AS bigint) FROM yaotask_size_debts AS debts WHERE debts.task = known.task), 0) AS waiting
 """
-TELLS_SIZES = True
+
+# One number divided by another, which is nought where too many wait: whatever fails ends the transaction.
+ADD_SIZES_WITHIN: str | None = f"""
+WITH changed AS ({ADD_SIZES}RETURNING task, waiting + coalesce((
+    SELECT CAST(sum(added) AS bigint) FROM yaotask_size_debts AS debts WHERE debts.task = known.task), 0) AS waiting)
+SELECT task, waiting
+    / CAST(waiting <= coalesce(CAST(CAST(:bounds AS json) ->> task AS bigint), waiting) AS integer) AS waiting
+FROM changed
+"""
 
 PROMOTE = """
 UPDATE yaotask_jobs SET ready_at = CAST(:now AS bigint), due_at = NULL

@@ -136,7 +136,7 @@ INSERT INTO yaotask_sizes (task, waiting)
 SELECT value ->> 0, value ->> 1 FROM json_each(:rows) WHERE true
 ON CONFLICT (task) DO UPDATE SET waiting = waiting + excluded.waiting
 """
-TELLS_SIZES = False
+ADD_SIZES_WITHIN: str | None = None
 
 PROMOTE = """
 UPDATE yaotask_jobs SET ready_at = :now, due_at = NULL
