@@ -12,8 +12,9 @@ from test_ledger import Taker
 
 from yaotask.clock import SECOND
 from yaotask.jobs import Claim
-from yaotask.store import direct
+from yaotask.store import direct, statements
 from yaotask.store.direct import in_style
+from yaotask.store.hints import EVERYWHERE
 from yaotask.store.ledger import Ledger
 from yaotask.store.protocol import Glance, Started
 from yaotask.values import dumps
@@ -101,6 +102,52 @@ def test_a_poll_finds_what_others_have_cancelled(bench: Bench, ledger: Ledger, t
     poll(bench, ledger)
 
     assert takers["task7"].cancelled_claims == [(claim.key, claim.fence)]
+
+
+# --- hints -------------------------------------------------------------------------------------------
+
+
+def test_of_tasks_that_a_hint_names_jobs_are_claimed_without_a_look(
+    bench: Bench, ledger: Ledger, takers: dict[str, Taker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for task in ("task7", "task8"):
+        bench.add(task=task)
+    ledger.hinted(frozenset({"task7", "nobody's"}))
+    with asked(monkeypatch) as seen:
+        ledger.turn()
+
+    assert (takers["task7"].ids, takers["task8"].ids) == ([1], [])
+    looks = (bench.store.dialect.statements.GLANCE or "", statements.ANY_READY)
+    assert not {statement for statement, _ in seen} & {in_style(look, name(bench)) for look in looks}
+
+
+def test_a_hint_of_tasks_that_nobody_runs_costs_nothing(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger.hinted(frozenset({"nobody's", ""}))
+    with asked(monkeypatch) as seen:
+        ledger.turn()
+
+    assert seen == []
+
+
+def test_a_hint_that_names_none_lets_the_ledger_look_everywhere(
+    bench: Bench, ledger: Ledger, takers: dict[str, Taker]
+) -> None:
+    bench.add(task="task7")
+    ledger.hinted(frozenset({"task8"}))
+    ledger.hinted()
+    ledger.turn()
+
+    assert takers["task7"].ids == [1]
+
+
+def test_who_adds_says_of_which_task_or_to_look_everywhere_where_hooks_are_to_be_told(bench: Bench) -> None:
+    adder, told = Ledger(bench.store, bench.clock, EvenChance()), list[object]()
+    adder.hint = told.append
+    for add in (an_add(task="task7"), an_add(task="task8", events=EVERY_EVENT)):
+        adder.add(add)
+        adder.turn()
+
+    assert told == [{"task7"}, EVERYWHERE]
 
 
 # --- what is seen ------------------------------------------------------------------------------------

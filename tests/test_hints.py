@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,16 +11,16 @@ import pytest
 
 from yaotask import App
 from yaotask.store import lookout
-from yaotask.store.hints import LONGEST_ADDRESS, SUFFIX, Ear, hint
+from yaotask.store.hints import EVERYWHERE, LONGEST_ADDRESS, SUFFIX, Ear, hint
 
 
 def an_ear(folder: Path, name: str = "a") -> Ear:
     return Ear(folder / f"{name}{SUFFIX}")
 
 
-async def heard(ear: Ear) -> None:
+async def heard(ear: Ear) -> frozenset[str]:
     with anyio.fail_after(5):
-        await ear.hear()
+        return await ear.hear()
 
 
 async def test_a_hint_reaches_every_worker(tmp_path: Path) -> None:
@@ -42,6 +43,42 @@ async def test_hints_that_have_come_count_as_one(tmp_path: Path) -> None:
     with anyio.move_on_after(0.05) as waited:
         await ear.hear()
     assert waited.cancelled_caught
+    ear.close()
+
+
+async def test_hints_say_of_which_tasks_there_are_jobs(tmp_path: Path) -> None:
+    ear = an_ear(tmp_path)
+    hint(tmp_path, {"mail", "任务"})
+    hint(tmp_path, {"mail", "media/video"})
+
+    assert await heard(ear) == {"mail", "任务", "media/video"}
+    ear.close()
+
+
+async def test_where_one_says_everywhere_all_do(tmp_path: Path) -> None:
+    ear = an_ear(tmp_path)
+    for tasks in ({"mail"}, EVERYWHERE, {"video"}):
+        hint(tmp_path, tasks)
+
+    assert await heard(ear) == EVERYWHERE
+    ear.close()
+
+
+async def test_of_more_tasks_than_a_hint_can_hold_it_says_everywhere(tmp_path: Path) -> None:
+    ear = an_ear(tmp_path)
+    hint(tmp_path, {f"{number:0128}" for number in range(16)})
+
+    assert await heard(ear) == EVERYWHERE
+    ear.close()
+
+
+@pytest.mark.parametrize("words", [b"\xff\xfe", b"\0", b"\n\n", b"x" * 10_000])
+async def test_words_that_nobody_understands_name_no_task(tmp_path: Path, words: bytes) -> None:
+    ear = an_ear(tmp_path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as mouth:
+        mouth.sendto(words, str(tmp_path / f"a{SUFFIX}"))
+
+    assert await heard(ear)
     ear.close()
 
 

@@ -16,12 +16,13 @@ from store_support import Bench, EvenChance, ManualClock
 from wire_support import Wire, wired
 
 from yaotask.errors import StorageUnavailable
-from yaotask.store.dialects import mysql_line
+from yaotask.store.dialects import mysql_line, postgresql_line
 from yaotask.store.direct import Line, execute, forget, in_style, post, settle
 from yaotask.store.ids import IdBlocks
 from yaotask.store.opening import open_store, place
 from yaotask.store.sizes import Owed
 from yaotask.store.work import Work
+from yaotask.store.writer import Refused
 
 pytest_plugins = ["store_fixtures"]
 
@@ -306,3 +307,33 @@ def test_an_add_and_a_claim_are_few_ways_to_the_server(far: Bench, wire: tuple[W
     # A commit goes along with what has no answer of interest, where the server tells whether it came to it; else one
     # more. And what was found is taken by a statement of its own where it cannot be by the same.
     assert (sized, unsized, claimed) == ((1, 1, 2) if wire[1].kind == "postgresql" else (2, 2, 5))
+
+
+@pytest.mark.only_on("postgresql")
+def test_a_commit_waits_for_a_first_answer_of_a_server_that_was_silent_for_long(
+    far: Bench, wire: tuple[Wire, Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(8):
+        far.add(20)
+    monkeypatch.setattr(postgresql_line, "FRESH", 0.0)
+    before = wire[0].ways
+    far.add()
+
+    assert wire[0].ways - before == 2
+
+
+@pytest.mark.only_on("postgresql")
+def test_what_fails_on_its_way_with_the_commit_is_not_stored_and_the_connection_goes_on(bench: Bench) -> None:
+    bench.add()
+    line: Any = bench.store.writer.connected().connection.driver_connection
+
+    def work(connection: Connection) -> None:
+        post(connection, "INSERT INTO yaotask_ids VALUES ('one', 1)")
+        post(connection, "SELECT 1 / 0")
+        post(connection, "INSERT INTO yaotask_ids VALUES ('two', 1)")
+
+    with pytest.raises(Refused, match="division by zero"):
+        bench.store.write(work)
+    assert bench.value("SELECT count(*) FROM yaotask_ids WHERE task IN ('one', 'two')") == 0
+    assert bench.add_one() == 2
+    assert line is bench.store.writer.connected().connection.driver_connection

@@ -54,6 +54,18 @@ def test_what_was_claimed_once_counts_no_more(bench: Bench) -> None:
         bench.add(1, size=2)
 
 
+def test_what_others_have_added_just_now_counts(open_bench: Callable[[], Bench]) -> None:
+    one, other = open_bench(), open_bench()
+    for bench in (one, other):
+        bench.add(1, size=10)
+    other.add(6, size=10)
+    with pytest.raises(QueueFull) as refused:
+        one.add(3, size=10)
+
+    assert len(refused.value.ids) == 2
+    assert one.waiting() == never_claimed(one) == 10
+
+
 def test_jobs_that_no_caller_added_do_not_count(bench: Bench) -> None:
     bench.add(5)
 

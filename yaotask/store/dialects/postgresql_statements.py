@@ -157,13 +157,13 @@ ON CONFLICT (task) DO UPDATE SET waiting = known.waiting + excluded.waiting
 """
 
 # One number divided by another, which is nought where too many wait: whatever fails ends the transaction.
-ADD_SIZES_WITHIN: str | None = f"""
-WITH changed AS ({ADD_SIZES}RETURNING task, waiting + coalesce((
+ADD_SIZES_WITHIN: str | None = """
+WITH changed AS (ADD_SIZES RETURNING task, waiting + coalesce((
     SELECT CAST(sum(added) AS bigint) FROM yaotask_size_debts AS debts WHERE debts.task = known.task), 0) AS waiting)
 SELECT task, waiting
     / CAST(waiting <= coalesce(CAST(CAST(:bounds AS json) ->> task AS bigint), waiting) AS integer) AS waiting
 FROM changed
-"""
+""".replace("ADD_SIZES", ADD_SIZES)
 
 PROMOTE = """
 UPDATE yaotask_jobs SET ready_at = CAST(:now AS bigint), due_at = NULL
