@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from run_support import Program, until
@@ -72,6 +74,28 @@ def send(number: signal.Signals, *pids: int) -> None:
     """A signal to each of these."""
     for pid in pids:
         os.kill(pid, number)
+
+
+def stop(pids: Sequence[int], file: Path | None) -> bool:
+    """Stop processes, but not in the middle of a transaction, which on SQLite keeps everybody from writing.
+
+    Whether they stand still now.
+    """
+    send(signal.SIGSTOP, *pids)
+    until(lambda: all(") T " in Path(f"/proc/{pid}/stat").read_text() for pid in pids))
+    if file is None or not _is_locked(file):
+        return True
+    send(signal.SIGCONT, *pids)
+    return False
+
+
+def _is_locked(file: Path) -> bool:
+    with closing(sqlite3.connect(file, timeout=0, isolation_level=None)) as connection:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return True
+    return False
 
 
 def lines_with(run: Program, text: str) -> list[str]:

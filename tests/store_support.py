@@ -130,8 +130,9 @@ class Bench:
         (id,) = self.add(1, **job)
         return id
 
-    def claim(self, most: int = 10, *, task: str = "mail", worker: int = 1) -> list[Claim]:
-        return self.cycle(worker=worker, demands={task: most}).claims[task].read()
+    def claim(self, most: int = 10, *, task: str = "mail", worker: int = 1, due: bool = True) -> list[Claim]:
+        """What is due and was not known to be, where it is not `due`, is promoted in a later cycle on some servers."""
+        return self.cycle(worker=worker, demands={task: most}, due=due).claims[task].read()
 
     def claim_one(self, *, task: str = "mail", worker: int = 1) -> Claim:
         (claim,) = self.claim(1, task=task, worker=worker)

@@ -18,7 +18,7 @@ from store_support import Bench, EvenChance, ManualClock, Postman, an_add, answe
 from yaotask.clock import SECOND
 from yaotask.errors import DuplicateJobId, QueueFull, StorageBusy, StorageError, StorageUnavailable
 from yaotask.jobs import Claim, Failed, Failure, JobState
-from yaotask.store import adds, presence, reaping
+from yaotask.store import adds, presence, reaping, sql
 from yaotask.store.cycle import SqlCycle
 from yaotask.store.direct import execute
 from yaotask.store.ledger import Ledger
@@ -83,11 +83,25 @@ def test_the_ledger_waits_for_no_lock_for_long(bench: Bench) -> None:
     assert within == answered
 
 
+def test_a_job_that_is_due_but_held_has_nothing_done_twice(
+    bench: Bench, here: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.add(run_at=bench.clock.now() + SECOND)
+    bench.clock.advance(2)
+    free = an_add(priority=1)
+    monkeypatch.setattr(sql, "replay", None)
+    with ThreadPoolExecutor(1) as thread, held_jobs(here):
+        harvest = thread.submit(bench.cycle, worker=1, adds=[free], demands={"mail": 5}).result(PATIENCE)
+
+    assert [claim.id for claim in harvest.claims["mail"].read()] == answer(free.ticket)
+    assert harvest.next_due is not None
+
+
 def test_what_is_due_but_held_is_looked_for_again_after_a_pause(bench: Bench, here: Place) -> None:
     bench.add(run_at=bench.clock.now() + SECOND)
     bench.clock.advance(2)
     with ThreadPoolExecutor(1) as thread, held_jobs(here):
-        harvest = thread.submit(bench.cycle, worker=1).result(PATIENCE)
+        harvest = thread.submit(bench.cycle, worker=1, due=True).result(PATIENCE)
         soon = harvest.next_due
     bench.clock.advance(1)
 

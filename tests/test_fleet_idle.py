@@ -13,7 +13,7 @@ from test_ledger import Taker
 from yaotask.clock import SECOND
 from yaotask.jobs import Claim
 from yaotask.store import direct, statements
-from yaotask.store.direct import in_style
+from yaotask.store.direct import execute, in_style
 from yaotask.store.hints import EVERYWHERE
 from yaotask.store.ledger import Ledger
 from yaotask.store.protocol import Glance, Started
@@ -148,6 +148,34 @@ def test_who_adds_says_of_which_task_or_to_look_everywhere_where_hooks_are_to_be
         adder.turn()
 
     assert told == [{"task7"}, EVERYWHERE]
+
+
+def test_what_callers_own_transactions_have_left_is_to_be_looked_for_everywhere(bench: Bench, ledger: Ledger) -> None:
+    told: list[object] = []
+    ledger.hint = told.append
+    with bench.store.readers.connect() as connection:
+        execute(connection, "BEGIN")
+        with bench.store.borrow(connection) as cycle:
+            cycle.add(an_add(task="nobody's", size=5))
+        execute(connection, "COMMIT")
+    # Something of ours comes with them.
+    bench.add(task="task7")
+    poll(bench, ledger)
+
+    assert told == [EVERYWHERE]
+
+
+def test_hints_that_nobody_comes_to_hear_are_kept_as_one(
+    bench: Bench, ledger: Ledger, takers: dict[str, Taker]
+) -> None:
+    bench.add(task="task7")
+    for number in range(100_000):
+        ledger.hinted(frozenset({f"other{number}"}))
+    kept = len(ledger._lookout._hints)
+    ledger.turn()
+
+    assert kept < 1_000
+    assert takers["task7"].ids == [1]
 
 
 # --- what is seen ------------------------------------------------------------------------------------

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import signal
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fleet_folders import BRISK, all_succeed, folder, open_gate
-from node_support import has_ended, nothing_left, processes, replaced, send
+from node_support import has_ended, nothing_left, processes, replaced, send, stop
 from run_support import notes, running, until
 from server_fixtures import Database
 from store_support import behind, change
@@ -106,33 +104,13 @@ def kinds(root: Path) -> dict[str, list[int]]:
 
 
 def freeze(root: Path, there: Place) -> dict[str, list[int]]:
-    """Stop all of a node, but not in the middle of a transaction: on SQLite that would keep everybody from writing."""
+    """Stop all of a node."""
     while True:
         frozen = kinds(root)
         # The supervisor first, which would notice.
         pids = [*frozen["supervisor"], *(pid for kind in frozen for pid in frozen[kind] if kind != "supervisor")]
-        send(signal.SIGSTOP, *pids)
-        all_stop(pids)
-        if not is_held(there):
+        if stop(pids, there.file):
             return frozen
-        send(signal.SIGCONT, *pids)
-
-
-def all_stop(pids: list[int]) -> None:
-    """Wait until all of these are stopped."""
-    until(lambda: all(") T " in Path(f"/proc/{pid}/stat").read_text() for pid in pids))
-
-
-def is_held(there: Place) -> bool:
-    """Whether somebody has SQLite's write lock."""
-    if there.file is None:
-        return False
-    with closing(sqlite3.connect(there.file, timeout=0, isolation_level=None)) as connection:
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError:
-            return True
-    return False
 
 
 def reporters(there: Place) -> set[str]:

@@ -16,7 +16,8 @@ from store_support import Bench, EvenChance, ManualClock
 from wire_support import Wire, wired
 
 from yaotask.errors import StorageUnavailable
-from yaotask.store.dialects import mysql_line, postgresql_line
+from yaotask.store import writer
+from yaotask.store.dialects import mysql_line
 from yaotask.store.direct import Line, execute, forget, in_style, post, settle
 from yaotask.store.ids import IdBlocks
 from yaotask.store.opening import open_store, place
@@ -301,8 +302,8 @@ def test_an_add_and_a_claim_are_few_ways_to_the_server(far: Bench, wire: tuple[W
     for _ in range(8):  # connects, takes ids for more, and prepares what is prepared
         far.add(20, size=1_000)
         far.add()
-        far.claim(1)
-    sized, unsized, claimed = ways(lambda: far.add(size=1_000)), ways(far.add), ways(lambda: far.claim(1))
+        far.claim(1, due=False)
+    sized, unsized, claimed = ways(lambda: far.add(size=1_000)), ways(far.add), ways(lambda: far.claim(1, due=False))
 
     # A commit goes along with what has no answer of interest, where the server tells whether it came to it; else one
     # more. And what was found is taken by a statement of its own where it cannot be by the same.
@@ -315,7 +316,7 @@ def test_a_commit_waits_for_a_first_answer_of_a_server_that_was_silent_for_long(
 ) -> None:
     for _ in range(8):
         far.add(20)
-    monkeypatch.setattr(postgresql_line, "FRESH", 0.0)
+    monkeypatch.setattr(writer, "FRESH", 0.0)
     before = wire[0].ways
     far.add()
 
@@ -337,3 +338,18 @@ def test_what_fails_on_its_way_with_the_commit_is_not_stored_and_the_connection_
     assert bench.value("SELECT count(*) FROM yaotask_ids WHERE task IN ('one', 'two')") == 0
     assert bench.add_one() == 2
     assert line is bench.store.writer.connected().connection.driver_connection
+
+
+@pytest.mark.only_on("postgresql")
+@pytest.mark.parametrize(("text", "error"), [("\0", Refused), ("\ud800", UnicodeEncodeError)])
+def test_what_cannot_be_sent_takes_no_commit_along(bench: Bench, text: str, error: type[Exception]) -> None:
+    bench.add()
+
+    def work(connection: Connection) -> None:
+        post(connection, "INSERT INTO yaotask_ids VALUES ('one', 1)")
+        post(connection, "INSERT INTO yaotask_ids VALUES (CAST(:text AS text), 1)", {"text": text})
+
+    with pytest.raises(error):
+        bench.store.write(work)
+    assert bench.add_one() == 2
+    assert bench.value("SELECT count(*) FROM yaotask_ids") == 1

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from node_support import has_ended, members, nothing_left, replaced, send, workers
+from node_support import has_ended, members, nothing_left, replaced, send, stop, workers
 from run_support import Program, add, job, notes, running, until
 
 from yaotask import App
@@ -43,10 +43,10 @@ def starts(root: Path) -> list[tuple[str, int]]:
     return [(id, int(pid)) for id, pid in (line.split() for line in notes(root, "start"))]
 
 
-def freeze(run: Program) -> list[int]:
+def freeze(run: Program, root: Path) -> list[int]:
     """Stop all of a node: its supervisor first, which would notice."""
     frozen = [run.process.pid, *members(run).values()]
-    send(signal.SIGSTOP, *frozen)
+    until(lambda: stop(frozen, root / ".yaotask" / "yaotask.db"))
     return frozen
 
 
@@ -57,7 +57,7 @@ def test_a_node_that_was_stopped_past_its_lease_changes_nothing_when_it_is_back(
         until(lambda: starts(root))
         victim = workers(first)["worker 1"]
         with running(root) as second:
-            frozen = freeze(first)
+            frozen = freeze(first, root)
             stopped = time.monotonic()
             until(lambda: len(starts(root)) == 2)
             took = time.monotonic() - stopped
@@ -92,7 +92,7 @@ def test_a_worker_that_wakes_before_its_supervisor_can_neither_end_nor_claim(hol
         until(lambda: starts(root))
         victim = workers(first)["worker 1"]
         with running(root) as second:
-            frozen = freeze(first)
+            frozen = freeze(first, root)
             until(lambda: len(starts(root)) == 2)
             send(signal.SIGCONT, victim)
             # Lets the handlers of the first node end, and no others.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from broken_lines import break_off
 from store_support import FAILED, Bench, an_add, answer
 
 from yaotask.errors import OutcomeUnknown, StorageBusy, StorageError, StorageFull, StorageUnavailable
@@ -20,6 +21,7 @@ from yaotask.store import direct, doubt
 from yaotask.store.cycle import SqlCycle
 from yaotask.store.dialects.sqlite_errors import SqliteErrors
 from yaotask.store.protocol import Mailbox, Progress, Started
+from yaotask.store.sql import SqlStore
 from yaotask.store.work import Misfit
 
 pytest_plugins = ["store_fixtures"]
@@ -250,13 +252,16 @@ def broken(bench: Bench) -> Exception:
 
 @contextmanager
 def fails_instead_of_committing(bench: Bench) -> Iterator[None]:
+    """And nobody can tell what became of it."""
+
     def run(cursor: Any, statement: str, values: Any) -> None:
         if statement == "COMMIT":
-            raise broken(bench)
+            raise break_off(cursor.connection)
         cursor.execute(statement, values)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(direct, "run", run)
+        patch.setattr(SqlStore, "_is_over", lambda *_: False)
         yield
 
 

@@ -179,12 +179,12 @@ class StoreMachine(RuleBasedStateMachine):
         self.look_what_went_back(process, rows)
         self.jobs.update({id: Job() for id in stored})
 
-    @rule(target=claims, most=st.integers(1, 3), worker=WORKERS)
-    def claim(self, most: int, worker: int) -> object:
+    @rule(target=claims, most=st.integers(1, 3), worker=WORKERS, due=st.booleans())
+    def claim(self, most: int, worker: int, due: bool) -> object:
         process = worker % 2
         bench, fates = self.at(process), self.line.fates
         try:
-            found = bench.claim(most, worker=worker)
+            found = bench.claim(most, worker=worker, due=due)
         except StorageError:
             self.may_be_claimed(process, most, fates)
             return multiple()

@@ -19,6 +19,7 @@ from yaotask.errors import DuplicateJobId, QueueFull, StorageBusy, StorageUnavai
 from yaotask.jobs import Outcome
 from yaotask.store.cycle import SqlCycle
 from yaotask.store.opening import Place
+from yaotask.store.sizes import Estimates
 
 pytest_plugins = ["store_fixtures"]
 
@@ -64,6 +65,27 @@ def test_what_others_have_added_just_now_counts(open_bench: Callable[[], Bench])
 
     assert len(refused.value.ids) == 2
     assert one.waiting() == never_claimed(one) == 10
+
+
+@pytest.mark.only_on("postgresql")
+def test_a_full_queue_is_found_full_by_the_database_once(
+    open_bench: Callable[[], Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = open_bench(), open_bench()
+    one.add(1, size=10)
+    other.add(9, size=10)
+    forgotten, forget = list[Estimates](), Estimates.forget
+
+    def note(estimates: Estimates) -> None:
+        forgotten.append(estimates)
+        forget(estimates)
+
+    monkeypatch.setattr(Estimates, "forget", note)
+    for _ in range(5):
+        with pytest.raises(QueueFull):
+            one.add(1, size=10)
+
+    assert len(forgotten) == 1
 
 
 def test_jobs_that_no_caller_added_do_not_count(bench: Bench) -> None:

@@ -27,7 +27,7 @@ from yaotask.runtime import slots
 from yaotask.runtime.calling import arguments
 from yaotask.runtime.quarantine import Called, Quarantine
 from yaotask.runtime.slots import LoopSlot
-from yaotask.store import direct, writer
+from yaotask.store import direct, lookout, writer
 from yaotask.store.direct import Answer
 
 LAST_CHANGE = "SELECT seq FROM sqlite_sequence WHERE name = 'yaotask_chaos_changes'"
@@ -158,6 +158,8 @@ class World:
             return plain(connection, statement, *rest)
 
         with (
+            # Most looks find nothing, and take as long as one that does.
+            patch.object(lookout, "EAGER_LOOK", 0.1),
             patch.object(writer, "execute", execute),
             patch.object(anyio.to_thread, "run_sync", _at_once),
             patch.object(slots, "run_apart", LoopSlot._run),

@@ -145,3 +145,4 @@ def pay_debts(work: Work) -> None:
     for debt in work.own.take_debts(work.connection):
         work.sizes.change(debt.task, int(debt.added))
         work.harvest.woken.add(debt.task)
+        work.harvest.paid_debts = True

@@ -87,6 +87,10 @@ class Line(ABC):
     can_wait: bool
     # Whether what has waited gets its answers.
     can_answer = False
+    # What IS_OVER asks of the server's end of it, where that is known.
+    session: Mapping[str, Any] | None = None
+    # Whether the server has answered lately.
+    is_fresh = False
 
     @abstractmethod
     def post(self, statement: str, values: Mapping[str, Any], posted: Posted) -> None:
@@ -207,6 +211,19 @@ def settle_or_take_along(connection: Connection) -> None:
     line = connection.connection.driver_connection
     if not (isinstance(line, Line) and line.takes_commit_along()):
         settle(connection)
+
+
+def expect_answers(connection: Connection, is_fresh: bool) -> None:
+    """Before a transaction: whether the server is known to have answered on this connection lately."""
+    line = connection.connection.driver_connection
+    if isinstance(line, Line):
+        line.is_fresh = is_fresh
+
+
+def session_of(connection: Connection) -> Mapping[str, Any] | None:
+    """What IS_OVER asks of the other end of a connection; None where it cannot be asked."""
+    line = connection.connection.driver_connection
+    return line.session if isinstance(line, Line) else None
 
 
 def was_undone(connection: Connection) -> bool:

@@ -84,7 +84,7 @@ class Ledger:
 
     def hinted(self, tasks: frozenset[str] = EVERYWHERE) -> None:
         """Somebody says that there is something to claim of these tasks, or anything to be seen anywhere."""
-        self._lookout.hints.append(tasks)
+        self._lookout.hear(tasks)
         self.poke()
 
     def committed(self, outcome: Outcome) -> None:
@@ -167,11 +167,13 @@ class Ledger:
     def _tell_others(self, harvest: Harvest) -> None:
         # Where a look at the database tells everybody, a worker need not say what it leaves to others.
         quiet = self._worker is not None and self.store.tells_changes
-        if not (harvest.asked_to_stop or (not quiet and self._lookout.left_over(harvest.woken))):
+        left = set() if quiet else self._lookout.left_over(harvest.woken)
+        if not left and not harvest.asked_to_stop:
             return
-        self.hint(harvest.told)
+        tasks = EVERYWHERE if harvest.asked_to_stop or harvest.wrote_events or harvest.paid_debts else left
+        self.hint(tasks)
         if self.shout is not None:
-            self.shout.owe(harvest.told)
+            self.shout.owe(tasks)
             self.shout.pay()
 
     def _hand_out(self, mailbox: Mailbox, harvest: Harvest) -> None:

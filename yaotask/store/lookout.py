@@ -17,6 +17,8 @@ from yaotask.store.work import MOST_BYTES, MOST_ROWS
 # How often to look whether another process has written: often just after it has, then less and less.
 EAGER_LOOK, LAZY_LOOK, EAGER_FOR = 0.02, 0.25, 1.0
 SHORTEST_REST = 0.000_5
+# What is heard beyond is to look everywhere.
+MOST_HINTS = 100
 
 
 class Lookout:
@@ -37,7 +39,7 @@ class Lookout:
         # Whether an event may be there to be delivered; from any thread.
         self.events_wet = False
         # Where somebody said that there is something; from any thread.
-        self.hints: deque[frozenset[str]] = deque()
+        self._hints: deque[frozenset[str]] = deque()
         # Whether a job of ours may have been asked to stop, and those that were told so, until they have ended.
         self._cancels_wet = False
         self._told: set[tuple[str, int, int]] = set()
@@ -74,13 +76,20 @@ class Lookout:
         courier = self._courier
         return self.events_wet and courier is not None and bool(courier.tasks) and courier.demand() > 0
 
+    def hear(self, tasks: frozenset[str]) -> None:
+        """Somebody says where there is something; from any thread."""
+        if len(self._hints) < MOST_HINTS:
+            self._hints.append(tasks)
+        elif self._hints[-1] != EVERYWHERE:
+            self._hints.append(EVERYWHERE)
+
     # --- before a cycle ---------------------------------------------------------------------------------
 
     def ask_for(self, mailbox: Mailbox) -> None:
         """Put into the mailbox what is to be claimed in its cycle."""
         if mailbox.worker is None:
             return
-        hints = take(self.hints, len(self.hints))
+        hints = take(self._hints, len(self._hints))
         sure = False
         if self._store.changed() or EVERYWHERE in hints or self._clock.monotonic() >= self._next_poll:
             mailbox.others = self._everything_may_have_changed(mailbox.worker)
@@ -191,9 +200,9 @@ class Lookout:
         elif harvest.wrote_events:
             self.events_wet = True
 
-    def left_over(self, woken: Set[str]) -> bool:
-        """Whether of these tasks, that had something, anything may be left for others."""
-        return any(task not in self._consumers or task in self._wet for task in woken)
+    def left_over(self, woken: Set[str]) -> set[str]:
+        """Those of these tasks, that had something, of which anything may be left for others."""
+        return {task for task in woken if task not in self._consumers or task in self._wet}
 
     def rest(self) -> float:
         """How many seconds nothing needs to be done, unless something comes in."""

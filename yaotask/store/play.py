@@ -111,21 +111,17 @@ def _take(cycle: SqlCycle, mailbox: Mailbox, *, look_first: bool) -> None:
 
 
 def _claim_with_the_look(cycle: SqlCycle, mailbox: Mailbox, worker: int, look: Posted) -> None:
+    """What is due, or may be, is promoted in the next cycle, which looks first."""
     _claim(cycle, mailbox, worker)
-    if mailbox.wants:
+    if mailbox.entered and mailbox.wants:
         cycle.see_done()
-    if look.answer is None:
-        cycle.harvest.afterwards.append(lambda: _note_due(cycle, look))
-        return
-    around = look.answer.one()
-    cycle.harvest.next_due = around.due
-    if (mailbox.entered and not around.entered) or (around.due is not None and around.due <= cycle.now):
-        raise Misfit
+        if look.answer is None or not look.answer.one().entered:
+            raise Misfit
 
+    def note() -> None:
+        cycle.harvest.next_due = cycle.now if look.answer is None else look.answer.one().due
 
-def _note_due(cycle: SqlCycle, look: Posted) -> None:
-    """Where the answer is not known, something may be due."""
-    cycle.harvest.next_due = cycle.now if look.answer is None else look.answer.one().due
+    cycle.harvest.afterwards.append(note)
 
 
 def _claim(cycle: SqlCycle, mailbox: Mailbox, worker: int) -> None:

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, Protocol, TypeVar, overload
 from yaotask.events import Delivery
 from yaotask.jobs import Claim, JobState, Outcome
 from yaotask.store.consumers import FailedDelivery
-from yaotask.store.hints import EVERYWHERE
 from yaotask.values import loads
 
 T = TypeVar("T")
@@ -255,7 +254,8 @@ class Harvest:
     running; `dismissed` says that our worker was taken for dead, and may claim no more; `next_due` when the
     next future job comes due; `first_stored` the task and id of one job that was added, an id that nobody
     else can have; `woken` the tasks that were given jobs which can be claimed; `asked_to_stop` whether a
-    running job was; `held` what of the mailbox could not be done yet, and is as it was; `afterwards` what
+    running job was; `paid_debts` whether transactions of others are known now that may have left anything;
+    `held` what of the mailbox could not be done yet, and is as it was; `afterwards` what
     was done once the commit was.
     """
 
@@ -266,17 +266,13 @@ class Harvest:
     outrun: list[tuple[int, int]] = field(default_factory=list)
     woken: set[str] = field(default_factory=set)
     asked_to_stop: bool = False
+    paid_debts: bool = False
     wrote_events: bool = False
     dismissed: bool = False
     next_due: int | None = None
     first_stored: tuple[str, int] | None = None
     held: Held = field(default_factory=Held)
     afterwards: list[Callable[[], None]] = field(default_factory=list)
-
-    @property
-    def told(self) -> frozenset[str]:
-        """Where others are to look for what it left to them; see store.hints."""
-        return EVERYWHERE if self.asked_to_stop or self.wrote_events else frozenset(self.woken)
 
 
 class Cycle(Protocol):

@@ -56,6 +56,10 @@ class Estimates:
         waiting, moment = self._seen.get(task, (0, -self.GOOD_FOR))
         return waiting if self._clock.monotonic() - moment < self.GOOD_FOR else None
 
+    def forget(self) -> None:
+        """They have proved wrong."""
+        self._seen.clear()
+
     def put(self, task: str, waiting: int) -> None:
         self._seen[task] = (waiting, self._clock.monotonic())
 

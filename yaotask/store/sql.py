@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, TimeoutError
 
 from yaotask.chance import Chance
 from yaotask.clock import SECOND, Clock
-from yaotask.errors import OutcomeUnknown, StorageBusy, StorageError
+from yaotask.errors import OutcomeUnknown, StorageBusy, StorageError, StorageUnavailable
 from yaotask.store import doubt, statements
 from yaotask.store.aside import Aside
 from yaotask.store.cycle import SqlCycle
@@ -106,7 +106,9 @@ class SqlStore:
         self._refill_ids(mailbox)
         try:
             harvest, answers = self._attempt(mailbox, replay if mailbox.hurried else play)
-        except (Misfit, IntegrityError, Overfull, Refused):
+        except (Misfit, IntegrityError, Overfull, Refused) as need:
+            if self._estimates is not None and isinstance(need, Refused):
+                self._estimates.forget()
             harvest, answers = self._attempt(mailbox, replay)
         answers.settle()
         for action in harvest.afterwards:
@@ -126,14 +128,23 @@ class SqlStore:
             done[:] = [(cycle.harvest, answers)]
             return done[0]
 
+        is_second = False
         for _ in range(MOST_REFILLS):
             try:
                 self.write(work)
             except OutOfIds as need:
                 self._ids.refill(need.task, need.count, self._reserve_ids)
                 continue
-            except OutcomeUnknown:
-                if not self._was_stored(mailbox, done[0][0]):
+            except OutcomeUnknown as unknown:
+                was_stored = self._was_stored(mailbox, done[0][0])
+                if was_stored is False and not is_second:
+                    # Like one whose connection was lost before its commit.
+                    is_second = True
+                    continue
+                if was_stored is False:
+                    lost = f"{self.dialect.label}: the connection was lost, and lost again; nothing was stored"
+                    raise StorageUnavailable(lost) from unknown
+                if was_stored is None:
                     # Nobody was given these claims, so that nobody would ever run them.
                     if mailbox.worker is not None:
                         self._owing = self._owing.plus(done[0][0], mailbox.worker)
@@ -142,19 +153,31 @@ class SqlStore:
             return done[0]
         raise StorageError("no free id was found in a thousand blocks: the ids of a task are used up")
 
-    def _was_stored(self, mailbox: Mailbox, harvest: Harvest) -> bool:
-        """Whether a commit in doubt is to be seen after all; waited for a little, for a server may be at it still."""
-        look = doubt.trace(mailbox, harvest, self.clock.now())
+    def _was_stored(self, mailbox: Mailbox, harvest: Harvest) -> bool | None:
+        """Whether a commit in doubt is to be seen after all; None where that cannot be told.
+
+        Waited for a little, for a server may be at it still. Once nobody is, what is not to be seen was not stored.
+        """
+        look, session = doubt.trace(mailbox, harvest, self.clock.now()), self.writer.session
         # On a disk that has failed, what is to be seen need not be stored.
         if look is None or not self.dialect.shared:
-            return False
+            return None
         deadline = self.clock.monotonic() + DOUBT
         while self.clock.monotonic() < deadline:
             with suppress(StorageError), self.writer.translated():
+                is_over = self._is_over(session)
                 if look(self.writer.connected()):
                     return True
+                if is_over:
+                    return False
             self.clock.pause(self.chance.uniform(0.02, 0.1))
-        return False
+        return None
+
+    def _is_over(self, session: Mapping[str, Any] | None) -> bool:
+        statement = self.dialect.statements.IS_OVER
+        if statement is None or session is None:
+            return False
+        return bool(execute(self.writer.connected(), statement, session).scalar_one())
 
     def _refill_ids(self, mailbox: Mailbox) -> None:
         wanted: Counter[str] = Counter()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -14,7 +14,7 @@ from yaotask.chance import Chance
 from yaotask.clock import Clock
 from yaotask.errors import OutcomeUnknown, StorageBusy, StorageError, StorageFull, StorageUnavailable
 from yaotask.store.dialects.base import Dialect
-from yaotask.store.direct import execute, forget, post, settle_or_take_along, was_undone
+from yaotask.store.direct import execute, expect_answers, forget, post, session_of, settle_or_take_along, was_undone
 
 T = TypeVar("T")
 
@@ -22,6 +22,8 @@ T = TypeVar("T")
 # drawn anew each time, because SQLite serves waiting writers in no order.
 PATIENCE = 30.0
 SHORTEST_WAIT, LONGEST_WAIT = 0.000_2, 0.002
+# Seconds for which a server that has answered is taken to be there still.
+FRESH = 1.0
 
 
 class Conflict(StorageBusy):
@@ -47,6 +49,10 @@ class Writer:
         self._chance = chance
         self._connection: Connection | None = None
         self._mark: int | None = None
+        # When the last transaction of this connection was committed.
+        self._committed = -FRESH
+        # Who had the last commit, at the other end.
+        self.session: Mapping[str, Any] | None = None
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """See SqlStore. What had to give way to another transaction is done once more, as a whole."""
@@ -118,6 +124,7 @@ class Writer:
     def _begin(self) -> Connection:
         def begin() -> Connection:
             connection = self.connected()
+            expect_answers(connection, self._clock.monotonic() - self._committed < FRESH)
             post(connection, self._dialect.begin)
             return connection
 
@@ -128,6 +135,7 @@ class Writer:
             raise self._reason(error, is_gone) from error
 
     def _commit(self, connection: Connection) -> None:
+        self.session = session_of(connection)
         try:
             execute(connection, "COMMIT")
         except DBAPIError as error:
@@ -141,6 +149,11 @@ class Writer:
             # Never asked again on the same connection: after a failed fsync a second one may lie.
             self.disconnect()
             raise OutcomeUnknown(f"{explained}; the change may or may not have been stored") from error
+        except BaseException:
+            # What went along may have been begun.
+            self.disconnect()
+            raise
+        self._committed = self._clock.monotonic()
 
     def _rollback(self, connection: Connection) -> None:
         try:

@@ -8,9 +8,8 @@ the next is not run, and raises the error.
 from __future__ import annotations
 
 import select
-import time
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -25,8 +24,7 @@ from yaotask.store.direct import Line, Posted, answer_of
 _OF_PSYCOPG = ("_exit_gen", "_enqueue_sync", "_communicate_gen", "_fetch_gen")
 
 
-# Seconds for which a server that has answered is taken to be there still.
-FRESH = 1.0
+_SESSION = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
 
 
 class LedgerConnection(psycopg.Connection[Any], Line):
@@ -39,12 +37,14 @@ class LedgerConnection(psycopg.Connection[Any], Line):
         super().__init__(*arguments, **options)
         self.cursor_factory = LedgerCursor
         self._posted: list[tuple[str, Mapping[str, Any], Posted]] = []
-        # When something was answered last.
-        self._answered = 0.0
 
     def allow_waiting(self) -> None:
         """Let what is posted wait, if it can be sent so. Not behind a pooler: there, BEGIN is several statements."""
         self.can_wait = capabilities.has_pipeline() and all(hasattr(psycopg.Pipeline, name) for name in _OF_PSYCOPG)
+        # One that speaks PostgreSQL's language need not know of its sessions.
+        with suppress(psycopg.Error):
+            found = self.execute(_SESSION).fetchone()
+            self.session = None if found is None else {"pid": found[0], "since": found[1]}
 
     def post(self, statement: str, values: Mapping[str, Any], posted: Posted) -> None:
         self._posted.append((statement, values, posted))
@@ -57,13 +57,9 @@ class LedgerConnection(psycopg.Connection[Any], Line):
     def forget(self) -> None:
         self._posted.clear()
 
-    def note_answer(self) -> None:
-        """The server has just answered."""
-        self._answered = time.monotonic()
-
     def takes_commit_along(self) -> bool:
-        # Whoever was told by the server that it leaves has a commit in doubt that was sent to nobody.
-        return not self.closed and time.monotonic() - self._answered < FRESH and not self._has_something_to_read()
+        # What is sent to a server that has left, or said that it leaves, would be in doubt although nobody had it.
+        return self.is_fresh and not self.closed and not self._has_something_to_read()
 
     def _has_something_to_read(self) -> bool:
         poll = select.poll()
@@ -71,7 +67,7 @@ class LedgerConnection(psycopg.Connection[Any], Line):
         return bool(poll.poll(0))
 
     def was_undone(self) -> bool:
-        return self.info.transaction_status == TransactionStatus.INERROR
+        return self.info.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR)
 
     @property
     def is_behind(self) -> bool:
@@ -99,7 +95,7 @@ class LedgerConnection(psycopg.Connection[Any], Line):
             # What was not run was not prepared either, which psycopg does not find out by itself.
             self._prepared.clear()
             raise first
-        self.note_answer()
+        self.is_fresh = True
         for cursor, (_, _, answered) in zip(cursors, posted, strict=True):
             answered.comes_by(partial(answer_of, cursor))
 
@@ -128,7 +124,7 @@ class LedgerCursor(psycopg.Cursor[Any]):
         connection: LedgerConnection = self.connection  # type: ignore[assignment]
         if not connection.is_behind:
             done = super().execute(*arguments, **options)
-            connection.note_answer()
+            connection.is_fresh = True
             return done
         with connection.posted_first():
             return super().execute(*arguments, **options)

@@ -26,6 +26,11 @@ SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off
 SET plan_cache_mode = force_generic_plan
 """
 
+# Whether a session has ended; then all that it was told to do was done, or never will be.
+IS_OVER: str | None = """
+SELECT NOT EXISTS (SELECT 1 FROM pg_stat_activity WHERE pid = :pid AND backend_start = :since)
+"""
+
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 # Of one transaction and not of the connection, which a pooler may give to others in between.
 BEGIN_PLANNED = f"{BEGIN};{SESSION_PLANS.replace('SET', 'SET LOCAL')}"
@@ -156,12 +161,12 @@ SELECT value ->> 0, CAST(value ->> 1 AS bigint) FROM json_array_elements(CAST(:r
 ON CONFLICT (task) DO UPDATE SET waiting = known.waiting + excluded.waiting
 """
 
-# One number divided by another, which is nought where too many wait: whatever fails ends the transaction.
+# Whatever fails ends the transaction. The text is what an administrator finds in the server's log.
 ADD_SIZES_WITHIN: str | None = """
 WITH changed AS (ADD_SIZES RETURNING task, waiting + coalesce((
     SELECT CAST(sum(added) AS bigint) FROM yaotask_size_debts AS debts WHERE debts.task = known.task), 0) AS waiting)
-SELECT task, waiting
-    / CAST(waiting <= coalesce(CAST(CAST(:bounds AS json) ->> task AS bigint), waiting) AS integer) AS waiting
+SELECT task, CASE WHEN waiting <= coalesce(CAST(CAST(:bounds AS json) ->> task AS bigint), waiting) THEN waiting
+    ELSE CAST(concat('yaotask asks again with care: there is no more room for jobs of ', task) AS bigint) END AS waiting
 FROM changed
 """.replace("ADD_SIZES", ADD_SIZES)
 
