@@ -539,7 +539,7 @@ def test_claims_that_nobody_was_given_go_back_although_nothing_else_is_to_be_don
     line = Line()
     monkeypatch.setattr(direct, "run", line.say)
     # As after an outage that is longer than anybody looks.
-    monkeypatch.setattr(SqlStore, "_was_stored", lambda *_: None)
+    monkeypatch.setattr(SqlStore, "_was_stored", lambda *_: False)
     bench.add()
     line.fates = [Fate.AFTER_COMMIT]
     ledger.turn()

@@ -229,7 +229,7 @@ def claim_in_doubt(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
 
     with monkeypatch.context() as patch, pytest.raises(OutcomeUnknown):
         patch.setattr(bench.store, "write", doubtful)
-        patch.setattr(bench.store, "_was_stored", lambda *cycle: None)
+        patch.setattr(bench.store, "_was_stored", lambda *cycle: False)
         bench.claim()
 
 

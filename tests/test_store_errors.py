@@ -21,7 +21,6 @@ from yaotask.store import direct, doubt
 from yaotask.store.cycle import SqlCycle
 from yaotask.store.dialects.sqlite_errors import SqliteErrors
 from yaotask.store.protocol import Mailbox, Progress, Started
-from yaotask.store.sql import SqlStore
 from yaotask.store.work import Misfit
 
 pytest_plugins = ["store_fixtures"]
@@ -252,8 +251,6 @@ def broken(bench: Bench) -> Exception:
 
 @contextmanager
 def fails_instead_of_committing(bench: Bench) -> Iterator[None]:
-    """And nobody can tell what became of it."""
-
     def run(cursor: Any, statement: str, values: Any) -> None:
         if statement == "COMMIT":
             raise break_off(cursor.connection)
@@ -261,7 +258,6 @@ def fails_instead_of_committing(bench: Bench) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(direct, "run", run)
-        patch.setattr(SqlStore, "_is_over", lambda *_: False)
         yield
 
 

@@ -56,7 +56,7 @@ def take_in_doubt(bench: Bench, monkeypatch: pytest.MonkeyPatch, wanted: dict[st
 
     with monkeypatch.context() as patch, pytest.raises(OutcomeUnknown):
         patch.setattr(bench.store, "write", doubtful)
-        patch.setattr(bench.store, "_was_stored", lambda *cycle: None)
+        patch.setattr(bench.store, "_was_stored", lambda *cycle: False)
         bench.cycle(worker=1, **wanted)
     assert bench.store.owes
 

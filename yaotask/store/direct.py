@@ -87,8 +87,6 @@ class Line(ABC):
     can_wait: bool
     # Whether what has waited gets its answers.
     can_answer = False
-    # What IS_OVER asks of the server's end of it, where that is known.
-    session: Mapping[str, Any] | None = None
     # Whether the server has answered lately.
     is_fresh = False
 
@@ -218,12 +216,6 @@ def expect_answers(connection: Connection, is_fresh: bool) -> None:
     line = connection.connection.driver_connection
     if isinstance(line, Line):
         line.is_fresh = is_fresh
-
-
-def session_of(connection: Connection) -> Mapping[str, Any] | None:
-    """What IS_OVER asks of the other end of a connection; None where it cannot be asked."""
-    line = connection.connection.driver_connection
-    return line.session if isinstance(line, Line) else None
 
 
 def was_undone(connection: Connection) -> bool:

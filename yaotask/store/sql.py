@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, TimeoutError
 
 from yaotask.chance import Chance
 from yaotask.clock import SECOND, Clock
-from yaotask.errors import OutcomeUnknown, StorageBusy, StorageError, StorageUnavailable
+from yaotask.errors import OutcomeUnknown, StorageBusy, StorageError
 from yaotask.store import doubt, statements
 from yaotask.store.aside import Aside
 from yaotask.store.cycle import SqlCycle
@@ -128,23 +128,14 @@ class SqlStore:
             done[:] = [(cycle.harvest, answers)]
             return done[0]
 
-        is_second = False
         for _ in range(MOST_REFILLS):
             try:
                 self.write(work)
             except OutOfIds as need:
                 self._ids.refill(need.task, need.count, self._reserve_ids)
                 continue
-            except OutcomeUnknown as unknown:
-                was_stored = self._was_stored(mailbox, done[0][0])
-                if was_stored is False and not is_second:
-                    # Like one whose connection was lost before its commit.
-                    is_second = True
-                    continue
-                if was_stored is False:
-                    lost = f"{self.dialect.label}: the connection was lost, and lost again; nothing was stored"
-                    raise StorageUnavailable(lost) from unknown
-                if was_stored is None:
+            except OutcomeUnknown:
+                if not self._was_stored(mailbox, done[0][0]):
                     # Nobody was given these claims, so that nobody would ever run them.
                     if mailbox.worker is not None:
                         self._owing = self._owing.plus(done[0][0], mailbox.worker)
@@ -153,31 +144,19 @@ class SqlStore:
             return done[0]
         raise StorageError("no free id was found in a thousand blocks: the ids of a task are used up")
 
-    def _was_stored(self, mailbox: Mailbox, harvest: Harvest) -> bool | None:
-        """Whether a commit in doubt is to be seen after all; None where that cannot be told.
-
-        Waited for a little, for a server may be at it still. Once nobody is, what is not to be seen was not stored.
-        """
-        look, session = doubt.trace(mailbox, harvest, self.clock.now()), self.writer.session
+    def _was_stored(self, mailbox: Mailbox, harvest: Harvest) -> bool:
+        """Whether a commit in doubt is to be seen after all; waited for a little, for a server may be at it still."""
+        look = doubt.trace(mailbox, harvest, self.clock.now())
         # On a disk that has failed, what is to be seen need not be stored.
         if look is None or not self.dialect.shared:
-            return None
+            return False
         deadline = self.clock.monotonic() + DOUBT
         while self.clock.monotonic() < deadline:
             with suppress(StorageError), self.writer.translated():
-                is_over = self._is_over(session)
                 if look(self.writer.connected()):
                     return True
-                if is_over:
-                    return False
             self.clock.pause(self.chance.uniform(0.02, 0.1))
-        return None
-
-    def _is_over(self, session: Mapping[str, Any] | None) -> bool:
-        statement = self.dialect.statements.IS_OVER
-        if statement is None or session is None:
-            return False
-        return bool(execute(self.writer.connected(), statement, session).scalar_one())
+        return False
 
     def _refill_ids(self, mailbox: Mailbox) -> None:
         wanted: Counter[str] = Counter()

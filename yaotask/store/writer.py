@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -14,7 +14,7 @@ from yaotask.chance import Chance
 from yaotask.clock import Clock
 from yaotask.errors import OutcomeUnknown, StorageBusy, StorageError, StorageFull, StorageUnavailable
 from yaotask.store.dialects.base import Dialect
-from yaotask.store.direct import execute, expect_answers, forget, post, session_of, settle_or_take_along, was_undone
+from yaotask.store.direct import execute, expect_answers, forget, post, settle_or_take_along, was_undone
 
 T = TypeVar("T")
 
@@ -51,8 +51,6 @@ class Writer:
         self._mark: int | None = None
         # When the last transaction of this connection was committed.
         self._committed = -FRESH
-        # Who had the last commit, at the other end.
-        self.session: Mapping[str, Any] | None = None
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """See SqlStore. What had to give way to another transaction is done once more, as a whole."""
@@ -112,6 +110,7 @@ class Writer:
             self._connection = None
         self.engine.dispose()
         self._mark = None
+        self._committed = -FRESH
 
     @contextmanager
     def translated(self) -> Iterator[None]:
@@ -135,7 +134,6 @@ class Writer:
             raise self._reason(error, is_gone) from error
 
     def _commit(self, connection: Connection) -> None:
-        self.session = session_of(connection)
         try:
             execute(connection, "COMMIT")
         except DBAPIError as error:

@@ -121,8 +121,6 @@ class Statements(Protocol):
 
     INSERT_JOBS: str
     INSERT_ADD_EVENTS: str
-    # Whether a session has ended that `direct.session_of` has told of; None where there are none.
-    IS_OVER: str | None
     ADD_SIZES: str
     # The same, which answers how many wait now, of each task; it fails where they are more than a bound of theirs.
     # None where no statement can do that.

@@ -38,8 +38,6 @@ class LedgerConnection(TlsOnceConnection, Line):
             cursor.execute("SELECT CONNECTION_ID() + 0")
             (served_by,) = cursor.fetchone()
         self.can_wait = served_by == self.thread_id()
-        if self.can_wait:
-            self.session = {"id": served_by}
 
     def post(self, statement: str, values: Mapping[str, Any], posted: Posted) -> None:
         self._posted.append(self.cursor().mogrify(statement, values))

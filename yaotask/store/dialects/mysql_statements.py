@@ -20,9 +20,6 @@ from yaotask.values import dumps
 # Texts of a batch stand in it as JSON strings, so that they are stored byte for byte as they are.
 nest: Nest | None = dumps
 
-# Whether a session has ended; then all that it was told to do was done, or never will be.
-IS_OVER: str | None = "SELECT NOT EXISTS (SELECT 1 FROM information_schema.PROCESSLIST WHERE ID = :id)"
-
 INSERT_JOBS = """
 INSERT INTO yaotask_jobs (
     task, queue, state, events, counted, created_at, updated_at, priority, attempts, timeout, created_by,

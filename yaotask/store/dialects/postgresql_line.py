@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -22,9 +22,6 @@ from yaotask.store.direct import Line, Posted, answer_of
 
 # What a later psycopg may have no more; then nothing waits.
 _OF_PSYCOPG = ("_exit_gen", "_enqueue_sync", "_communicate_gen", "_fetch_gen")
-
-
-_SESSION = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
 
 
 class LedgerConnection(psycopg.Connection[Any], Line):
@@ -41,10 +38,6 @@ class LedgerConnection(psycopg.Connection[Any], Line):
     def allow_waiting(self) -> None:
         """Let what is posted wait, if it can be sent so. Not behind a pooler: there, BEGIN is several statements."""
         self.can_wait = capabilities.has_pipeline() and all(hasattr(psycopg.Pipeline, name) for name in _OF_PSYCOPG)
-        # One that speaks PostgreSQL's language need not know of its sessions.
-        with suppress(psycopg.Error):
-            found = self.execute(_SESSION).fetchone()
-            self.session = None if found is None else {"pid": found[0], "since": found[1]}
 
     def post(self, statement: str, values: Mapping[str, Any], posted: Posted) -> None:
         self._posted.append((statement, values, posted))

@@ -26,11 +26,6 @@ SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off
 SET plan_cache_mode = force_generic_plan
 """
 
-# Whether a session has ended; then all that it was told to do was done, or never will be.
-IS_OVER: str | None = """
-SELECT NOT EXISTS (SELECT 1 FROM pg_stat_activity WHERE pid = :pid AND backend_start = :since)
-"""
-
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 # Of one transaction and not of the connection, which a pooler may give to others in between.
 BEGIN_PLANNED = f"{BEGIN};{SESSION_PLANS.replace('SET', 'SET LOCAL')}"

@@ -17,9 +17,6 @@ from yaotask.store.direct import Answer, execute
 nest: Nest | None = None
 
 # What the jobs of a batch have in common is given once: SQLite reads the text of a row anew for each value.
-# There are no sessions.
-IS_OVER: str | None = None
-
 INSERT_JOBS = """
 INSERT INTO yaotask_jobs (
     task, queue, state, events, counted, created_at, updated_at, priority, attempts, timeout, created_by,
