@@ -17,7 +17,7 @@ from yaotask.store.work import MOST_BYTES, MOST_ROWS
 # How often to look whether another process has written: often just after it has, then less and less.
 EAGER_LOOK, LAZY_LOOK, EAGER_FOR = 0.02, 0.25, 1.0
 SHORTEST_REST = 0.000_5
-# What is heard beyond is to look everywhere.
+# So many wait to be taken; one more is to look everywhere, and says all that could come after it.
 MOST_HINTS = 100
 
 
@@ -78,10 +78,9 @@ class Lookout:
 
     def hear(self, tasks: frozenset[str]) -> None:
         """Somebody says where there is something; from any thread."""
-        if len(self._hints) < MOST_HINTS:
-            self._hints.append(tasks)
-        elif self._hints[-1] != EVERYWHERE:
-            self._hints.append(EVERYWHERE)
+        waiting = len(self._hints)
+        if waiting <= MOST_HINTS:
+            self._hints.append(tasks if waiting < MOST_HINTS else EVERYWHERE)
 
     # --- before a cycle ---------------------------------------------------------------------------------
 
