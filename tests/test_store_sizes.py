@@ -12,14 +12,16 @@ from server_fixtures import Database
 from servers import Servers
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 from store_support import FAILED, Bench, an_add, retry_after
 
 from yaotask.errors import DuplicateJobId, QueueFull, StorageBusy, StorageUnavailable, TransactionError
 from yaotask.jobs import Outcome
+from yaotask.store import writer
 from yaotask.store.cycle import SqlCycle
 from yaotask.store.opening import Place
-from yaotask.store.sizes import Estimates
+from yaotask.store.writer import Writer
 
 pytest_plugins = ["store_fixtures"]
 
@@ -74,18 +76,32 @@ def test_a_full_queue_is_found_full_by_the_database_once(
     one, other = open_bench(), open_bench()
     one.add(1, size=10)
     other.add(9, size=10)
-    forgotten, forget = list[Estimates](), Estimates.forget
+    refused, refuse = list[DBAPIError](), Writer._refusal
 
-    def note(estimates: Estimates) -> None:
-        forgotten.append(estimates)
-        forget(estimates)
+    def note(writer: Writer, error: DBAPIError) -> Exception:
+        refused.append(error)
+        return refuse(writer, error)
 
-    monkeypatch.setattr(Estimates, "forget", note)
+    monkeypatch.setattr(Writer, "_refusal", note)
     for _ in range(5):
         with pytest.raises(QueueFull):
             one.add(1, size=10)
 
-    assert len(forgotten) == 1
+    assert len(refused) == 1
+
+
+@pytest.mark.only_on("postgresql", "mariadb")
+def test_a_full_queue_is_found_full_by_a_server_that_was_silent_for_long(
+    open_bench: Callable[[], Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "FRESH", 0.0)
+    one, other = open_bench(), open_bench()
+    one.add(1, size=10)
+    other.add(8, size=10)
+    with pytest.raises(QueueFull) as refused:
+        one.add(2, size=10)
+
+    assert len(refused.value.ids) == 1
 
 
 def test_jobs_that_no_caller_added_do_not_count(bench: Bench) -> None:

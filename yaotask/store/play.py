@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 from yaotask.errors import YaotaskError
 from yaotask.jobs import Cancelled, Succeeded
@@ -42,7 +42,7 @@ class Answers:
 def play(cycle: SqlCycle, mailbox: Mailbox) -> Answers:
     """The whole mailbox in batches. Raises Misfit or IntegrityError where one row does not fit, or is not to be had."""
     answers = Answers()
-    with _held_is_misfit(cycle):
+    with _what_fails_is_misfit(cycle):
         _tell(cycle, mailbox)
         if mailbox.finishes:
             cycle.finish(mailbox.finishes)
@@ -238,11 +238,12 @@ def _add_together(cycle: SqlCycle, group: list[Add], answers: Answers) -> None:
 
 
 @contextmanager
-def _held_is_misfit(cycle: SqlCycle) -> Iterator[None]:
+def _what_fails_is_misfit(cycle: SqlCycle) -> Iterator[None]:
+    """Where a row is not to be had, or a value is out of bounds, that of `size` among them."""
     try:
         yield
     except DBAPIError as error:
-        if cycle.dialect.errors.is_held(error):
+        if isinstance(error, DataError) or cycle.dialect.errors.is_held(error):
             raise Misfit from error
         raise
 

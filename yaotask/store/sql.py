@@ -106,8 +106,8 @@ class SqlStore:
         self._refill_ids(mailbox)
         try:
             harvest, answers = self._attempt(mailbox, replay if mailbox.hurried else play)
-        except (Misfit, IntegrityError, Overfull, Refused) as need:
-            if self._estimates is not None and isinstance(need, Refused):
+        except (Misfit, IntegrityError, Overfull, Refused):
+            if self._estimates is not None:
                 self._estimates.forget()
             harvest, answers = self._attempt(mailbox, replay)
         answers.settle()
