@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from enum import Enum
 from typing import Any
 
 import psycopg
 import pymysql
+import pytest
+from store_support import Bench
 
 from yaotask.store import direct
 
@@ -63,3 +67,43 @@ def break_off(connection: Any) -> Exception:
             return psycopg.OperationalError("server closed the connection unexpectedly")
     connection._force_close()
     return pymysql.err.OperationalError(2013, "Lost connection to server during query")
+
+
+def broken(bench: Bench) -> Exception:
+    """What the driver says when it is not known what has become of a statement."""
+    if bench.store.dialect.name == "sqlite":
+        return sqlite3.OperationalError("disk I/O error")
+    lost: Exception = bench.store.readers.dialect.loaded_dbapi.OperationalError(2013, "the connection was lost")
+    return lost
+
+
+@contextmanager
+def fails_instead_of_committing(bench: Bench) -> Iterator[None]:
+    def run(cursor: Any, statement: str, values: Any) -> None:
+        if statement == "COMMIT":
+            raise break_off(cursor.connection)
+        cursor.execute(statement, values)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(direct, "run", run)
+        yield
+
+
+@contextmanager
+def commits_and_then_fails(bench: Bench, *, for_good: bool = True) -> Iterator[None]:
+    """The reply to the next commit but the reservation of ids is lost; `for_good`, and nothing is answered any more."""
+    writes, gone = [0], list[bool]()
+
+    def run(cursor: Any, statement: str, values: Any) -> None:
+        if gone:
+            raise broken(bench)
+        cursor.execute(statement, values)
+        if statement.split()[0] != "SELECT" and re.search("yaotask_(?!ids)", statement):
+            writes[0] += 1
+        if statement == "COMMIT" and writes[0]:
+            gone.extend([True] * for_good)
+            raise broken(bench)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(direct, "run", run)
+        yield

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from store_support import DONE, ManualClock, an_add
 
-from yaotask.errors import StorageBusy
+from yaotask.errors import OutcomeUnknown, StorageBusy
 from yaotask.jobs import Claim
-from yaotask.store.protocol import Errand, Finish, Held, Mailbox, Progress, Ticket
+from yaotask.store.protocol import Doubt, Errand, Finish, Held, Mailbox, Progress, Ticket
 from yaotask.store.shelf import FIRST_PAUSE, HOPE, LONGEST_PAUSE, PATIENCE, Shelf
 
 
@@ -98,6 +98,16 @@ def test_only_who_asked_is_told_when_it_took_too_long(shelf: Shelf, clock: Manua
     assert isinstance(add.ticket.error, StorageBusy)
     assert isinstance(errand.ticket.error, StorageBusy)
     assert (len(rest.finishes), rest.adds, rest.errands) == (1, [], [])
+
+
+def test_who_added_what_may_be_stored_is_not_told_that_it_is_not(shelf: Shelf, clock: ManualClock) -> None:
+    add, unknown = an_add(), OutcomeUnknown("who knows")
+    add.doubt = Doubt(unknown, clock.monotonic(), ())
+    shelf.keep(Mailbox(adds=[add]))
+    clock.advance(PATIENCE)
+    shelf.keep(shelf.take_due(1))
+
+    assert add.ticket.error is unknown
 
 
 def test_who_asked_later_waits_as_long(shelf: Shelf, clock: ManualClock) -> None:

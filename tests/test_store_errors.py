@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import re
 import resource
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
-from broken_lines import break_off
+from broken_lines import commits_and_then_fails, fails_instead_of_committing
 from store_support import FAILED, Bench, an_add, answer
 
 from yaotask.errors import OutcomeUnknown, StorageBusy, StorageError, StorageFull, StorageUnavailable
 from yaotask.events import ADD_BIT
 from yaotask.jobs import Failed, JobState
-from yaotask.store import direct, doubt
+from yaotask.store import doubt
 from yaotask.store.cycle import SqlCycle
 from yaotask.store.dialects.sqlite_errors import SqliteErrors
 from yaotask.store.protocol import Mailbox, Progress, Started
@@ -220,9 +218,11 @@ def test_an_end_that_was_stored_before_is_no_trace_of_a_cycle(bench: Bench) -> N
     assert has_trace(bench, Mailbox(worker=1, finishes=[*ends, bench.end(second)]))
 
 
-def test_an_id_of_the_callers_own_is_no_trace_of_a_cycle(bench: Bench) -> None:
-    assert not has_trace(bench, Mailbox(adds=[an_add(id=100)]))
-    assert has_trace(bench, Mailbox(adds=[an_add(id=101), an_add()]))
+def test_a_used_key_is_no_trace_of_a_cycle(bench: Bench) -> None:
+    bench.add(key="used")
+
+    assert not has_trace(bench, Mailbox(adds=[an_add(key="used")]))
+    assert has_trace(bench, Mailbox(adds=[an_add(key="used"), an_add()]))
 
 
 def test_what_a_savepoint_undoes_is_not_counted_and_has_nothing_done_afterwards(bench: Bench) -> None:
@@ -239,46 +239,6 @@ def test_what_a_savepoint_undoes_is_not_counted_and_has_nothing_done_afterwards(
     assert bench.state(id) is JobState.WAITING
     assert bench.value("SELECT count(*) FROM yaotask_rollups") == 0
     assert done == []
-
-
-def broken(bench: Bench) -> Exception:
-    """What the driver says when it is not known what has become of a statement."""
-    if bench.store.dialect.name == "sqlite":
-        return sqlite3.OperationalError("disk I/O error")
-    lost: Exception = bench.store.readers.dialect.loaded_dbapi.OperationalError(2013, "the connection was lost")
-    return lost
-
-
-@contextmanager
-def fails_instead_of_committing(bench: Bench) -> Iterator[None]:
-    def run(cursor: Any, statement: str, values: Any) -> None:
-        if statement == "COMMIT":
-            raise break_off(cursor.connection)
-        cursor.execute(statement, values)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(direct, "run", run)
-        yield
-
-
-@contextmanager
-def commits_and_then_fails(bench: Bench, *, for_good: bool = True) -> Iterator[None]:
-    """The reply to the next commit but the reservation of ids is lost; `for_good`, and nothing is answered any more."""
-    writes, gone = [0], list[bool]()
-
-    def run(cursor: Any, statement: str, values: Any) -> None:
-        if gone:
-            raise broken(bench)
-        cursor.execute(statement, values)
-        if statement.split()[0] != "SELECT" and re.search("yaotask_(?!ids)", statement):
-            writes[0] += 1
-        if statement == "COMMIT" and writes[0]:
-            gone.extend([True] * for_good)
-            raise broken(bench)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(direct, "run", run)
-        yield
 
 
 @pytest.mark.only_on("postgresql", "mariadb")

@@ -9,8 +9,8 @@ from sqlalchemy.exc import IntegrityError
 
 from yaotask.errors import DuplicateJobId, QueueFull, StorageBusy
 from yaotask.events import ADD_BIT
-from yaotask.store import rows, statements
-from yaotask.store.protocol import Add, NewJob
+from yaotask.store import doubt, rows, statements
+from yaotask.store.protocol import Add, Doubt, NewJob
 from yaotask.store.work import Work
 from yaotask.values import dumps
 
@@ -21,21 +21,51 @@ def add(work: Work, add: Add) -> list[int]:
     Raises QueueFull when not all fit: those that did are stored. Raises DuplicateJobId, and stores
     none of them, when one has an id that is taken.
     """
-    with work.savepoint():
-        try:
-            with work.savepoint():
-                store(work, add)
-        except IntegrityError as error:
-            if not (work.dialect.errors.is_taken_id(error) or work.dialect.errors.is_taken_key(error)):
-                raise
-            _store_one_by_one(work, add)
+    if add.doubt is None or not _stored_under_the_same_ids(work, add, add.doubt):
+        with work.savepoint():
+            try:
+                with work.savepoint():
+                    store(work, add)
+            except IntegrityError as error:
+                if not _is_taken(work, error):
+                    raise
+                _store_one_by_one(work, add)
     if len(add.stored) < len(add.jobs):
         raise full(add)
     return add.stored
 
 
+def _stored_under_the_same_ids(work: Work, add: Add, in_doubt: Doubt) -> bool:
+    """Whether that is done; if not, it was never stored, nor will be, because others have its ids or keys."""
+    found = doubt.found(work.connection, add, in_doubt)
+    if found is None:
+        again = doubt.under_the_same_ids(add, in_doubt)
+        try:
+            with work.savepoint():
+                store(work, again)
+            add.stored = again.stored
+            return True
+        except IntegrityError as error:
+            if not _is_taken(work, error):
+                raise
+        found = doubt.found(work.connection, add, in_doubt)
+    if found is None:
+        add.doubt = None
+        return False
+    add.stored = found
+    # Whoever stored it has told nobody.
+    work.harvest.woken.add(add.task)
+    work.harvest.wrote_events |= bool(add.events & ADD_BIT)
+    return True
+
+
+def _is_taken(work: Work, error: IntegrityError) -> bool:
+    return work.dialect.errors.is_taken_id(error) or work.dialect.errors.is_taken_key(error)
+
+
 def _store_one_by_one(work: Work, add: Add) -> None:
     stored: list[int] = []
+    add.stored = []
     for job in add.jobs:
         one = Add(add.task, [job], add.size, add.events, add.ticket)
         _store_one(work, one, job)
@@ -128,10 +158,7 @@ def _insert_all(work: Work, add: Add, jobs: Sequence[NewJob]) -> None:
         own = {**terms._asdict(), **rows.when(terms.run_at, work.now, held)}
         work.post(work.own.INSERT_JOBS, rows=new, **shared, **own)
     add.stored += stored
-    # An id of the caller's own may be another's job by the time that somebody looks.
-    ours = next((id for job, id in zip(jobs, stored, strict=True) if job.id is None), None)
-    if ours is not None:
-        work.harvest.first_stored = work.harvest.first_stored or (add.task, ours)
+    work.harvest.first_stored = work.harvest.first_stored or (add.task, stored[0])
     if counted:
         work.sizes.change(add.task, len(stored))
     work.harvest.woken.add(add.task)

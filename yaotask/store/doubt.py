@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 from sqlalchemy.engine import Connection
 
+from yaotask.errors import OutcomeUnknown
 from yaotask.jobs import Interrupted, JobState, Succeeded
 from yaotask.store import rows, statements
 from yaotask.store.direct import execute
-from yaotask.store.protocol import ClaimBatch, Finish, Harvest, Mailbox
+from yaotask.store.protocol import Add, ClaimBatch, Doubt, Finish, Harvest, Mailbox
 
 # Looks at the store for the trace of a transaction.
 Look = Callable[[Connection], bool]
@@ -22,7 +23,7 @@ def trace(mailbox: Mailbox, harvest: Harvest, now: int) -> Look | None:
     """
     if harvest.first_stored is not None:
         task, id = harvest.first_stored
-        return lambda connection: _exists(connection, task, id)
+        return lambda connection: is_stored(connection, task, id, harvest.now)
     for claims in harvest.claims.values():
         if claims:
             return lambda connection: _is_claimed(connection, claims, mailbox.worker)
@@ -34,8 +35,35 @@ def trace(mailbox: Mailbox, harvest: Harvest, now: int) -> Look | None:
     return None
 
 
-def _exists(connection: Connection, task: str, id: int) -> bool:
-    return execute(connection, statements.IS_STORED, {"task": task, "id": id}).scalar() is not None
+def is_stored(connection: Connection, task: str, id: int, at: int) -> bool:
+    """Whether there is the job that was added with this id at this very time, whatever has become of it."""
+    return execute(connection, statements.IS_STORED, {"task": task, "id": id, "at": at}).scalar() is not None
+
+
+def kept(add: Add, harvest: Harvest, error: OutcomeUnknown, deadline: float) -> Doubt:
+    """What is to be known of an add whose commit got no answer, for the next try."""
+    earlier = add.doubt
+    one = harvest.now, tuple(add.stored)
+    return Doubt(error, deadline, (one,)) if earlier is None else earlier._replace(tries=(*earlier.tries, one))
+
+
+def found(connection: Connection, add: Add, doubt: Doubt) -> list[int] | None:
+    """The ids under which it was stored after all; None where nothing is to be seen of it, as far as that goes."""
+    for at, ids in doubt.tries:
+        own = next((id for job, id in zip(add.jobs, ids, strict=False) if job.terms.key is None), None)
+        if own is not None and is_stored(connection, add.task, own, at):
+            return list(ids)
+    return None
+
+
+def under_the_same_ids(add: Add, doubt: Doubt) -> Add:
+    """The same add once more, so that no commit which is on its way still can be stored beside it.
+
+    One of the two finds its ids taken. What has a key is kept from coming twice by that.
+    """
+    (_, ids), *_ = doubt.tries
+    again = [job if job.terms.key is not None else job._replace(id=id) for job, id in zip(add.jobs, ids, strict=False)]
+    return Add(add.task, again + add.jobs[len(again) :], add.size, add.events, add.ticket)
 
 
 def _is_claimed(connection: Connection, claims: ClaimBatch, worker: int | None) -> bool:

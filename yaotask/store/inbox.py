@@ -45,7 +45,8 @@ class Inbox:
         return Mailbox(worker, entered, progress, started, finishes, errands, adds, delivered=delivered, failed=failed)
 
     def put_back(self, mailbox: Mailbox) -> None:
-        """Keep for a later cycle what must not be lost: all that has nobody who waits for an answer."""
+        """Keep a mailbox for a later cycle, but for its errands, whose askers have been answered."""
+        self.adds.extendleft(reversed(mailbox.adds))
         self.finishes.extendleft(reversed(mailbox.finishes))
         self.progress.extendleft(reversed(mailbox.progress))
         self.started.extendleft(reversed(mailbox.started))

@@ -35,6 +35,7 @@ class Ledger:
 
     def __init__(self, store: SqlStore, clock: Clock, chance: Chance, poll: float = 1.0) -> None:
         self.store = store
+        self._clock = clock
         self.poke: Callable[[], None] = lambda: None
         # Told of each attempt that ended otherwise than well, once that is stored; must not raise.
         self.tell: Callable[[Claim, Outcome], None] = lambda claim, outcome: None
@@ -250,7 +251,9 @@ class Ledger:
             self._told.add(why)
             log.error("the store cannot be written: %s", why)
         self._trouble = min(max(FIRST_PAUSE, self._trouble * 2), LONGEST_PAUSE)
+        undecided = mailbox.take_out_undecided(self._clock.monotonic())
         _refuse(mailbox, error)
+        mailbox.adds = undecided
         self._inbox.put_back(mailbox)
         self._lookout.forget()
         return self._trouble
@@ -258,6 +261,6 @@ class Ledger:
 
 def _refuse(mailbox: Mailbox, error: BaseException) -> None:
     for add in mailbox.adds:
-        add.ticket.reject(error)
+        add.ticket.reject(error if add.doubt is None else add.doubt.error)
     for errand in mailbox.errands:
         errand.ticket.reject(error)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeVar, overload
 
+from yaotask.errors import OutcomeUnknown
 from yaotask.events import Delivery
 from yaotask.jobs import Claim, JobState, Outcome
 from yaotask.store.consumers import FailedDelivery
@@ -92,11 +93,23 @@ class Ticket:
             settle()
 
 
+class Doubt(NamedTuple):
+    """An add of which nobody has learned whether it was stored: `error` says so. Worth another try until `deadline`.
+
+    `tries` has, of each commit that got no answer, the one time of all that it wrote, and the ids of the jobs.
+    """
+
+    error: OutcomeUnknown
+    deadline: float
+    tries: tuple[tuple[int, Sequence[int]], ...]
+
+
 @dataclass(slots=True, eq=False)
 class Add:
     """Jobs of one task to be stored together. `size` bounds how many may wait; None does not.
 
-    Its ticket gets the list of ids, or QueueFull (with the ids that were stored), DuplicateJobId.
+    Its ticket gets the list of ids, or QueueFull (with the ids that were stored), DuplicateJobId. One with a `doubt`
+    may be stored already.
     """
 
     task: str
@@ -105,6 +118,7 @@ class Add:
     events: int
     ticket: Ticket
     stored: list[int] = field(default_factory=list)
+    doubt: Doubt | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -165,6 +179,11 @@ class Mailbox:
         return bool(self.demands) or self.deliveries > 0
 
     @property
+    def is_delicate(self) -> bool:
+        """Whether it is to be done request by request, without a try at all of it at once."""
+        return self.hurried or any(add.doubt for add in self.adds)
+
+    @property
     def settles(self) -> bool:
         """Whether anything became of events."""
         return bool(self.delivered or self.failed)
@@ -193,6 +212,11 @@ class Mailbox:
         self.adds, out.adds = _parted(self.adds, lambda add: add in requests)
         self.delivered, out.delivered = _parted(self.delivered, lambda one: held.settling or one.job in jobs)
         self.failed, out.failed = _parted(self.failed, lambda one: held.settling or one[0].job in jobs)
+        return out
+
+    def take_out_undecided(self, now: float) -> list[Add]:
+        """The adds that may be stored, as nobody knows, and are still worth a try; they are here no more."""
+        self.adds, out = _parted(self.adds, lambda add: add.doubt is not None and now < add.doubt.deadline)
         return out
 
     def _lists(self) -> list[list[Any]]:
@@ -252,13 +276,14 @@ class Harvest:
     of claims that were no longer ours, which changed nothing; `known` those of ends that were stored
     before; `outrun` those that were found cancelled, or given to another, when they were to be shown as
     running; `dismissed` says that our worker was taken for dead, and may claim no more; `next_due` when the
-    next future job comes due; `first_stored` the task and id of one job that was added, an id that nobody
-    else can have; `woken` the tasks that were given jobs which can be claimed; `asked_to_stop` whether a
+    next future job comes due; `now` is the one time of all that it wrote, and `first_stored` the task and id of one
+    job that was added; `woken` the tasks that were given jobs which can be claimed; `asked_to_stop` whether a
     running job was; `paid_debts` whether transactions of others are known now that may have left anything;
     `held` what of the mailbox could not be done yet, and is as it was; `afterwards` what
     was done once the commit was.
     """
 
+    now: int = 0
     claims: dict[str, ClaimBatch] = field(default_factory=dict)
     deliveries: list[Delivery] = field(default_factory=list)
     lost: list[tuple[int, int]] = field(default_factory=list)

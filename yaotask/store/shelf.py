@@ -79,5 +79,8 @@ class Shelf:
         asked: list[Add | Errand] = [*kept.adds, *kept.errands]
         self._deadlines = {one: self._deadlines.get(one, now + PATIENCE) for one in asked}
         late = Held(requests=frozenset(one for one, deadline in self._deadlines.items() if deadline <= now))
-        for one in (refused := kept.take_out(late)).adds + refused.errands:
-            one.ticket.reject(StorageBusy(_BUSY))
+        refused = kept.take_out(late)
+        for add in refused.adds:
+            add.ticket.reject(StorageBusy(_BUSY) if add.doubt is None else add.doubt.error)
+        for errand in refused.errands:
+            errand.ticket.reject(StorageBusy(_BUSY))

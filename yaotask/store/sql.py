@@ -39,8 +39,8 @@ MOST_REFILLS = 1_000
 # So many seconds a clock that was set goes well enough, if it was not moved by more than so many seconds meanwhile.
 CLOCK_GOOD_FOR, EVENLY = 1.0, 0.005
 
-# Seconds to look for a commit whose answer was lost.
-DOUBT = 2.0
+# Seconds to look for a commit whose answer was lost, and to try again with what was added by it.
+DOUBT, PERSISTENCE = 2.0, 5.0
 
 
 class SqlStore:
@@ -105,7 +105,7 @@ class SqlStore:
         """See Store."""
         self._refill_ids(mailbox)
         try:
-            harvest, answers = self._attempt(mailbox, replay if mailbox.hurried else play)
+            harvest, answers = self._attempt(mailbox, replay if mailbox.is_delicate else play)
         except (Misfit, IntegrityError, Overfull, Refused):
             if self._estimates is not None:
                 self._estimates.forget()
@@ -134,11 +134,9 @@ class SqlStore:
             except OutOfIds as need:
                 self._ids.refill(need.task, need.count, self._reserve_ids)
                 continue
-            except OutcomeUnknown:
+            except OutcomeUnknown as error:
                 if not self._was_stored(mailbox, done[0][0]):
-                    # Nobody was given these claims, so that nobody would ever run them.
-                    if mailbox.worker is not None:
-                        self._owing = self._owing.plus(done[0][0], mailbox.worker)
+                    self._remember(mailbox, done[0][0], error)
                     raise
             self._owing = left[0].without(done[0][0], mailbox.worker)
             return done[0]
@@ -150,13 +148,24 @@ class SqlStore:
         # On a disk that has failed, what is to be seen need not be stored.
         if look is None or not self.dialect.shared:
             return False
-        deadline = self.clock.monotonic() + DOUBT
-        while self.clock.monotonic() < deadline:
+        # What was added is done once more, which tells.
+        deadline = self.clock.monotonic() + (DOUBT if mailbox.errands or not mailbox.adds else 0.0)
+        while True:
             with suppress(StorageError), self.writer.translated():
                 if look(self.writer.connected()):
                     return True
+            if self.clock.monotonic() >= deadline:
+                return False
             self.clock.pause(self.chance.uniform(0.02, 0.1))
-        return False
+
+    def _remember(self, mailbox: Mailbox, harvest: Harvest, error: OutcomeUnknown) -> None:
+        """What may have been stored, and shall be neither lost nor stored twice."""
+        # Nobody was given these claims, so that nobody would ever run them.
+        if mailbox.worker is not None:
+            self._owing = self._owing.plus(harvest, mailbox.worker)
+        if self.dialect.shared:
+            for add in mailbox.adds:
+                add.doubt = doubt.kept(add, harvest, error, self.clock.monotonic() + PERSISTENCE)
 
     def _refill_ids(self, mailbox: Mailbox) -> None:
         wanted: Counter[str] = Counter()

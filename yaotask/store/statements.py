@@ -29,7 +29,8 @@ SELECT coalesce((SELECT waiting FROM yaotask_sizes WHERE task = :task), 0)
 WORKER_OF = "SELECT worker FROM yaotask_jobs WHERE key = :key"
 
 # Whether a commit in doubt was stored.
-IS_STORED = "SELECT 1 FROM yaotask_jobs WHERE task = :task AND id = :id"
+# Its time tells it from one of another add, whose caller has chosen just this id.
+IS_STORED = "SELECT 1 FROM yaotask_jobs WHERE task = :task AND id = :id AND created_at = :at"
 
 # Of all ends but successes and what is handed back.
 IS_RECORDED = """

@@ -53,7 +53,7 @@ class Work:
         self.sizes = sizes
         self.now = now
         self.worker = worker
-        self.harvest = Harvest()
+        self.harvest = Harvest(now)
         self.tally = rows.Tally()
         self._depth = 0
 

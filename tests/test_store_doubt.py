@@ -1,0 +1,228 @@
+"""Adds of which nobody has learned whether they were stored: done once more, they are stored once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from broken_lines import commits_and_then_fails, fails_instead_of_committing
+from sqlalchemy.engine import Connection
+from store_support import Bench, EvenChance, an_add, answer, connected
+
+from yaotask.errors import DuplicateJobId, OutcomeUnknown, QueueFull
+from yaotask.events import ADD_BIT
+from yaotask.store.direct import execute
+from yaotask.store.ledger import Ledger
+from yaotask.store.opening import Place
+from yaotask.store.protocol import Add, NewJob, Terms, Ticket
+from yaotask.store.sql import PERSISTENCE
+
+pytest_plugins = ["store_fixtures"]
+pytestmark = pytest.mark.only_on("postgresql", "mariadb")
+
+
+@pytest.fixture
+def bench(bench: Bench) -> Bench:
+    # From here on there are ids that need no transaction of their own: 5 and 6 are the next ones.
+    for _ in range(4):
+        bench.add()
+    bench.clock.advance(1)
+    return bench
+
+
+def left_in_doubt(bench: Bench, *adds: Add, stored: bool) -> None:
+    fate = commits_and_then_fails if stored else fails_instead_of_committing
+    with fate(bench), pytest.raises(OutcomeUnknown):
+        bench.cycle(adds=list(adds))
+    bench.clock.advance(1)
+
+
+def count(bench: Bench) -> int:
+    """How many jobs there are besides the first four."""
+    return int(bench.value("SELECT count(*) FROM yaotask_jobs")) - 4
+
+
+EACH_FATE = pytest.mark.parametrize("stored", [True, False], ids=["stored", "not stored"])
+
+
+@EACH_FATE
+def test_each_add_of_a_commit_in_doubt_is_stored_once(bench: Bench, stored: bool) -> None:
+    kinds = [an_add(2), an_add(id=70), an_add(key="k"), an_add(size=9), an_add(task="other", events=ADD_BIT)]
+    left_in_doubt(bench, *kinds, stored=stored)
+    harvest = bench.cycle(adds=kinds)
+    ids = [answer(add.ticket) for add in kinds]
+
+    assert count(bench) == 6
+    assert ids[1] == [70]
+    assert [bench.row(id)["created_at"] for id in ids[0] + ids[1] + ids[3]]
+    assert len({*ids[0], *ids[1], *ids[2], *ids[3]}) == 5
+    # Whoever committed it has told nobody.
+    assert harvest.woken == {"mail", "other"}
+    assert harvest.wrote_events
+    assert bench.value("SELECT count(*) FROM yaotask_events") == 1
+    assert bench.waiting() == 1
+
+
+@EACH_FATE
+def test_what_was_said_of_a_full_queue_is_said_again(bench: Bench, stored: bool) -> None:
+    add = an_add(3, size=2)
+    left_in_doubt(bench, add, stored=stored)
+    bench.cycle(adds=[add])
+
+    with pytest.raises(QueueFull) as full:
+        answer(add.ticket)
+    assert (len(full.value.ids), count(bench), bench.waiting()) == (2, 2, 2)
+
+
+@EACH_FATE
+def test_what_was_said_of_a_taken_id_is_said_again(bench: Bench, stored: bool) -> None:
+    taken, free = an_add(id=1), an_add()
+    left_in_doubt(bench, taken, free, stored=stored)
+    bench.cycle(adds=[taken, free])
+
+    with pytest.raises(DuplicateJobId):
+        answer(taken.ticket)
+    assert len(answer(free.ticket)) == 1
+    assert count(bench) == 1
+
+
+@EACH_FATE
+def test_one_add_with_and_without_keys_is_stored_once(bench: Bench, stored: bool) -> None:
+    bench.add(key="used")
+    mixed = [NewJob("[]", "{}", Terms(key=key)) for key in ("used", None, "new", None)]
+    add = Add("mail", mixed, None, 0, Ticket())
+    left_in_doubt(bench, add, stored=stored)
+    bench.cycle(adds=[add])
+
+    assert answer(add.ticket)[0] == 5
+    assert len(set(answer(add.ticket))) == 4
+    assert count(bench) == 4
+
+
+def test_in_doubt_again_and_again_it_is_stored_once(bench: Bench) -> None:
+    add = an_add(2)
+    for stored in (False, False, True, True):
+        left_in_doubt(bench, add, stored=stored)
+    bench.cycle(adds=[add])
+
+    assert (len(answer(add.ticket)), count(bench)) == (2, 2)
+
+
+def test_a_job_for_which_somebody_has_chosen_the_same_id_is_not_taken_for_ours(bench: Bench) -> None:
+    add = an_add(args='["ours"]')
+    left_in_doubt(bench, add, stored=False)
+    ((_, (id,)),) = add.doubt.tries  # type: ignore[union-attr]
+    bench.add(id=id, args='["theirs"]')
+    bench.cycle(adds=[add])
+    (ours,) = answer(add.ticket)
+
+    assert ours != id
+    assert [bench.row(each)["args"] for each in (id, ours)] == ['["theirs"]', '["ours"]']
+
+
+def run_in(other: Connection, bench: Bench, add: Add, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Store an add in somebody's transaction that stays open, and do not learn of its end."""
+
+    def doubtful(work: Callable[[Connection], Any]) -> None:
+        work(other)
+        raise OutcomeUnknown("who knows")
+
+    with monkeypatch.context() as patch, pytest.raises(OutcomeUnknown):
+        patch.setattr(bench.store, "write", doubtful)
+        bench.cycle(adds=[add])
+
+
+@pytest.mark.parametrize("ends", ["COMMIT", "ROLLBACK"])
+def test_a_commit_that_is_on_its_way_still_is_waited_for(
+    bench: Bench, here: Place, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    add, free = an_add(2), an_add()
+    with ThreadPoolExecutor(1) as thread, connected(here) as other:
+        execute(other, "BEGIN")
+        run_in(other, bench, add, monkeypatch)
+        harvest = thread.submit(bench.cycle, adds=[add, free]).result(10)
+        early = count(bench)
+        execute(other, ends)
+    bench.cycle(adds=[add], hurried=True)
+
+    assert harvest.held.requests == {add}
+    assert (early, count(bench)) == (1, 3)
+    assert len({*answer(add.ticket), *answer(free.ticket)}) == 3
+
+
+# --- for whoever waits --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ledger(bench: Bench) -> Ledger:
+    return Ledger(bench.store, bench.clock, EvenChance())
+
+
+@EACH_FATE
+def test_who_asked_hears_of_the_next_try(bench: Bench, ledger: Ledger, stored: bool) -> None:
+    add, told = an_add(), list[bool]()
+    add.ticket.settle = lambda: told.append(True)
+    ledger.add(add)
+    with (commits_and_then_fails if stored else fails_instead_of_committing)(bench):
+        ledger.turn()
+    early, hopeful = list(told), ledger.is_behind
+    ledger.turn()
+
+    assert (early, hopeful, told) == ([], True, [True])
+    assert (len(answer(add.ticket)), count(bench)) == (1, 1)
+
+
+@EACH_FATE
+def test_who_asked_hears_of_the_doubt_where_the_store_does_not_come_back(
+    bench: Bench, ledger: Ledger, stored: bool
+) -> None:
+    add, later, began = an_add(), an_add(), bench.clock.monotonic()
+    ledger.add(add)
+    with (commits_and_then_fails if stored else fails_instead_of_committing)(bench):
+        while add.ticket.error is None:
+            bench.clock.advance(ledger.turn() or 0)
+    took = bench.clock.monotonic() - began
+    ledger.add(later)
+    ledger.turn()
+
+    assert isinstance(add.ticket.error, OutcomeUnknown)
+    assert PERSISTENCE <= took < 3 * PERSISTENCE
+    assert len(answer(later.ticket)) == 1
+    assert count(bench) == 1 + stored
+
+
+def test_who_asked_hears_of_the_doubt_where_the_ledger_is_closed(bench: Bench, ledger: Ledger) -> None:
+    add = an_add()
+    ledger.add(add)
+    with fails_instead_of_committing(bench):
+        ledger.turn()
+    ledger.refuse(RuntimeError("closed"))
+
+    assert isinstance(add.ticket.error, OutcomeUnknown)
+
+
+END = {"postgresql": "SELECT pg_terminate_backend(:session, 10000)", "mysql": "KILL :session"}
+SESSION = {"postgresql": "SELECT pg_backend_pid()", "mysql": "SELECT CONNECTION_ID()"}
+
+
+def test_an_idle_connection_that_is_ended_just_when_something_is_sent_on_it_is_no_matter(
+    bench: Bench, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add, before, name = an_add(), bench.add_one(), bench.store.dialect.name
+    idle = bench.store.writer.connected()
+    line: Any = idle.connection.driver_connection
+    # The news of its end has not come yet.
+    monkeypatch.setattr(line, "_has_something_to_read", lambda: False, raising=False)
+    session = execute(idle, SESSION[name]).scalar_one()
+    with bench.store.reading() as other:
+        execute(other, END[name], {"session": session})
+    ledger.add(add)
+    while add.ticket.error is None and not add.ticket.value:
+        bench.clock.advance(ledger.turn() or 0)
+
+    assert answer(add.ticket)[0] > before
+    assert count(bench) == 2
+    # Here alone the commit has gone along, so that it was in doubt.
+    assert (add.doubt is not None) == (name == "postgresql")
