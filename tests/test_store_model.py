@@ -27,7 +27,7 @@ from yaotask.errors import AlreadyFinished, QueueFull, StorageError, WrongState
 from yaotask.jobs import TERMINAL, Cancelled, Claim, Ignored, Interrupted, JobState, Outcome
 from yaotask.store import direct, presence
 from yaotask.store.ids import IdBlocks
-from yaotask.store.protocol import Finish, Mailbox, Started
+from yaotask.store.protocol import Add, Finish, Mailbox, Started
 
 pytest_plugins = ["store_fixtures"]
 
@@ -84,6 +84,8 @@ class StoreMachine(RuleBasedStateMachine):
     """Two processes on one store; each has half of the workers."""
 
     claims = Bundle("claims")
+    # Of a process, with what is stored of it.
+    doubts = Bundle("doubts")
 
     def __init__(self, benches: Sequence[Bench], line: Line) -> None:
         super().__init__()
@@ -151,26 +153,45 @@ class StoreMachine(RuleBasedStateMachine):
 
     # --- what can be asked ------------------------------------------------------------------------------
 
-    @rule(process=PROCESS, count=st.integers(1, 4), priority=st.integers(-1, 1), delay=st.sampled_from([0, 3]))
-    def add(self, process: int, count: int, priority: int, delay: int) -> None:
+    @rule(
+        target=doubts,
+        process=PROCESS,
+        count=st.integers(1, 4),
+        priority=st.integers(-1, 1),
+        delay=st.sampled_from([0, 3]),
+    )
+    def add(self, process: int, count: int, priority: int, delay: int) -> object:
+        run_at = self.bench.clock.now() + delay * 1_000_000 if delay else None
+        return self.try_to_add(process, an_add(count, size=SIZE, priority=priority, run_at=run_at), set())
+
+    @rule(target=doubts, doubt=consumes(doubts))
+    def add_again(self, doubt: tuple[int, Add, set[int]]) -> object:
+        """As a ledger does with what may have been stored, sooner or later."""
+        return self.try_to_add(*doubt)
+
+    def try_to_add(self, process: int, add: Add, before: set[int]) -> object:
+        """Of what was stored `before`, though nobody could say so, nothing is stored again."""
         bench, fates = self.at(process), self.line.fates
         room = SIZE - sum(job.counted for job in self.jobs.values())
-        run_at = bench.clock.now() + delay * 1_000_000 if delay else None
+        fitting = 0 if before else min(len(add.jobs), room)
         try:
-            (ticket,) = bench.adds(an_add(count, size=SIZE, priority=priority, run_at=run_at))
+            (ticket,) = bench.adds(add)
         except StorageError:
-            self.may_be_stored(process, min(count, room), fates)
-            return
+            stored = before or self.may_be_stored(process, fitting, fates)
+            return (process, add, stored) if add.doubt else multiple()
 
         self.give_back_owed(process)
-        if count > room:
-            assert isinstance(ticket.error, QueueFull)
         ids = ticket.error.ids if isinstance(ticket.error, QueueFull) else answer(ticket)
-        assert len(ids) == min(count, room)
+        assert isinstance(ticket.error, QueueFull) == (len(ids) < len(add.jobs))
+        if before:
+            assert set(ids) == before
+            return multiple()
+        assert len(ids) == fitting
         assert not self.jobs.keys() & set(ids)
         self.jobs.update({id: Job() for id in ids})
+        return multiple()
 
-    def may_be_stored(self, process: int, count: int, fates: Sequence[Fate | None]) -> None:
+    def may_be_stored(self, process: int, count: int, fates: Sequence[Fate | None]) -> set[int]:
         """An add of which nobody can say what became: all of it is there, or nothing."""
         assert fates
         rows = self.rows()
@@ -178,6 +199,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert len(stored) in ((0, count) if Fate.AFTER_COMMIT in fates else (0,))
         self.look_what_went_back(process, rows)
         self.jobs.update({id: Job() for id in stored})
+        return stored
 
     @rule(target=claims, most=st.integers(1, 3), worker=WORKERS, due=st.booleans())
     def claim(self, most: int, worker: int, due: bool) -> object:
