@@ -34,6 +34,8 @@ class Line:
         # What befalls the next commits; None where all is well.
         self.fates: Sequence[Fate | None] = ()
         self.broken = Counter[Fate]()
+        # The sessions of broken lines, by the servers' numbers.
+        self.sessions: list[int] = []
         self._run = direct.run
         # Each ledger has a thread of its own.
         self._lock = threading.Lock()
@@ -43,6 +45,7 @@ class Line:
         if fate in (None, Fate.AFTER_COMMIT):
             self._run(cursor, statement, values)
         if fate is not None:
+            self.sessions += session_of(cursor.connection)
             raise break_off(cursor.connection)
 
     def _draw(self, statement: str) -> Fate | None:
@@ -54,6 +57,16 @@ class Line:
             if fate is not None:
                 self.broken[fate] += 1
             return fate
+
+
+def session_of(connection: Any) -> list[int]:
+    """The number that its server has given to a driver's connection; a file gives none."""
+    match connection:
+        case sqlite3.Connection():
+            return []
+        case psycopg.Connection():
+            return [] if connection.closed else [connection.info.backend_pid]
+    return [connection.thread_id()] if connection.open else []
 
 
 def break_off(connection: Any) -> Exception:
