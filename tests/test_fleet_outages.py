@@ -131,6 +131,15 @@ def test_ids_are_asked_for_again_where_the_line_breaks(app: App, line: Line, fat
 
 
 @servers_only
+def test_where_ids_cannot_be_had_nothing_was_stored_and_that_is_said(app: App, line: Line) -> None:
+    line.fates = [Fate.AFTER_COMMIT, Fate.AFTER_COMMIT]
+    with pytest.raises(StorageUnavailable, match="nothing was stored"):
+        app.tasks["quick"].add_many([[]] * 50)
+
+    assert app.store_status()["jobs"]["WAITING"] == 4
+
+
+@servers_only
 @pytest.mark.parametrize("key", [None, "k"])
 def test_where_the_commit_never_arrived_the_job_is_stored_all_the_same(app: App, line: Line, key: str | None) -> None:
     line.fates = [Fate.BEFORE_COMMIT]

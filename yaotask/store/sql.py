@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, TimeoutError
 
 from yaotask.chance import Chance
 from yaotask.clock import SECOND, Clock
-from yaotask.errors import OutcomeUnknown, StorageBusy, StorageError
+from yaotask.errors import OutcomeUnknown, StorageBusy, StorageError, StorageUnavailable
 from yaotask.store import doubt, statements
 from yaotask.store.aside import Aside
 from yaotask.store.cycle import SqlCycle
@@ -186,8 +186,13 @@ class SqlStore:
         except OutcomeUnknown:
             if not self.dialect.shared:
                 raise
-            # Those that may have been reserved in vain do no harm.
+        # Those that may have been reserved in vain do no harm.
+        try:
             return self.write(reserve)
+        except OutcomeUnknown as error:
+            raise StorageUnavailable(
+                f"{self.dialect.label}: connections break; nothing was stored, try again"
+            ) from error
 
     # --- hints to other nodes -------------------------------------------------------------------------
 
