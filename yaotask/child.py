@@ -1,9 +1,8 @@
-"""`python -m yaotask.child`: runs jobs and calls hooks for a worker, one after the other, and may die of them."""
+"""A process that runs jobs and calls hooks for a worker, one after the other, and may die of them."""
 
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -179,7 +178,3 @@ class Limit:
 def _call_unless(lifted: threading.Event, seconds: float, function: Callable[[], object]) -> None:
     if not lifted.wait(max(0.0, seconds)):
         function()
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

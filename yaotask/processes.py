@@ -1,6 +1,6 @@
 """The processes that yaotask starts: they speak with their parent over a channel, and die with it.
 
-They are plain programs, `python -m yaotask.worker` and the like, started without a fork of our own memory.
+They are plain programs, started without a fork of our own memory: the `main` of `yaotask.worker` and the like.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def is_stopped(pid: int) -> bool:
 
 
 def spawn(module: str, label: str, hello: Message) -> Spawned:
-    """Start `python -m MODULE` in a session of its own. `label` is what `ps` shows, `hello` its first message.
+    """Start the program of a module in a session of its own. `label` is what `ps` shows, `hello` its first message.
 
     To be called from a thread that lives as long as the process shall. Raises OSError.
     """
@@ -130,7 +130,7 @@ def spawn(module: str, label: str, hello: Message) -> Spawned:
     channel, theirs = Channel.pair()
     with theirs:
         given = [theirs.fileno(), stacks.fileno()]
-        command = [sys.executable, *_flags(), "-m", module, *map(str, given), str(os.getpid()), label]
+        command = [sys.executable, *_flags(), "-m", "yaotask.launch", module, *map(str, given), str(os.getpid()), label]
         try:
             process = subprocess.Popen(  # noqa: S603 - our own modules
                 command, stdin=subprocess.DEVNULL, pass_fds=given, start_new_session=True

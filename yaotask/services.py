@@ -1,10 +1,9 @@
-"""`python -m yaotask.services`: what a node does besides running jobs. Of users' code it calls nothing but `next`."""
+"""What a node does besides running jobs. Of users' code it calls nothing but `next`."""
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 
 import anyio
 
@@ -65,7 +64,3 @@ async def _hear_signals(over: anyio.Event) -> None:
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for _ in signals:
             over.set()
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""`python -m yaotask.worker`: one worker of a node, from its birth by the supervisor to its end."""
+"""One worker of a node, from its birth by the supervisor to its end."""
 
 from __future__ import annotations
 
@@ -30,8 +30,7 @@ from yaotask.runtime.pulse import Pulse
 from yaotask.runtime.runner import Runner
 from yaotask.runtime.shares import Share
 
-# As a program this module has another name, which no log of ours is kept under.
-log = logging.getLogger("yaotask.worker")
+log = logging.getLogger(__name__)
 
 DONE, LOOP_ENDED, FAULTY, NO_STORE = 0, 1, 3, 4
 SWITCH_INTERVAL = 0.000_5
@@ -212,7 +211,3 @@ def _look_seldom_for_garbage() -> None:
 
 def _told(runner: Runner) -> Counter[str]:
     return Counter({OUTCOME_WORDS[kind]: count for kind, count in runner.ended.items()})
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import click
 
+from yaotask import launch
 from yaotask.suggest import did_you_mean
 
 
@@ -79,7 +79,7 @@ class LazyGroup(click.Group):
         if cmd_name not in self.lazy:
             return None
         module, _ = self.lazy[cmd_name]
-        command: click.Command = importlib.import_module(module).COMMANDS[cmd_name]
+        command: click.Command = launch.load(module).COMMANDS[cmd_name]
         return command
 
     def resolve_command(

@@ -6,7 +6,6 @@ so they are started first.
 
 from __future__ import annotations
 
-import importlib
 import os
 import signal
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ from typing import NoReturn
 
 import click
 
+from yaotask import launch
 from yaotask.cli.base import Command, Session
 from yaotask.plan import Place, Plan
 from yaotask.processes import Spawned
@@ -38,7 +38,7 @@ def run(session: Session, /, drain: bool, processes: int | None, only: tuple[str
     settings, faults = load_settings(root, os.environ)
     plan = Plan(root, settings.processes if processes is None else processes, only)
     with _ending_early(), _started(plan if not faults else Plan(root, 0)) as started:
-        status: int = importlib.import_module("yaotask.cli.foreground").run(plan, started, drain=drain)
+        status: int = launch.load("yaotask.cli.foreground").run(plan, started, drain=drain)
         return status
 
 
