@@ -19,15 +19,14 @@ GOOD = "def Send(task_id): return 'done'\n"
 
 # What keeps a child from going on with its work, once it has run its handler.
 STUMBLES = """
-    import __main__
-
+    from yaotask import child
     from yaotask.errors import StorageBusy
 
     def Send(task_id):
         def end(*whatever):
             raise StorageBusy("the disk is gone")
 
-        __main__.Child._end = end
+        child.Child._end = end
 """
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from textwrap import dedent
+from textwrap import dedent, indent
 from typing import IO
 
 import pytest
@@ -21,7 +21,9 @@ from yaotask.processes import Spawned, describe, is_stopped, reap_strays, spawn,
 BEGIN = """
 import os, signal, subprocess, sys
 from yaotask import processes
-channel, hello = processes.adopted(sys.argv[1:])
+
+def main(arguments):
+    channel, hello = processes.adopted(arguments)
 """
 Start = Callable[..., Spawned]
 
@@ -34,7 +36,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], s
     monkeypatch.setenv("PYTHONPATH", str(folder))
 
     def write(body: str) -> str:
-        (folder / "program.py").write_text(BEGIN + dedent(body))
+        (folder / "program.py").write_text(BEGIN + indent(dedent(body), "    "))
         return "program"
 
     return write
