@@ -102,7 +102,7 @@ def test_only_who_asked_is_told_when_it_took_too_long(shelf: Shelf, clock: Manua
 
 def test_who_added_what_may_be_stored_is_not_told_that_it_is_not(shelf: Shelf, clock: ManualClock) -> None:
     add, unknown = an_add(), OutcomeUnknown("who knows")
-    add.doubt = Doubt(unknown, clock.monotonic(), ())
+    add.doubt = Doubt(unknown, clock.monotonic(), add.jobs, ())
     shelf.keep(Mailbox(adds=[add]))
     clock.advance(PATIENCE)
     shelf.keep(shelf.take_due(1))

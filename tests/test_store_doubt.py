@@ -13,6 +13,7 @@ from store_support import Bench, EvenChance, an_add, answer, connected
 
 from yaotask.errors import DuplicateJobId, OutcomeUnknown, QueueFull
 from yaotask.events import ADD_BIT
+from yaotask.store import doubt
 from yaotask.store.direct import execute
 from yaotask.store.ledger import Ledger
 from yaotask.store.opening import Place
@@ -20,12 +21,15 @@ from yaotask.store.protocol import Add, NewJob, Terms, Ticket
 from yaotask.store.sql import PERSISTENCE
 
 pytest_plugins = ["store_fixtures"]
-pytestmark = pytest.mark.only_on("postgresql", "mariadb")
+on_servers = pytest.mark.only_on("postgresql", "mariadb")
+pytestmark = on_servers
 
 
 @pytest.fixture
 def bench(bench: Bench) -> Bench:
-    # From here on there are ids that need no transaction of their own: 5 and 6 are the next ones.
+    # From here on there are ids that need no transaction of their own.
+    for task in ("mail", "other"):
+        bench.store._ids.refill(task, 100, bench.store._reserve_ids)
     for _ in range(4):
         bench.add()
     bench.clock.advance(1)
@@ -56,13 +60,38 @@ def test_each_add_of_a_commit_in_doubt_is_stored_once(bench: Bench, stored: bool
 
     assert count(bench) == 6
     assert ids[1] == [70]
-    assert [bench.row(id)["created_at"] for id in ids[0] + ids[1] + ids[3]]
+    assert {row["id"] for row in bench.query("SELECT id FROM yaotask_jobs WHERE task = 'mail'")} >= {*ids[0], *ids[3]}
     assert len({*ids[0], *ids[1], *ids[2], *ids[3]}) == 5
-    # Whoever committed it has told nobody.
     assert harvest.woken == {"mail", "other"}
     assert harvest.wrote_events
     assert bench.value("SELECT count(*) FROM yaotask_events") == 1
     assert bench.waiting() == 1
+
+
+@EACH_FATE
+@pytest.mark.parametrize("terms", [{}, {"key": "k"}, {"id": 70}], ids=["plain", "with a key", "with an id"])
+def test_whoever_stored_it_has_told_nobody(bench: Bench, terms: dict[str, Any], stored: bool) -> None:
+    add = an_add(events=ADD_BIT, **terms)
+    left_in_doubt(bench, add, stored=stored)
+    harvest = bench.cycle(adds=[add])
+
+    assert (harvest.woken, harvest.wrote_events, count(bench)) == ({"mail"}, True, 1)
+
+
+def test_many_that_were_stored_cost_one_look(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    many, looks = [an_add() for _ in range(50)], list[int]()
+    left_in_doubt(bench, *many, stored=True)
+    look = doubt.is_stored
+
+    def is_stored(connection: Connection, task: str, id: int, at: int) -> bool:
+        looks.append(id)
+        return look(connection, task, id, at)
+
+    monkeypatch.setattr(doubt, "is_stored", is_stored)
+    bench.cycle(adds=many)
+
+    assert len(looks) == 1
+    assert len({answer(add.ticket)[0] for add in many}) == count(bench) == 50
 
 
 @EACH_FATE
@@ -110,6 +139,28 @@ def test_in_doubt_again_and_again_it_is_stored_once(bench: Bench) -> None:
     assert (len(answer(add.ticket)), count(bench)) == (2, 2)
 
 
+def test_what_does_not_fit_any_more_may_be_stored_still(bench: Bench) -> None:
+    add, other = an_add(size=1), an_add(size=1)
+    left_in_doubt(bench, add, stored=False)
+    bench.cycle(adds=[other])
+    bench.cycle(adds=[add])
+
+    # It is not refused: its commit may be on its way, and nothing keeps that from finding room later.
+    assert isinstance(add.ticket.error, OutcomeUnknown)
+    assert len(answer(other.ticket)) == count(bench) == 1
+
+
+def test_what_fits_in_part_cannot_be_stored_later(bench: Bench) -> None:
+    add = an_add(2, size=2)
+    left_in_doubt(bench, add, stored=False)
+    bench.add(size=2)
+    bench.cycle(adds=[add])
+
+    assert isinstance(add.ticket.error, QueueFull)
+    assert len(add.ticket.error.ids) == 1
+    assert count(bench) == 2
+
+
 def test_a_job_for_which_somebody_has_chosen_the_same_id_is_not_taken_for_ours(bench: Bench) -> None:
     add = an_add(args='["ours"]')
     left_in_doubt(bench, add, stored=False)
@@ -120,6 +171,19 @@ def test_a_job_for_which_somebody_has_chosen_the_same_id_is_not_taken_for_ours(b
 
     assert ours != id
     assert [bench.row(each)["args"] for each in (id, ours)] == ['["theirs"]', '["ours"]']
+
+
+def test_what_was_found_not_to_be_stored_is_as_safe_as_before_afterwards(bench: Bench) -> None:
+    add = an_add()
+    left_in_doubt(bench, add, stored=False)
+    ((_, (id,)),) = add.doubt.tries  # type: ignore[union-attr]
+    bench.add(id=id)
+    for stored in (False, True):
+        left_in_doubt(bench, add, stored=stored)
+    bench.cycle(adds=[add])
+
+    assert answer(add.ticket) != [id]
+    assert count(bench) == 2
 
 
 def run_in(other: Connection, bench: Bench, add: Add, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,6 +214,53 @@ def test_a_commit_that_is_on_its_way_still_is_waited_for(
     assert harvest.held.requests == {add}
     assert (early, count(bench)) == (1, 3)
     assert len({*answer(add.ticket), *answer(free.ticket)}) == 3
+
+
+def test_a_commit_that_arrives_between_a_look_and_the_next_try_is_seen(
+    bench: Bench, here: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add, find, looks = an_add(2), doubt.found, list[object]()
+    with connected(here) as other:
+        execute(other, "BEGIN")
+        run_in(other, bench, add, monkeypatch)
+
+        def found(*asked: Any) -> object:
+            looks.append(find(*asked))
+            if len(looks) == 1:
+                execute(other, "COMMIT")
+            return looks[-1]
+
+        monkeypatch.setattr(doubt, "found", found)
+        bench.cycle(adds=[add], hurried=True)
+
+    assert looks == [None, answer(add.ticket)]
+    assert count(bench) == 2
+
+
+def test_ids_are_those_of_the_try_that_had_some(bench: Bench, here: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An add that waits for somebody's key is not even tried; its second try is not over when the third begins."""
+    first, second = (
+        Add("mail", [NewJob("[]", "{}", Terms(key="k")), NewJob('["mine"]', "{}")], None, 0, Ticket()) for _ in "12"
+    )
+    with connected(here) as stranger:
+        execute(stranger, "BEGIN")
+        with bench.store.borrow(stranger) as cycle:
+            cycle.add(an_add(key="k"))
+        with fails_instead_of_committing(bench), pytest.raises(OutcomeUnknown):
+            bench.cycle(adds=[first, second], hurried=True)
+        execute(stranger, "COMMIT")
+    bench.clock.advance(1)
+    with ThreadPoolExecutor(1) as thread, connected(here) as other:
+        execute(other, "BEGIN")
+        run_in(other, bench, second, monkeypatch)
+        harvest = thread.submit(bench.cycle, adds=[second], hurried=True).result(10)
+        execute(other, "COMMIT")
+    bench.cycle(adds=[second], hurried=True)
+
+    assert harvest.held.requests == {second}
+    assert [row["id"] for row in bench.query("SELECT id FROM yaotask_jobs WHERE args LIKE '%mine%'")] == answer(
+        second.ticket
+    )[1:]
 
 
 # --- for whoever waits --------------------------------------------------------------------------------
@@ -191,6 +302,27 @@ def test_who_asked_hears_of_the_doubt_where_the_store_does_not_come_back(
     assert PERSISTENCE <= took < 3 * PERSISTENCE
     assert len(answer(later.ticket)) == 1
     assert count(bench) == 1 + stored
+
+
+def test_what_is_tried_again_comes_before_what_was_asked_later(bench: Bench, ledger: Ledger) -> None:
+    first, second = an_add(), an_add()
+    ledger.add(first)
+    with fails_instead_of_committing(bench):
+        ledger.turn()
+    ledger.add(second)
+    ledger.turn()
+
+    assert bench.row(answer(first.ticket)[0])["key"] < bench.row(answer(second.ticket)[0])["key"]
+
+
+@pytest.mark.only_on("sqlite")
+def test_what_a_disk_has_failed_to_keep_is_not_tried_again(bench: Bench, ledger: Ledger) -> None:
+    add = an_add()
+    ledger.add(add)
+    with commits_and_then_fails(bench):
+        ledger.turn()
+
+    assert isinstance(add.ticket.error, OutcomeUnknown)
 
 
 def test_who_asked_hears_of_the_doubt_where_the_ledger_is_closed(bench: Bench, ledger: Ledger) -> None:

@@ -177,8 +177,8 @@ class StorageUnavailable(StorageError):
 class OutcomeUnknown(StorageError):
     """The store failed while it was committing, so that the change may or may not have happened.
 
-    On a server an add raises this only after 5 s in which it could not be found out. An add that was given a `key`
-    can be repeated safely: a used key answers the first job.
+    On a server an add is tried again for 5 s before it raises this. One that was given a `key` can be repeated
+    safely: a used key answers the first job.
     """
 
 

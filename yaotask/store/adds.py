@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from yaotask.errors import DuplicateJobId, QueueFull, StorageBusy
 from yaotask.events import ADD_BIT
 from yaotask.store import doubt, rows, statements
-from yaotask.store.protocol import Add, Doubt, NewJob
+from yaotask.store.protocol import Add, Commit, Doubt, NewJob
 from yaotask.store.work import Work
 from yaotask.values import dumps
 
@@ -21,7 +21,7 @@ def add(work: Work, add: Add) -> list[int]:
     Raises QueueFull when not all fit: those that did are stored. Raises DuplicateJobId, and stores
     none of them, when one has an id that is taken.
     """
-    if add.doubt is None or not _stored_under_the_same_ids(work, add, add.doubt):
+    if add.doubt is None or not _settle(work, add, add.doubt):
         with work.savepoint():
             try:
                 with work.savepoint():
@@ -35,28 +35,40 @@ def add(work: Work, add: Add) -> list[int]:
     return add.stored
 
 
-def _stored_under_the_same_ids(work: Work, add: Add, in_doubt: Doubt) -> bool:
-    """Whether that is done; if not, it was never stored, nor will be, because others have its ids or keys."""
-    found = doubt.found(work.connection, add, in_doubt)
-    if found is None:
-        again = doubt.under_the_same_ids(add, in_doubt)
+def _settle(work: Work, add: Add, in_doubt: Doubt) -> bool:
+    """Store what may be stored already, or find it. False where it never was, nor will be: others have its ids or keys.
+
+    Raises OutcomeUnknown where it is not to be seen, and does not fit: nothing would keep it from being stored later.
+    """
+    stored = doubt.found(work.connection, add, in_doubt.tries)
+    if stored is None:
         try:
             with work.savepoint():
-                store(work, again)
-            add.stored = again.stored
+                store(work, add)
+            if in_doubt.tries and len(add.stored) < len(add.jobs):
+                _must_be_there(work, add, in_doubt)
             return True
         except IntegrityError as error:
             if not _is_taken(work, error):
                 raise
-        found = doubt.found(work.connection, add, in_doubt)
-    if found is None:
-        add.doubt = None
+        stored = doubt.found(work.connection, add, in_doubt.tries)
+    if stored is None:
+        add.jobs, add.doubt = in_doubt.jobs, None
         return False
-    add.stored = found
-    # Whoever stored it has told nobody.
+    add.stored = stored
+    tell(work, add)
+    return True
+
+
+def _must_be_there(work: Work, add: Add, in_doubt: Doubt) -> None:
+    if doubt.found(work.connection, add, [(Commit(work.now), add.stored)]) is None:
+        raise in_doubt.error
+
+
+def tell(work: Work, add: Add) -> None:
+    """Whoever has stored it has told nobody."""
     work.harvest.woken.add(add.task)
     work.harvest.wrote_events |= bool(add.events & ADD_BIT)
-    return True
 
 
 def _is_taken(work: Work, error: IntegrityError) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from sqlalchemy.engine import Connection
 
@@ -10,7 +10,7 @@ from yaotask.errors import OutcomeUnknown
 from yaotask.jobs import Interrupted, JobState, Succeeded
 from yaotask.store import rows, statements
 from yaotask.store.direct import execute
-from yaotask.store.protocol import Add, ClaimBatch, Doubt, Finish, Harvest, Mailbox
+from yaotask.store.protocol import Add, ClaimBatch, Commit, Doubt, Finish, Harvest, Mailbox
 
 # Looks at the store for the trace of a transaction.
 Look = Callable[[Connection], bool]
@@ -40,30 +40,30 @@ def is_stored(connection: Connection, task: str, id: int, at: int) -> bool:
     return execute(connection, statements.IS_STORED, {"task": task, "id": id, "at": at}).scalar() is not None
 
 
-def kept(add: Add, harvest: Harvest, error: OutcomeUnknown, deadline: float) -> Doubt:
-    """What is to be known of an add whose commit got no answer, for the next try."""
-    earlier = add.doubt
-    one = harvest.now, tuple(add.stored)
-    return Doubt(error, deadline, (one,)) if earlier is None else earlier._replace(tries=(*earlier.tries, one))
+def remember(adds: Sequence[Add], harvest: Harvest, error: OutcomeUnknown, deadline: float) -> None:
+    """Let adds whose commit got no answer have the ids under which it may have stored them.
+
+    So no commit that is on its way still can be stored beside a later one: one of the two finds an id taken.
+    """
+    commit = Commit(harvest.now)
+    for add in adds:
+        known = add.doubt or Doubt(error, deadline, add.jobs, ())
+        ids = () if add in harvest.held.requests else tuple(add.stored)
+        add.doubt = known._replace(tries=(*known.tries, (commit, ids))) if ids else known
+        numbered = [job if job.id is not None else job._replace(id=id) for job, id in zip(add.jobs, ids, strict=False)]
+        add.jobs = numbered + add.jobs[len(numbered) :]
 
 
-def found(connection: Connection, add: Add, doubt: Doubt) -> list[int] | None:
-    """The ids under which it was stored after all; None where nothing is to be seen of it, as far as that goes."""
-    for at, ids in doubt.tries:
+def found(connection: Connection, add: Add, tries: Sequence[tuple[Commit, Sequence[int]]]) -> list[int] | None:
+    """The ids under which one of these commits has stored an add; None where none is to be seen."""
+    for commit, ids in tries:
+        # One of a commit's rows is as good as all, but what has a key may be another's.
         own = next((id for job, id in zip(add.jobs, ids, strict=False) if job.terms.key is None), None)
-        if own is not None and is_stored(connection, add.task, own, at):
+        asked = ids if own is None else (own,)
+        commit.landed = commit.landed or any(is_stored(connection, add.task, id, commit.at) for id in asked)
+        if commit.landed:
             return list(ids)
     return None
-
-
-def under_the_same_ids(add: Add, doubt: Doubt) -> Add:
-    """The same add once more, so that no commit which is on its way still can be stored beside it.
-
-    One of the two finds its ids taken. What has a key is kept from coming twice by that.
-    """
-    (_, ids), *_ = doubt.tries
-    again = [job if job.terms.key is not None else job._replace(id=id) for job, id in zip(add.jobs, ids, strict=False)]
-    return Add(add.task, again + add.jobs[len(again) :], add.size, add.events, add.ticket)
 
 
 def _is_claimed(connection: Connection, claims: ClaimBatch, worker: int | None) -> bool:

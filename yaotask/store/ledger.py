@@ -123,8 +123,8 @@ class Ledger:
     def turn(self) -> float | None:
         """Write what came in and claim what is wanted; how long to wait until the next turn.
 
-        None means: until poked. A store that cannot be written costs the askers an error, but no
-        progress and no finish: those are kept and written when it can be.
+        None means: until poked. A store that cannot be written costs the askers an error, unless what they added may
+        be stored. That is kept for a while, and progress and finishes for as long as it takes.
         """
         self._in_turn = True
         try:
@@ -244,7 +244,7 @@ class Ledger:
         return mailbox
 
     def _put_off(self, mailbox: Mailbox, error: StorageError) -> float:
-        """The store failed: tell the askers, keep what must not be lost, and wait a little."""
+        """The store failed: tell the askers of what is not stored, keep the rest, and wait a little."""
         why = str(error)
         # Where no worker has something to lose, whoever asked hears of it, and nobody else need.
         if self._worker is not None and why not in self._told:

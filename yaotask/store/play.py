@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -51,8 +51,9 @@ def play(cycle: SqlCycle, mailbox: Mailbox) -> Answers:
             _run(cycle, errand, answers)
         if mailbox.adds and not cycle.dialect.shared:
             adds.pay_debts(cycle)
-        for group in _together(mailbox.adds):
-            _add_together(cycle, group, answers)
+        with cycle.briefly() if mailbox.is_in_doubt else nullcontext():
+            for group in _together(mailbox.adds):
+                _add_together(cycle, group, answers)
         _take(cycle, mailbox, look_first=mailbox.due)
         cycle.close()
     return answers
@@ -234,7 +235,12 @@ def _add_together(cycle: SqlCycle, group: list[Add], answers: Answers) -> None:
     for add in group:
         add.stored = whole.stored[done : done + len(add.jobs)]
         done += len(add.jobs)
-        answers.give(add.ticket, add.stored, adds.full(add) if len(add.stored) < len(add.jobs) else None)
+        is_full = len(add.stored) < len(add.jobs)
+        if add.doubt is not None:
+            if is_full:
+                raise Misfit
+            adds.tell(cycle, add)
+        answers.give(add.ticket, add.stored, adds.full(add) if is_full else None)
 
 
 @contextmanager

@@ -93,15 +93,25 @@ class Ticket:
             settle()
 
 
+@dataclass(slots=True, eq=False)
+class Commit:
+    """One that got no answer. `at` is the one time of all that it wrote; `landed`, and it was seen to be stored."""
+
+    at: int
+    landed: bool = False
+
+
 class Doubt(NamedTuple):
     """An add of which nobody has learned whether it was stored: `error` says so. Worth another try until `deadline`.
 
-    `tries` has, of each commit that got no answer, the one time of all that it wrote, and the ids of the jobs.
+    `jobs` are as they were asked for: those of the add have the ids since under which they may be stored. `tries` has
+    each commit that may have stored any of them, and the ids of those, in order.
     """
 
     error: OutcomeUnknown
     deadline: float
-    tries: tuple[tuple[int, Sequence[int]], ...]
+    jobs: list[NewJob]
+    tries: tuple[tuple[Commit, Sequence[int]], ...]
 
 
 @dataclass(slots=True, eq=False)
@@ -179,9 +189,9 @@ class Mailbox:
         return bool(self.demands) or self.deliveries > 0
 
     @property
-    def is_delicate(self) -> bool:
-        """Whether it is to be done request by request, without a try at all of it at once."""
-        return self.hurried or any(add.doubt for add in self.adds)
+    def is_in_doubt(self) -> bool:
+        """Whether some of its adds may be stored already."""
+        return any(add.doubt for add in self.adds)
 
     @property
     def settles(self) -> bool:
@@ -368,6 +378,7 @@ class Store(Protocol):
         the commit only.
 
         Raises StorageBusy, StorageFull or StorageUnavailable when nothing was changed, and
-        OutcomeUnknown when the commit itself failed; then no ticket was settled.
+        OutcomeUnknown when the commit itself failed; then no ticket was settled, and on a server each add has a
+        `doubt`: it can be put into another mailbox, and is stored once.
         """
         ...

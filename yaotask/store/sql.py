@@ -105,7 +105,7 @@ class SqlStore:
         """See Store."""
         self._refill_ids(mailbox)
         try:
-            harvest, answers = self._attempt(mailbox, replay if mailbox.is_delicate else play)
+            harvest, answers = self._attempt(mailbox, replay if mailbox.hurried else play)
         except (Misfit, IntegrityError, Overfull, Refused):
             if self._estimates is not None:
                 self._estimates.forget()
@@ -164,8 +164,7 @@ class SqlStore:
         if mailbox.worker is not None:
             self._owing = self._owing.plus(harvest, mailbox.worker)
         if self.dialect.shared:
-            for add in mailbox.adds:
-                add.doubt = doubt.kept(add, harvest, error, self.clock.monotonic() + PERSISTENCE)
+            doubt.remember(mailbox.adds, harvest, error, self.clock.monotonic() + PERSISTENCE)
 
     def _refill_ids(self, mailbox: Mailbox) -> None:
         wanted: Counter[str] = Counter()
