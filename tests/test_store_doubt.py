@@ -17,7 +17,7 @@ from yaotask.store import doubt
 from yaotask.store.direct import execute
 from yaotask.store.ledger import Ledger
 from yaotask.store.opening import Place
-from yaotask.store.protocol import Add, NewJob, Terms, Ticket
+from yaotask.store.protocol import Add, Harvest, Mailbox, NewJob, Terms, Ticket
 from yaotask.store.sql import PERSISTENCE
 
 pytest_plugins = ["store_fixtures"]
@@ -70,10 +70,11 @@ def test_each_add_of_a_commit_in_doubt_is_stored_once(bench: Bench, stored: bool
 
 @EACH_FATE
 @pytest.mark.parametrize("terms", [{}, {"key": "k"}, {"id": 70}], ids=["plain", "with a key", "with an id"])
-def test_whoever_stored_it_has_told_nobody(bench: Bench, terms: dict[str, Any], stored: bool) -> None:
+@pytest.mark.parametrize("hurried", [True, False])
+def test_whoever_stored_it_has_told_nobody(bench: Bench, terms: dict[str, Any], stored: bool, hurried: bool) -> None:
     add = an_add(events=ADD_BIT, **terms)
     left_in_doubt(bench, add, stored=stored)
-    harvest = bench.cycle(adds=[add])
+    harvest = bench.cycle(adds=[add], hurried=hurried)
 
     assert (harvest.woken, harvest.wrote_events, count(bench)) == ({"mail"}, True, 1)
 
@@ -237,6 +238,22 @@ def test_a_commit_that_arrives_between_a_look_and_the_next_try_is_seen(
     assert count(bench) == 2
 
 
+def test_what_was_not_even_tried_is_refused_where_it_does_not_fit(bench: Bench, here: Place) -> None:
+    add = Add("mail", [NewJob("[]", "{}"), NewJob("[]", "{}", Terms(key="k"))], 2, 0, Ticket())
+    with connected(here) as stranger:
+        execute(stranger, "BEGIN")
+        with bench.store.borrow(stranger) as cycle:
+            cycle.add(an_add(key="k"))
+        with fails_instead_of_committing(bench), pytest.raises(OutcomeUnknown):
+            bench.cycle(adds=[an_add(), add], hurried=True)
+        execute(stranger, "ROLLBACK")
+    bench.add(2, size=2)
+    bench.cycle(adds=[add])
+
+    with pytest.raises(QueueFull):
+        answer(add.ticket)
+
+
 def test_ids_are_those_of_the_try_that_had_some(bench: Bench, here: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """An add that waits for somebody's key is not even tried; its second try is not over when the third begins."""
     first, second = (
@@ -304,12 +321,19 @@ def test_who_asked_hears_of_the_doubt_where_the_store_does_not_come_back(
     assert count(bench) == 1 + stored
 
 
-def test_what_is_tried_again_comes_before_what_was_asked_later(bench: Bench, ledger: Ledger) -> None:
-    first, second = an_add(), an_add()
+def test_what_is_tried_again_comes_before_what_was_asked_meanwhile(
+    bench: Bench, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, run = an_add(), an_add(), bench.store.run_cycle
+
+    def run_cycle(mailbox: Mailbox) -> Harvest:
+        ledger.add(second)
+        return run(mailbox)
+
     ledger.add(first)
-    with fails_instead_of_committing(bench):
+    with fails_instead_of_committing(bench), monkeypatch.context() as patch:
+        patch.setattr(bench.store, "run_cycle", run_cycle)
         ledger.turn()
-    ledger.add(second)
     ledger.turn()
 
     assert bench.row(answer(first.ticket)[0])["key"] < bench.row(answer(second.ticket)[0])["key"]

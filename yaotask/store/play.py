@@ -235,12 +235,9 @@ def _add_together(cycle: SqlCycle, group: list[Add], answers: Answers) -> None:
     for add in group:
         add.stored = whole.stored[done : done + len(add.jobs)]
         done += len(add.jobs)
-        is_full = len(add.stored) < len(add.jobs)
         if add.doubt is not None:
-            if is_full:
-                raise Misfit
             adds.tell(cycle, add)
-        answers.give(add.ticket, add.stored, adds.full(add) if is_full else None)
+        answers.give(add.ticket, add.stored, adds.full(add) if len(add.stored) < len(add.jobs) else None)
 
 
 @contextmanager
