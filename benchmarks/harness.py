@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -127,14 +128,19 @@ def worker(root: Path) -> Iterator[int]:
     assert status == 0, log.read_text()
 
 
+# How a node starts its processes, in this and in older versions.
+_PROGRAM = re.compile(r" -m (?:yaotask\.launch )?yaotask\.(\w+)")
+
+
 def members(node: int) -> dict[str, int]:
     """The processes of a node, itself included: their numbers by the last part of their module, or `supervisor`."""
     listed = subprocess.run(["/bin/ps", "-A", "-o", "pid=,ppid=,args="], stdout=subprocess.PIPE, text=True, check=True)
     found = {"supervisor": node}
     for line in listed.stdout.splitlines():
         pid, parent, command = line.split(maxsplit=2)
-        if int(parent) == node and " -m yaotask." in command:
-            found[command.partition(" -m yaotask.")[2].split()[0]] = int(pid)
+        program = _PROGRAM.search(command)
+        if int(parent) == node and program:
+            found[program[1]] = int(pid)
     return found
 
 

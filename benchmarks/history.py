@@ -14,6 +14,9 @@ from harness import Bench, Row, measure, members, memory, worker
 from yaotask import App
 from yaotask.chance import SystemChance
 
+# Seconds for all of a node to be there.
+PATIENCE = 60.0
+
 # --- in the child -------------------------------------------------------------------------------------------
 
 
@@ -61,7 +64,9 @@ def _long_run(root: Path, jobs: int) -> tuple[float, float, float]:
     measure(draining.add, root, task="noop", jobs=1)
     with worker(root) as node:
         project.wait_until_done(root, 1)
+        deadline = time.monotonic() + PATIENCE
         while len(processes := members(node)) < 3:  # the services come last
+            assert time.monotonic() < deadline, f"of the node there is no more than {', '.join(processes)}"
             time.sleep(0.1)
         time.sleep(1.0)
         whole, idle = sum(map(memory, processes.values())), memory(processes["worker"])

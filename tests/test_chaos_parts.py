@@ -18,6 +18,7 @@ import pytest
 from chaos_support import Story, whole
 from run_support import command, until
 
+from yaotask import App
 from yaotask.chance import Dice
 from yaotask.chaos import caller, history, scratch
 from yaotask.chaos.check import judge
@@ -365,6 +366,30 @@ def test_one_that_ends_badly_says_so(begun: Callable[[str], Node], code: str, wr
     node.signal(signal.SIGTERM)
 
     assert node.must_end() == wrong
+
+
+TASK = "name: Mail\nprocess: scripts.mail.Send\nexecutor: process\n"
+SLEEPER = "import time\n\n\ndef Send(task_id):\n    time.sleep(600)\n"
+
+
+def test_the_processes_of_a_node_are_known_and_each_kind_can_be_killed(tmp_path: Path, nursery: Nursery) -> None:
+    for name, text in {"tasks/mail.yml": TASK, "scripts/mail.py": SLEEPER}.items():
+        path = tmp_path / name
+        path.parent.mkdir()
+        path.write_text(text)
+    with App(tmp_path) as app:
+        app.tasks["mail"].add()
+    node = Node(tmp_path, 1, SystemClock(), nursery)
+    node.start()
+    try:
+        for kind in ("services", "child", "worker"):
+            until(lambda kind=kind: node.members(kind))  # type: ignore[misc]
+            fault = Killing([node], [], SystemClock()).faults[f"kill-{kind}"](Dice(1))
+
+            assert fault is not None
+            assert fault.kind == f"kill-{kind}"
+    finally:
+        node.clear_away()
 
 
 def killing(node: Node) -> Mapping[str, Strike]:

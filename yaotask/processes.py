@@ -24,6 +24,8 @@ from typing import IO
 from yaotask.channel import Channel, Message
 
 PACKAGE = Path(__file__).resolve().parent
+# What starts our programs, followed by the name of one.
+LAUNCH = ("-m", "yaotask.launch")
 # prctl(2): the signal that the kernel sends when the thread that started us ends.
 PR_SET_PDEATHSIG = 1
 
@@ -130,7 +132,7 @@ def spawn(module: str, label: str, hello: Message) -> Spawned:
     channel, theirs = Channel.pair()
     with theirs:
         given = [theirs.fileno(), stacks.fileno()]
-        command = [sys.executable, *_flags(), "-m", "yaotask.launch", module, *map(str, given), str(os.getpid()), label]
+        command = [sys.executable, *_flags(), *LAUNCH, module, *map(str, given), str(os.getpid()), label]
         try:
             process = subprocess.Popen(  # noqa: S603 - our own modules
                 command, stdin=subprocess.DEVNULL, pass_fds=given, start_new_session=True
@@ -144,6 +146,11 @@ def spawn(module: str, label: str, hello: Message) -> Spawned:
     folders: list[object] = [*sys.path]
     channel.send({**hello, "path": [folder for folder in folders if isinstance(folder, str)]})
     return spawned
+
+
+def program_of(command: str) -> str:
+    """Which of our programs a command line starts: `worker`, `services`, `child`; empty for any other."""
+    return command.partition(f" {' '.join(LAUNCH)} yaotask.")[2].partition(" ")[0]
 
 
 def _nameless_file() -> IO[bytes]:

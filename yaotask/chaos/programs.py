@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from yaotask.clock import Clock
+from yaotask.processes import program_of
 from yaotask.runtime.ward import GIVEN_UP
 
 LOOK = 0.02
@@ -216,7 +217,7 @@ class Process(NamedTuple):
     @property
     def kind(self) -> str:
         """Which of ours it is: worker, services, child."""
-        return self.words.partition(" -m yaotask.")[2].partition(" ")[0]
+        return program_of(self.words)
 
 
 def table() -> dict[int, Process]:
