@@ -324,6 +324,22 @@ def test_a_commit_waits_for_a_first_answer_of_a_server_that_was_silent_for_long(
 
 
 @pytest.mark.only_on("postgresql")
+def test_a_server_that_has_answered_a_look_is_not_silent(far: Bench, wire: tuple[Wire, Database]) -> None:
+    for _ in range(8):
+        far.add(20)
+    ways = []
+    for looks in (False, True):
+        far.clock.advance(10)
+        if looks:
+            far.store.glance(1, ["mail"], [])
+        before = wire[0].ways
+        far.add()
+        ways.append(wire[0].ways - before)
+
+    assert ways == [2, 1]
+
+
+@pytest.mark.only_on("postgresql")
 def test_what_fails_on_its_way_with_the_commit_is_not_stored_and_the_connection_goes_on(bench: Bench) -> None:
     bench.add()
     line: Any = bench.store.writer.connected().connection.driver_connection

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 from server_fixtures import Database
-from store_support import ManualClock, connected
+from sqlalchemy.engine import Connection
+from store_support import EvenChance, ManualClock, connected
 
-from yaotask.clock import SystemClock
+from yaotask.clock import Clock, SystemClock
 from yaotask.store import opening
 from yaotask.store.dialects import choice
 from yaotask.store.direct import execute
@@ -49,3 +50,28 @@ def test_a_servers_time_goes_on_inside_a_transaction(tmp_path: Path, database: D
         execute(connection, "ROLLBACK")
 
     assert times == sorted(set(times))
+
+
+@pytest.mark.only_on("postgresql", "mariadb")
+def test_the_look_of_an_idle_node_tells_the_time_as_well(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, asked = ManualClock(), list[int]()
+    store = opening.open_store(place(tmp_path, database.url), clock, EvenChance())
+    tell = store.dialect.now
+
+    def now(connection: Connection, clock: Clock) -> int:
+        asked.append(tell(connection, clock))
+        return asked[-1]
+
+    monkeypatch.setattr(store.dialect, "now", now)
+    times = []
+    for looks in (True, False):
+        clock.advance(10)
+        if looks:
+            store.glance(1, ["mail"], [])
+        store.write(store.now)
+        times.append(len(asked))
+    store.close()
+
+    assert times == [0, 1]

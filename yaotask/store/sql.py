@@ -37,7 +37,7 @@ T = TypeVar("T")
 MOST_REFILLS = 1_000
 
 # So many seconds a clock that was set goes well enough, if it was not moved by more than so many seconds meanwhile.
-CLOCK_GOOD_FOR, EVENLY = 1.0, 0.005
+CLOCK_GOOD_FOR, EVENLY = 2.0, 0.005
 
 # Seconds to look for a commit whose answer was lost, and to try again with what was added by it.
 DOUBT, PERSISTENCE = 2.0, 5.0
@@ -87,9 +87,12 @@ class SqlStore:
         if self._goes_with_it(asked):
             return asked
         moment = self.dialect.now(connection, self.clock)
+        self._set_clock(moment, asked)
+        return moment
+
+    def _set_clock(self, moment: int, asked: int) -> None:
         self.clock.follow(moment, asked)
         self._time_seen = self.clock.now(), self.clock.monotonic()
-        return moment
 
     def _goes_with_it(self, now: int) -> bool:
         """Whether our clock still shows the store's time: it has gone evenly since, which is not long ago."""
@@ -243,7 +246,7 @@ class SqlStore:
             return None
         lists = {"worked": dumps(sorted(tasks)), "told": dumps(sorted(told))}
         seen = self._look(statement, worker=worker, **lists).one()
-        self.clock.follow(seen.now, asked)
+        self._set_clock(seen.now, asked)
         return Glance(seen.due, seen.event, frozenset(loads(seen.ready or "[]")), bool(seen.asked), bool(seen.owed))
 
     def next_due(self) -> int | None:
@@ -262,7 +265,9 @@ class SqlStore:
 
     def _look(self, statement: str, **values: Any) -> Answer:
         with self.writer.translated():
-            return execute(self.writer.connected(), statement, values)
+            answer = execute(self.writer.connected(), statement, values)
+        self.writer.heard()
+        return answer
 
     # --- other people's transactions ----------------------------------------------------------------
 

@@ -23,7 +23,7 @@ T = TypeVar("T")
 PATIENCE = 30.0
 SHORTEST_WAIT, LONGEST_WAIT = 0.000_2, 0.002
 # Seconds for which a server that has answered is taken to be there still.
-FRESH = 1.0
+FRESH = 2.0
 
 
 class Conflict(StorageBusy):
@@ -49,8 +49,8 @@ class Writer:
         self._chance = chance
         self._connection: Connection | None = None
         self._mark: int | None = None
-        # When the last transaction of this connection was committed.
-        self._committed = -FRESH
+        # When the server has last answered on this connection.
+        self._heard = -FRESH
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """See SqlStore. What had to give way to another transaction is done once more, as a whole."""
@@ -102,6 +102,10 @@ class Writer:
             self._connection = self.engine.connect()
         return self._connection
 
+    def heard(self) -> None:
+        """The server has answered just now."""
+        self._heard = self._clock.monotonic()
+
     def disconnect(self) -> None:
         """Give the connection up. More than once is fine."""
         if self._connection is not None:
@@ -110,7 +114,7 @@ class Writer:
             self._connection = None
         self.engine.dispose()
         self._mark = None
-        self._committed = -FRESH
+        self._heard = -FRESH
 
     @contextmanager
     def translated(self) -> Iterator[None]:
@@ -123,7 +127,7 @@ class Writer:
     def _begin(self) -> Connection:
         def begin() -> Connection:
             connection = self.connected()
-            expect_answers(connection, self._clock.monotonic() - self._committed < FRESH)
+            expect_answers(connection, self._clock.monotonic() - self._heard < FRESH)
             post(connection, self._dialect.begin)
             return connection
 
@@ -151,7 +155,7 @@ class Writer:
             # What went along may have been begun.
             self.disconnect()
             raise
-        self._committed = self._clock.monotonic()
+        self.heard()
 
     def _rollback(self, connection: Connection) -> None:
         try:
