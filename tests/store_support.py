@@ -31,6 +31,12 @@ URL = SQLITE_URL
 START = 1_800_000_000 * SECOND
 EVERY_EVENT = 0b1111110
 
+# How long a session waits for a lock: how that is set, in seconds, how it is asked for, and what a ledger has.
+WAITS = {
+    "postgresql": ("SET lock_timeout = '{}s'", "SHOW lock_timeout", "2s"),
+    "mysql": ("SET innodb_lock_wait_timeout = {}", "SELECT @@innodb_lock_wait_timeout", 2),
+}
+
 FAILED = Failed(Failure("ValueError", "bad"))
 DONE = Succeeded('"done"')
 

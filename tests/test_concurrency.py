@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine
 from sqlalchemy.engine import Connection
-from store_support import Bench, EvenChance, ManualClock, Postman, an_add, answer, connected
+from store_support import WAITS, Bench, EvenChance, ManualClock, Postman, an_add, answer, connected
 
 from yaotask.clock import SECOND
 from yaotask.errors import DuplicateJobId, QueueFull, StorageBusy, StorageError, StorageUnavailable
@@ -33,13 +33,6 @@ pytestmark = pytest.mark.only_on("postgresql", "mariadb")
 
 # Shorter than a server waits for a lock.
 PATIENCE = 4
-
-# Of this session, in seconds.
-WAITS = {
-    "postgresql": ("SET lock_timeout = '{}s'", "SHOW lock_timeout", "2s"),
-    "mysql": ("SET innodb_lock_wait_timeout = {}", "SELECT @@innodb_lock_wait_timeout", 2),
-}
-
 
 # How a session ends itself.
 CUTS = {"postgresql": "SELECT pg_terminate_backend(pg_backend_pid())", "mysql": "KILL CONNECTION_ID()"}

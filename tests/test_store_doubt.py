@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from broken_lines import commits_and_then_fails, fails_instead_of_committing
 from sqlalchemy.engine import Connection
-from store_support import Bench, EvenChance, an_add, answer, connected
+from store_support import WAITS, Bench, EvenChance, an_add, answer, connected
 
-from yaotask.errors import DuplicateJobId, OutcomeUnknown, QueueFull
+from yaotask.errors import DuplicateJobId, OutcomeUnknown, QueueFull, StorageError
 from yaotask.events import ADD_BIT
 from yaotask.store import doubt
 from yaotask.store.direct import execute
@@ -144,11 +144,26 @@ def test_what_does_not_fit_any_more_may_be_stored_still(bench: Bench) -> None:
     add, other = an_add(size=1), an_add(size=1)
     left_in_doubt(bench, add, stored=False)
     bench.cycle(adds=[other])
+    harvest = bench.cycle(adds=[add])
+    full, refused = count(bench), add.ticket.error
+    bench.claim(10)
     bench.cycle(adds=[add])
 
-    # It is not refused: its commit may be on its way, and nothing keeps that from finding room later.
-    assert isinstance(add.ticket.error, OutcomeUnknown)
-    assert len(answer(other.ticket)) == count(bench) == 1
+    # It is not refused: its commit may be on its way, and nothing would keep that from finding room later.
+    assert (full, refused) == (1, None)
+    assert harvest.held.requests == {add}
+    assert len({*answer(add.ticket), *answer(other.ticket)}) == count(bench) == 2
+
+
+@pytest.mark.only_on("postgresql")
+def test_what_was_refused_is_refused_again_though_the_rest_was_stored(bench: Bench) -> None:
+    bench.write("ALTER TABLE yaotask_jobs ADD CONSTRAINT ours CHECK (priority < 9)")
+    good, bad = an_add(), an_add(priority=9)
+    left_in_doubt(bench, good, bad, stored=True)
+    bench.cycle(adds=[good, bad])
+
+    assert isinstance(bad.ticket.error, StorageError)
+    assert len(answer(good.ticket)) == count(bench) == 1
 
 
 def test_what_fits_in_part_cannot_be_stored_later(bench: Bench) -> None:
@@ -252,6 +267,54 @@ def test_what_was_not_even_tried_is_refused_where_it_does_not_fit(bench: Bench, 
 
     with pytest.raises(QueueFull):
         answer(add.ticket)
+
+
+def test_a_commit_that_keeps_its_counter_holds_up_no_other_task(
+    bench: Bench, here: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.add(size=9)
+    add, other_task = an_add(size=9), an_add(task="other")
+    with ThreadPoolExecutor(1) as thread, connected(here) as other:
+        execute(other, "BEGIN")
+        run_in(other, bench, add, monkeypatch)
+        harvest = thread.submit(bench.cycle, adds=[add, other_task]).result(4)
+        execute(other, "COMMIT")
+    bench.cycle(adds=[add], hurried=True)
+
+    assert harvest.held.requests == {add}
+    assert len(answer(other_task.ticket)) == len(answer(add.ticket)) == 1
+    assert count(bench) == 3
+
+
+def test_a_session_is_as_patient_afterwards_as_before(bench: Bench) -> None:
+    _, ask, answered = WAITS[bench.store.dialect.name]
+    add = an_add()
+    left_in_doubt(bench, add, stored=True)
+    bench.cycle(adds=[add])
+
+    assert bench.store.write(lambda connection: execute(connection, ask).scalar()) == answered
+
+
+@pytest.mark.parametrize("key", [None, "k"])
+def test_of_a_commit_that_arrives_between_a_look_and_the_next_try_workers_are_told(
+    bench: Bench, here: Place, monkeypatch: pytest.MonkeyPatch, key: str | None
+) -> None:
+    add, find = an_add(events=ADD_BIT, key=key), doubt.found
+    with connected(here) as other:
+        execute(other, "BEGIN")
+        run_in(other, bench, add, monkeypatch)
+        late = [lambda: execute(other, "COMMIT")]
+
+        def found(*asked: Any) -> object:
+            seen = find(*asked)
+            while late:
+                late.pop()()
+            return seen
+
+        monkeypatch.setattr(doubt, "found", found)
+        harvest = bench.cycle(adds=[add], hurried=True)
+
+    assert (harvest.woken, harvest.wrote_events, count(bench)) == ({"mail"}, True, 1)
 
 
 def test_ids_are_those_of_the_try_that_had_some(bench: Bench, here: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -189,12 +189,17 @@ class StoreMachine(RuleBasedStateMachine):
         room = SIZE - sum(job.counted for job in self.jobs.values())
         fitting = 0 if before else min(len(add.jobs), room)
         try:
-            bench.cycle(adds=[add])
+            held = bench.cycle(adds=[add]).held
         except StorageError:
             stored = before or self.may_be_stored(process, fitting, fates)
             return (process, add, stored) if add.doubt else multiple()
 
         self.give_back_owed(process)
+        if held:
+            # It does not fit any more, and may be stored still.
+            assert not before
+            assert (add.doubt is not None, fitting) == (True, 0)
+            return process, add, before
         full = add.ticket.error
         ids = full.ids if isinstance(full, QueueFull) else answer(add.ticket)
         assert isinstance(full, QueueFull) == (len(ids) < len(add.jobs))

@@ -11,19 +11,18 @@ from types import ModuleType
 
 
 def load(name: str) -> ModuleType:
-    """A module of ours with all that it needs, for as long as the process lives: the collector passes over it."""
-    if name in sys.modules:
-        return sys.modules[name]
+    """A module of ours with all that it needs."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
-        module = importlib.import_module(name)
-        gc.freeze()
+        return importlib.import_module(name)
     finally:
         if was_enabled:
             gc.enable()
-    return module
 
 
 if __name__ == "__main__":
-    sys.exit(load(sys.argv[1]).main(sys.argv[2:]))
+    program = load(sys.argv[1])
+    # Nor need anybody look through it later.
+    gc.freeze()
+    sys.exit(program.main(sys.argv[2:]))

@@ -15,30 +15,43 @@ from yaotask.store.work import Work
 from yaotask.values import dumps
 
 
+class Undecided(Exception):
+    """An add may be stored already, or later, and cannot be stored now."""
+
+
 def add(work: Work, add: Add) -> list[int]:
     """Store the jobs of one add, whatever becomes of others; the answer is their ids.
 
     Raises QueueFull when not all fit: those that did are stored. Raises DuplicateJobId, and stores
-    none of them, when one has an id that is taken.
+    none of them, when one has an id that is taken. Raises Undecided.
     """
-    if add.doubt is None or not _settle(work, add, add.doubt):
-        with work.savepoint():
-            try:
-                with work.savepoint():
-                    store(work, add)
-            except IntegrityError as error:
-                if not _is_taken(work, error):
-                    raise
-                _store_one_by_one(work, add)
+    try:
+        if add.doubt is None or not _settle(work, add, add.doubt):
+            _store_all_or_one_by_one(work, add)
+    except BaseException:
+        # What was stored of it is undone.
+        add.stored = []
+        raise
     if len(add.stored) < len(add.jobs):
         raise full(add)
     return add.stored
 
 
+def _store_all_or_one_by_one(work: Work, add: Add) -> None:
+    with work.savepoint():
+        try:
+            with work.savepoint():
+                store(work, add)
+        except IntegrityError as error:
+            if not _is_taken(work, error):
+                raise
+            _store_one_by_one(work, add)
+
+
 def _settle(work: Work, add: Add, in_doubt: Doubt) -> bool:
     """Store what may be stored already, or find it. False where it never was, nor will be: others have its ids or keys.
 
-    Raises OutcomeUnknown where it is not to be seen, and does not fit: nothing would keep it from being stored later.
+    Raises Undecided where it is not to be seen, and does not fit: nothing would keep it from being stored later.
     """
     stored = doubt.found(work.connection, add, in_doubt.tries)
     if stored is None:
@@ -46,7 +59,8 @@ def _settle(work: Work, add: Add, in_doubt: Doubt) -> bool:
             with work.savepoint():
                 store(work, add)
             if in_doubt.tries and len(add.stored) < len(add.jobs):
-                _must_be_there(work, add, in_doubt)
+                _must_be_there(work, add)
+            tell(work, add)
             return True
         except IntegrityError as error:
             if not _is_taken(work, error):
@@ -60,13 +74,13 @@ def _settle(work: Work, add: Add, in_doubt: Doubt) -> bool:
     return True
 
 
-def _must_be_there(work: Work, add: Add, in_doubt: Doubt) -> None:
+def _must_be_there(work: Work, add: Add) -> None:
     if doubt.found(work.connection, add, [(Commit(work.now), add.stored)]) is None:
-        raise in_doubt.error
+        raise Undecided
 
 
 def tell(work: Work, add: Add) -> None:
-    """Whoever has stored it has told nobody."""
+    """If it was stored before, nobody has been told."""
     work.harvest.woken.add(add.task)
     work.harvest.wrote_events |= bool(add.events & ADD_BIT)
 
@@ -77,7 +91,6 @@ def _is_taken(work: Work, error: IntegrityError) -> bool:
 
 def _store_one_by_one(work: Work, add: Add) -> None:
     stored: list[int] = []
-    add.stored = []
     for job in add.jobs:
         one = Add(add.task, [job], add.size, add.events, add.ticket)
         _store_one(work, one, job)

@@ -48,7 +48,7 @@ def remember(adds: Sequence[Add], harvest: Harvest, error: OutcomeUnknown, deadl
     commit = Commit(harvest.now)
     for add in adds:
         known = add.doubt or Doubt(error, deadline, add.jobs, ())
-        ids = () if add in harvest.held.requests else tuple(add.stored)
+        ids = tuple(add.stored)
         add.doubt = known._replace(tries=(*known.tries, (commit, ids))) if ids else known
         numbered = [job if job.id is not None else job._replace(id=id) for job, id in zip(add.jobs, ids, strict=False)]
         add.jobs = numbered + add.jobs[len(numbered) :]

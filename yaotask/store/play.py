@@ -254,19 +254,42 @@ def _what_fails_is_misfit(cycle: SqlCycle) -> Iterator[None]:
 def _add_each(cycle: SqlCycle, requests: list[Add], answers: Answers) -> set[Add]:
     """Those that have no answer, because somebody else is just using a key or an id of theirs."""
     adds.pay_debts(cycle)
-    for task in sorted({add.task for add in requests if add.size is not None}):
-        # In one order everywhere, and outside all savepoints: to undo one may give up the lock on the counter.
-        cycle.sizes.room(task, 0, 0)
+    uncounted = _lock_counters(cycle, requests)
     held: set[Add] = set()
     names: set[tuple[str, str | int]] = set()
     with cycle.briefly():
         for add in requests:
+            add.stored = []
             own = _names(add)
             # What one has met the next one need not wait for.
-            if not names.isdisjoint(own) or not _add_alone(cycle, add, answers):
+            met = not names.isdisjoint(own) or (add.size is not None and add.task in uncounted)
+            if met or not _add_alone(cycle, add, answers):
                 held.add(add)
                 names |= own
     return held
+
+
+def _lock_counters(cycle: SqlCycle, requests: list[Add]) -> set[str]:
+    """The tasks of bounded adds whose counters somebody else keeps; the others are ours to the end.
+
+    In one order everywhere, and outside the savepoints of adds: to undo one may give up the lock.
+    """
+    tasks = sorted({add.task for add in requests if add.size is not None})
+    # A commit that is not over has its counter, and may be in no hurry.
+    with cycle.briefly() if any(add.doubt for add in requests) else nullcontext():
+        return {task for task in tasks if not _lock_counter(cycle, task)}
+
+
+def _lock_counter(cycle: SqlCycle, task: str) -> bool:
+    """Whether it is ours."""
+    try:
+        with cycle.savepoint():
+            cycle.sizes.room(task, 0, 0)
+    except DBAPIError as error:
+        if not cycle.dialect.errors.is_held(error):
+            raise
+        return False
+    return True
 
 
 def _names(add: Add) -> set[tuple[str, str | int]]:
@@ -281,6 +304,8 @@ def _add_alone(cycle: SqlCycle, add: Add, answers: Answers) -> bool:
         answers.give(add.ticket, adds.add(cycle, add))
     except OutOfIds:
         raise
+    except adds.Undecided:
+        return False
     except YaotaskError as error:
         answers.give(add.ticket, error=error)
     except DBAPIError as error:

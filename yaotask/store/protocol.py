@@ -118,8 +118,8 @@ class Doubt(NamedTuple):
 class Add:
     """Jobs of one task to be stored together. `size` bounds how many may wait; None does not.
 
-    Its ticket gets the list of ids, or QueueFull (with the ids that were stored), DuplicateJobId. One with a `doubt`
-    may be stored already.
+    Its ticket gets the list of ids, or QueueFull (with the ids that were stored), DuplicateJobId, and OutcomeUnknown
+    where it had a `doubt`, so that it may be stored already, for too long.
     """
 
     task: str
@@ -142,7 +142,7 @@ class Errand:
 @dataclass(frozen=True, slots=True)
 class Held:
     """What somebody else's open transaction keeps from us: `jobs` by their keys, `requests` that came across such a
-    row or key, and with `settling` all that became of events.
+    row or key, or may be stored still by a commit on its way, and with `settling` all that became of events.
     """
 
     jobs: frozenset[int] = frozenset()

@@ -57,8 +57,8 @@ class SqlStore:
         self._ids = IdBlocks()
         # Where others write at once, the first attempt goes by these, and keeps nobody off.
         self._estimates = Estimates(clock) if dialect.shared else None
-        # When the store's clock was last looked at: by the wall, and by the monotonic clock.
-        self._time_seen: tuple[int, float] | None = None
+        # When the store's clock was last looked at: by the wall, by the monotonic clock, and on which connection.
+        self._time_seen: tuple[int, float, int] | None = None
         self._owing = Owing()
 
     def close(self) -> None:
@@ -92,13 +92,16 @@ class SqlStore:
 
     def _set_clock(self, moment: int, asked: int) -> None:
         self.clock.follow(moment, asked)
-        self._time_seen = self.clock.now(), self.clock.monotonic()
+        self._time_seen = self.clock.now(), self.clock.monotonic(), self.writer.connections
 
     def _goes_with_it(self, now: int) -> bool:
         """Whether our clock still shows the store's time: it has gone evenly since, which is not long ago."""
         if self._time_seen is None:
             return False
-        then, moment = self._time_seen
+        then, moment, connection = self._time_seen
+        if connection != self.writer.connections:
+            # Another server may have taken over.
+            return False
         passed = self.clock.monotonic() - moment
         return passed < CLOCK_GOOD_FOR and abs((now - then) / SECOND - passed) < EVENLY
 

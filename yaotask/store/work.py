@@ -131,6 +131,8 @@ class Work:
         self.execute(brief)
         try:
             yield
+            # What is posted behind something that fails is not run.
+            settle(self.connection)
         except BaseException:
             # Where nothing can be said to the database any more, why that is has been said.
             with suppress(DBAPIError):

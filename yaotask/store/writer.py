@@ -44,6 +44,8 @@ class Writer:
     def __init__(self, dialect: Dialect, clock: Clock, chance: Chance) -> None:
         self.engine: Engine = dialect.engine(writer=True)
         self.patience = PATIENCE
+        # How many it has had.
+        self.connections = 0
         self._dialect = dialect
         self._clock = clock
         self._chance = chance
@@ -100,6 +102,7 @@ class Writer:
         """The connection, outside a transaction of ours."""
         if self._connection is None:
             self._connection = self.engine.connect()
+            self.connections += 1
         return self._connection
 
     def heard(self) -> None:
