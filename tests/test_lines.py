@@ -12,7 +12,7 @@ import pytest
 from server_fixtures import Database
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, IntegrityError
-from store_support import Bench, EvenChance, ManualClock
+from store_support import WAITS, Bench, EvenChance, ManualClock
 from wire_support import Wire, wired
 
 from yaotask.errors import StorageUnavailable
@@ -225,6 +225,20 @@ def test_a_savepoint_is_undone_though_what_was_posted_in_it_fails(bench: Bench, 
         return known(connection)
 
     assert bench.store.write(work) == 1
+
+
+@pytest.mark.only_on("mariadb")
+def test_what_fails_where_little_is_waited_for_leaves_the_session_as_patient_as_it_was(bench: Bench) -> None:
+    _, ask, answered = WAITS["mysql"]
+
+    def work(connection: Connection) -> object:
+        cycle = Work(connection, bench.store.dialect, IdBlocks(), Owed(connection), 1, None)
+        with pytest.raises(IntegrityError), cycle.briefly():
+            cycle.post("INSERT INTO yaotask_ids VALUES ('one', 1)")
+            cycle.post("INSERT INTO yaotask_ids VALUES ('one', 1)")
+        return execute(connection, ask).scalar()
+
+    assert bench.store.write(work) == answered
 
 
 @ON_SERVERS

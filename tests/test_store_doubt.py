@@ -274,16 +274,32 @@ def test_a_commit_that_keeps_its_counter_holds_up_no_other_task(
 ) -> None:
     bench.add(size=9)
     add, other_task = an_add(size=9), an_add(task="other")
+    # However patient it is.
+    execute(bench.store.writer.connected(), WAITS[bench.store.dialect.name][0].format(60))
     with ThreadPoolExecutor(1) as thread, connected(here) as other:
         execute(other, "BEGIN")
         run_in(other, bench, add, monkeypatch)
-        harvest = thread.submit(bench.cycle, adds=[add, other_task]).result(4)
+        harvest = thread.submit(bench.cycle, adds=[add, other_task]).result(20)
         execute(other, "COMMIT")
     bench.cycle(adds=[add], hurried=True)
 
     assert harvest.held.requests == {add}
     assert len(answer(other_task.ticket)) == len(answer(add.ticket)) == 1
     assert count(bench) == 3
+
+
+def test_what_was_put_off_was_not_stored_though_the_rest_was(bench: Bench, here: Place) -> None:
+    bench.add(size=9)
+    put_off, rest = an_add(size=9), an_add(task="other")
+    with connected(here) as stranger:
+        execute(stranger, "BEGIN")
+        execute(stranger, "SELECT * FROM yaotask_sizes FOR UPDATE")
+        left_in_doubt(bench, put_off, rest, stored=True)
+        execute(stranger, "ROLLBACK")
+    bench.cycle(adds=[rest, put_off])
+
+    assert len(answer(put_off.ticket)) == len(answer(rest.ticket)) == 1
+    assert (count(bench), bench.waiting()) == (3, 2)
 
 
 def test_a_session_is_as_patient_afterwards_as_before(bench: Bench) -> None:
