@@ -177,7 +177,7 @@ class StorageUnavailable(StorageError):
 class OutcomeUnknown(StorageError):
     """The store failed while it was committing, so that the change may or may not have happened.
 
-    On a server an add is tried again for 5 s before it raises this. One that was given a `key` can be repeated
+    On a server an add is tried again for 5 to 10 s before it raises this. One that was given a `key` can be repeated
     safely: a used key answers the first job.
     """
 
