@@ -31,6 +31,9 @@ URL = SQLITE_URL
 START = 1_800_000_000 * SECOND
 EVERY_EVENT = 0b1111110
 
+# What ends a session, and which one a connection has.
+END = {"postgresql": "SELECT pg_terminate_backend(:session, 10000)", "mysql": "KILL :session"}
+SESSION = {"postgresql": "SELECT pg_backend_pid()", "mysql": "SELECT CONNECTION_ID()"}
 # How long a session waits for a lock: how that is set, in seconds, how it is asked for, and what a ledger has.
 WAITS = {
     "postgresql": ("SET lock_timeout = '{}s'", "SHOW lock_timeout", "2s"),

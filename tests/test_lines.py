@@ -12,7 +12,7 @@ import pytest
 from server_fixtures import Database
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, IntegrityError
-from store_support import WAITS, Bench, EvenChance, ManualClock
+from store_support import END, SESSION, WAITS, Bench, EvenChance, ManualClock
 from wire_support import Wire, wired
 
 from yaotask.errors import StorageUnavailable
@@ -253,10 +253,6 @@ def test_a_transaction_is_done_once_more_only_where_its_connection_is_gone(bench
     with pytest.raises(StorageUnavailable):
         bench.store.write(work)
     assert len(tries) == 1
-
-
-END = {"postgresql": "SELECT pg_terminate_backend(:session, 10000)", "mysql": "KILL :session"}
-SESSION = {"postgresql": "SELECT pg_backend_pid()", "mysql": "SELECT CONNECTION_ID()"}
 
 
 @ON_SERVERS

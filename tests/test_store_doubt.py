@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from broken_lines import commits_and_then_fails, fails_instead_of_committing
 from sqlalchemy.engine import Connection
-from store_support import WAITS, Bench, EvenChance, an_add, answer, connected
+from store_support import END, SESSION, WAITS, Bench, EvenChance, an_add, answer, connected
 
 from yaotask.errors import DuplicateJobId, OutcomeUnknown, QueueFull, StorageError
 from yaotask.events import ADD_BIT
@@ -436,10 +436,6 @@ def test_who_asked_hears_of_the_doubt_where_the_ledger_is_closed(bench: Bench, l
     ledger.refuse(RuntimeError("closed"))
 
     assert isinstance(add.ticket.error, OutcomeUnknown)
-
-
-END = {"postgresql": "SELECT pg_terminate_backend(:session, 10000)", "mysql": "KILL :session"}
-SESSION = {"postgresql": "SELECT pg_backend_pid()", "mysql": "SELECT CONNECTION_ID()"}
 
 
 def test_an_idle_connection_that_is_ended_just_when_something_is_sent_on_it_is_no_matter(
