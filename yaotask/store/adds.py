@@ -23,10 +23,11 @@ def add(work: Work, add: Add) -> list[int]:
     """Store the jobs of one add, whatever becomes of others; the answer is their ids.
 
     Raises QueueFull when not all fit: those that did are stored. Raises DuplicateJobId, and stores
-    none of them, when one has an id that is taken. Raises Undecided.
+    none of them, when one has an id that is taken. Raises Undecided
+    for one with a doubt that can be neither found nor stored.
     """
     try:
-        if add.doubt is None or not _settle(work, add, add.doubt):
+        if add.doubt is None or not _add_again(work, add, add.doubt):
             _store_all_or_one_by_one(work, add)
     except BaseException:
         # What was stored of it is undone.
@@ -48,7 +49,7 @@ def _store_all_or_one_by_one(work: Work, add: Add) -> None:
             _store_one_by_one(work, add)
 
 
-def _settle(work: Work, add: Add, in_doubt: Doubt) -> bool:
+def _add_again(work: Work, add: Add, in_doubt: Doubt) -> bool:
     """Store what may be stored already, or find it. False where it never was, nor will be: others have its ids or keys.
 
     Raises Undecided where it is not to be seen, and does not fit: nothing would keep it from being stored later.

@@ -261,6 +261,6 @@ class Ledger:
 
 def _refuse(mailbox: Mailbox, error: BaseException) -> None:
     for add in mailbox.adds:
-        add.ticket.reject(error if add.doubt is None else add.doubt.error)
+        add.refuse(error)
     for errand in mailbox.errands:
         errand.ticket.reject(error)

@@ -130,6 +130,10 @@ class Add:
     stored: list[int] = field(default_factory=list)
     doubt: Doubt | None = None
 
+    def refuse(self, error: BaseException) -> None:
+        """Answer that it is not stored; or, where that may be untrue, that nobody knows."""
+        self.ticket.reject(error if self.doubt is None else self.doubt.error)
+
 
 @dataclass(slots=True, eq=False)
 class Errand:

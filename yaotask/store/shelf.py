@@ -81,6 +81,6 @@ class Shelf:
         late = Held(requests=frozenset(one for one, deadline in self._deadlines.items() if deadline <= now))
         refused = kept.take_out(late)
         for add in refused.adds:
-            add.ticket.reject(StorageBusy(_BUSY) if add.doubt is None else add.doubt.error)
+            add.refuse(StorageBusy(_BUSY))
         for errand in refused.errands:
             errand.ticket.reject(StorageBusy(_BUSY))
