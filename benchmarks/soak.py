@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from math import inf
 from pathlib import Path
 from statistics import median
 
@@ -35,12 +36,14 @@ THREE = 3
 # Seconds between two faults of a hand: some two hundred jobs come to a kill.
 REST = (0.8, 3.2)
 
+REST_HELP = "seconds for which each of the hands that break things rests between two faults"
+
 Restart = Callable[[], None]
 Reports = Sequence[tuple[str, Report]]
 
 
-def soak(kind: str, minutes: float, seed: int, folder: Path) -> Report:
-    """One run, on a database of its own."""
+def soak(kind: str, minutes: float, seed: int, folder: Path, rest: tuple[float, float] = REST) -> Report:
+    """One run, on a database of its own; `rest` as in Order."""
     with _store(kind, folder, Dice(seed)) as (url, restart):
         order = Order(
             store=url,
@@ -48,7 +51,7 @@ def soak(kind: str, minutes: float, seed: int, folder: Path) -> Report:
             seed=seed,
             seconds=minutes * 60,
             callers=3,
-            rest=REST,
+            rest=rest,
             restart=restart,
         )
         return Run(order, SystemClock(), partial(_show, kind)).report()
@@ -141,7 +144,7 @@ def is_enough(reports: Reports, jobs: int, kills: int) -> bool:
     return sum(report.jobs for _, report in reports) >= jobs and sum(report.kills for _, report in reports) >= kills
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run it; the exit status is 1 where a promise was broken, or nothing was tried."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", choices=KINDS, action="append", help="this one; may be given more than once")
@@ -149,17 +152,25 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=500, help="as many in all, at least")
     parser.add_argument("--minutes", type=float, default=4.0, help="for which each run breaks things")
     parser.add_argument("--seed", type=int, default=1, help="the first one")
+    parser.add_argument("--rest", type=float, nargs=2, default=REST, metavar=("LEAST", "MOST"), help=REST_HELP)
+    parser.add_argument("--within", type=float, default=inf, metavar="MINUTES", help="begin no other seed after them")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too, after each run")
     parser.add_argument("--write", action="store_true", help="put the table into docs/reliability.md")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     kinds: list[str] = [*(options.store or KINDS)]
     reports: list[tuple[str, Report]] = []
-    seed = options.seed
+    seed, clock = options.seed, SystemClock()
+    deadline = clock.monotonic() + options.within * 60
+
+    def is_over() -> bool:
+        enough = is_enough(reports, options.jobs, options.kills) or clock.monotonic() >= deadline
+        return not kinds or (bool(reports) and (enough or not holds(reports)))
+
     try:
-        while kinds and not is_enough(reports, options.jobs, options.kills) and (holds(reports) or not reports):
+        while not is_over():
             for kind in list(kinds):
                 try:
-                    reports.append((kind, _soaked(kind, options.minutes, seed)))
+                    reports.append((kind, _soaked(kind, options.minutes, seed, tuple(options.rest))))
                 except Missing:
                     print(f"{kind} is left out: {SERVERS[kind].advice}", file=sys.stderr)
                     kinds.remove(kind)
@@ -175,12 +186,12 @@ def main() -> int:
     return int(not holds(reports))
 
 
-def _soaked(kind: str, minutes: float, seed: int) -> Report:
+def _soaked(kind: str, minutes: float, seed: int, rest: tuple[float, float]) -> Report:
     folder = Path(tempfile.mkdtemp(prefix="yts-"))
     folder.chmod(0o711)  # PostgreSQL runs as another user where we are root
     is_over = False
     try:
-        report = soak(kind, minutes, seed, folder)
+        report = soak(kind, minutes, seed, folder, rest)
         is_over = report.holds
     except Missing:
         is_over = True

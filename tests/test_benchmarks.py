@@ -139,3 +139,19 @@ def test_a_soak_goes_on_until_jobs_and_kills_are_enough() -> None:
     assert soak.is_enough(reports, 100, 3)
     assert not soak.is_enough(reports, 101, 3)
     assert not soak.is_enough(reports, 100, 4)
+
+
+def test_a_soak_begins_no_seed_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    story, _ = whole()
+    ((_, plain),) = soaked(story)
+    runs: list[tuple[str, int]] = []
+
+    def run(kind: str, minutes: float, seed: int, rest: object) -> Report:
+        runs.append((kind, seed))
+        return replace(plain, jobs=60)
+
+    monkeypatch.setattr(soak, "_soaked", run)
+
+    assert soak.main(["--store", "sqlite", "--jobs", "100", "--kills", "2"]) == 0
+    assert soak.main(["--store", "sqlite", "--store", "mariadb", "--within", "0"]) == 0
+    assert runs == [("sqlite", 1), ("sqlite", 2), ("sqlite", 1), ("mariadb", 1)]

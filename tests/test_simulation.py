@@ -7,10 +7,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
+from math import inf
 from pathlib import Path
 
 import pytest
-from simulation.run import Stage, staged
+from chaos_support import Story
+from simulation import seeds
+from simulation.run import Stage, Verdict, staged
+
+from yaotask.chaos.facts import Violation
 
 TESTS = Path(__file__).parent
 SEEDS = range(6)
@@ -78,6 +84,35 @@ def test_a_seed_is_replayed_by_another_process() -> None:
 
     assert first.returncode == 0
     assert first.stdout.splitlines()[0] == again.stdout.splitlines()[0]
+
+
+def test_processes_share_the_seeds(stage: Stage) -> None:
+    transitions = sum(len(stage.play(seed).facts.changes) for seed in range(3))
+
+    shared = _simulate("--seeds", "3", "--processes", "2")
+
+    assert shared.returncode == 0
+    assert shared.stdout.startswith(f"3 seeds, {transitions} transitions, ")
+
+
+def test_no_seed_is_begun_after_its_time() -> None:
+    assert _simulate("--seeds", "500", "--processes", "2", "--within", "0").stdout.startswith("2 seeds, ")
+
+
+def test_a_seed_that_broke_a_promise_ends_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where others have found none."""
+    whole = Verdict(0, Story().facts, [], 1.0, 1, 1)
+    broken = replace(whole, seed=3, broken=[Violation("I1", "lost")])
+    plays: list[int] = []
+
+    def play(stage: Stage, seed: int) -> Verdict:
+        plays.append(seed)
+        return broken if seed == 3 else whole
+
+    monkeypatch.setattr(Stage, "play", play)
+
+    assert seeds.play(range(10), inf) == seeds.Played(4, 0, [broken])
+    assert plays == [0, 1, 2, 3]
 
 
 @pytest.mark.mutants
