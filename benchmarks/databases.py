@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from typing import ClassVar
 
 from sqlalchemy import URL, Engine, make_url, text
 from sqlalchemy.engine import Connection
@@ -31,7 +32,7 @@ class LastingPostgreSQL(PostgreSQL):
     """As durable as it is by itself, with memory for what is measured."""
 
     stop = signal.SIGINT
-    options: Mapping[str, str] = {
+    options: ClassVar[Mapping[str, str]] = {
         "listen_addresses": "",
         "fsync": "on",
         "synchronous_commit": "on",
@@ -45,7 +46,7 @@ class LastingMariaDB(MariaDB):
     """As durable as it is by itself, with memory for what is measured."""
 
     stop = signal.SIGTERM
-    options: Mapping[str, str] = {
+    options: ClassVar[Mapping[str, str]] = {
         "innodb-flush-log-at-trx-commit": "1",
         "innodb-doublewrite": "1",
         "innodb-buffer-pool-size": "512M",

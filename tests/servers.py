@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from sqlalchemy import URL, create_engine
 from sqlalchemy.pool import NullPool
@@ -120,7 +120,7 @@ class PostgreSQL:
     drop = "DROP DATABASE {} WITH (FORCE)"
     # It leaves at once, and what it leaves is thrown away.
     stop = signal.SIGQUIT
-    options: Mapping[str, str] = {
+    options: ClassVar[Mapping[str, str]] = {
         "listen_addresses": "",
         "max_connections": "200",
         "fsync": "off",
@@ -141,23 +141,19 @@ class PostgreSQL:
     def start(cls, folder: Path) -> Server:
         programs, owner = cls._programs(folder)
         data = folder / "data"
-        made: list[str | Path] = [
-            programs / "initdb",
-            "--pgdata",
-            data,
-            "--username",
-            "postgres",
-            "--auth",
-            "trust",
-            "--no-sync",
-        ]
         environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
-        subprocess.run([*made, "--encoding", "UTF8"], check=True, stdout=sys.stderr, env=environment, **owner)
+        subprocess.run([*cls.creation(programs), "-D", data], check=True, stdout=sys.stderr, env=environment, **owner)
         options = [f"--{name}={value}" for name, value in cls.options.items()]
         command: list[str | Path] = [programs / "postgres", "-D", data, "-k", folder, *options]
         process = subprocess.Popen(command, stdout=sys.stderr, env=environment, **owner)
         _wait(process, lambda: cls._is_ready(data / "postmaster.pid"))
         return process
+
+    @classmethod
+    def creation(cls, programs: Path) -> list[str | Path]:
+        """The command that makes its folder, but for the name of that."""
+        user = ["--username", "postgres", "--auth", "trust"]
+        return [programs / "initdb", *user, "--no-sync", "--encoding", "UTF8"]
 
     @staticmethod
     def _is_ready(status: Path) -> bool:
@@ -197,7 +193,7 @@ class MariaDB:
     create = "CREATE DATABASE {}"
     drop = "DROP DATABASE {}"
     stop = signal.SIGKILL
-    options: Mapping[str, str] = {
+    options: ClassVar[Mapping[str, str]] = {
         "innodb-flush-log-at-trx-commit": "0",
         "innodb-doublewrite": "0",
         "innodb-log-file-size": "16M",

@@ -165,11 +165,13 @@ def test_claims_that_nobody_was_given_go_back_in_the_next_cycle(bench: Bench) ->
     bench.add(2, size=2)
     with commits_and_then_fails(bench), pytest.raises(OutcomeUnknown):
         bench.claim()
-    doubtful = bench.state()
+    doubtful, fence = bench.state(), bench.row()["fence"]
     bench.cycle(adds=[an_add()])
 
     assert doubtful is JobState.RUNNING
-    assert [(claim.id, claim.attempt, claim.fence) for claim in bench.claim()] == [(1, 1, 2), (2, 1, 2), (3, 1, 1)]
+    *again, new = bench.claim()
+    assert [(claim.id, claim.attempt, claim.fence) for claim in again] == [(1, 1, fence + 1), (2, 1, fence + 1)]
+    assert (new.id, new.attempt) == (3, 1)
 
 
 @pytest.mark.parametrize("asked", [False, True])

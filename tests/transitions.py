@@ -64,7 +64,7 @@ _RULES = (
     (
         "only_waiting_jobs",
         "INSERT",
-        "NOT (NEW.state = 0 AND NEW.fence = 0 AND NEW.attempt = 0 AND NEW.generation = 0 AND NEW.worker IS NULL)",
+        "NOT (NEW.state = 0 AND NEW.attempt = 0 AND NEW.generation = 0 AND NEW.worker IS NULL)",
         "a job begins as WAITING",
     ),
     ("only_ended_jobs", "DELETE", "OLD.state NOT IN (2, 3, 6, 7)", "only what has ended may go"),

@@ -14,6 +14,9 @@ from yaotask.store.protocol import Add, Commit, Doubt, NewJob
 from yaotask.store.work import Work
 from yaotask.values import dumps
 
+# How many first fences there are.
+FENCES = 2**30
+
 
 class Undecided(Exception):
     """An add may be stored already, or later, and cannot be stored now."""
@@ -178,7 +181,13 @@ def _insert_all(work: Work, add: Add, jobs: Sequence[NewJob]) -> None:
     stored = [next(drawn) if job.id is None else job.id for job in jobs]
     held = bool(add.events & ADD_BIT)
     counted = int(add.size is not None)
-    shared = {"task": add.task, "events": add.events, "counted": counted, "now": work.now}
+    shared = {
+        "task": add.task,
+        "fence": _first_fence(work.now),
+        "events": add.events,
+        "counted": counted,
+        "now": work.now,
+    }
     for terms, run in groupby(zip(jobs, stored, strict=True), key=lambda pair: pair[0].terms):
         new = rows.texts([rows.new_job(job, id, work.own.nest) for job, id in run])
         own = {**terms._asdict(), **rows.when(terms.run_at, work.now, held)}
@@ -191,6 +200,15 @@ def _insert_all(work: Work, add: Add, jobs: Sequence[NewJob]) -> None:
     if held:
         work.post(work.own.INSERT_ADD_EVENTS, task=add.task, ids=dumps(stored), now=work.now)
         work.harvest.wrote_events = True
+
+
+def _first_fence(now: int) -> int:
+    """What the fences of a job begin above: another number for each millisecond of twelve days.
+
+    A server that lost its last commits, as a replica may that takes over, gives the keys of lost jobs to others.
+    Whoever still has a claim on one of the lost must not end another job by it.
+    """
+    return now // 1_000 % FENCES
 
 
 def pay_debts(work: Work) -> None:

@@ -75,7 +75,8 @@ meta = Table(
 jobs = Table(
     "yaotask_jobs",
     metadata,
-    # Never reused, so that a claim which outlived its job's row can match no other.
+    # Not reused, so that a claim which outlived its job's row matches no other; for a server that has lost its last
+    # commits, and gives keys out twice, there is the first fence.
     Column("key", Key, primary_key=True, autoincrement=True),
     Column("task", Name, nullable=False),
     Column("id", BigInteger, nullable=False),

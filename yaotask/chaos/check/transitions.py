@@ -19,7 +19,7 @@ Rule = Callable[[Row, Row], bool]
 
 def of_add(row: Row) -> bool:
     """T1: a job begins as WAITING, and nobody has had it."""
-    return (row.state, row.fence, row.attempt, row.generation, row.worker) == (WAITING, 0, 0, 0, None)
+    return (row.state, row.attempt, row.generation, row.worker) == (WAITING, 0, 0, None)
 
 
 def transition(before: Row, after: Row) -> str | None:

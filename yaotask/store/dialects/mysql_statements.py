@@ -22,9 +22,9 @@ nest: Nest | None = dumps
 
 INSERT_JOBS = """
 INSERT INTO yaotask_jobs (
-    task, queue, state, events, counted, created_at, updated_at, priority, attempts, timeout, created_by,
+    task, queue, state, fence, events, counted, created_at, updated_at, priority, attempts, timeout, created_by,
     idempotency_key, run_at, ready_at, due_at, id, args, payload)
-SELECT :task, :task, 0, :events, :counted, :now, :now, :priority, :attempts, :timeout, :created_by,
+SELECT :task, :task, 0, :fence, :events, :counted, :now, :now, :priority, :attempts, :timeout, :created_by,
     :key, :run_at, :ready_at, :due_at, job.id, job.args, job.payload
 FROM JSON_TABLE(:rows, '$[*]' COLUMNS (
     id BIGINT PATH '$[0]',

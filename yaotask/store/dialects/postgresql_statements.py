@@ -32,12 +32,13 @@ BEGIN_PLANNED = f"{BEGIN};{SESSION_PLANS.replace('SET', 'SET LOCAL')}"
 
 INSERT_JOBS = """
 INSERT INTO yaotask_jobs (
-    task, queue, state, events, counted, created_at, updated_at, priority, attempts, timeout, created_by,
+    task, queue, state, fence, events, counted, created_at, updated_at, priority, attempts, timeout, created_by,
     idempotency_key, run_at, ready_at, due_at, id, args, payload)
-SELECT :task, :task, 0, CAST(:events AS integer), CAST(:counted AS smallint), CAST(:now AS bigint),
-    CAST(:now AS bigint), CAST(:priority AS integer), CAST(:attempts AS integer), CAST(:timeout AS bigint),
-    CAST(:created_by AS text), CAST(:key AS text), CAST(:run_at AS bigint), CAST(:ready_at AS bigint),
-    CAST(:due_at AS bigint), CAST(value ->> 0 AS bigint), CAST(value -> 1 AS text), CAST(value -> 2 AS text)
+SELECT :task, :task, 0, CAST(:fence AS integer), CAST(:events AS integer), CAST(:counted AS smallint),
+    CAST(:now AS bigint), CAST(:now AS bigint), CAST(:priority AS integer), CAST(:attempts AS integer),
+    CAST(:timeout AS bigint), CAST(:created_by AS text), CAST(:key AS text), CAST(:run_at AS bigint),
+    CAST(:ready_at AS bigint), CAST(:due_at AS bigint), CAST(value ->> 0 AS bigint), CAST(value -> 1 AS text),
+    CAST(value -> 2 AS text)
 FROM json_array_elements(CAST(:rows AS json))
 """
 

@@ -19,9 +19,9 @@ nest: Nest | None = None
 # What the jobs of a batch have in common is given once: SQLite reads the text of a row anew for each value.
 INSERT_JOBS = """
 INSERT INTO yaotask_jobs (
-    task, queue, state, events, counted, created_at, updated_at, priority, attempts, timeout, created_by,
+    task, queue, state, fence, events, counted, created_at, updated_at, priority, attempts, timeout, created_by,
     idempotency_key, run_at, ready_at, due_at, id, args, payload)
-SELECT :task, :task, 0, :events, :counted, :now, :now, :priority, :attempts, :timeout, :created_by,
+SELECT :task, :task, 0, :fence, :events, :counted, :now, :now, :priority, :attempts, :timeout, :created_by,
     :key, :run_at, :ready_at, :due_at, value ->> 0, value -> '$[1]', value -> '$[2]'
 FROM json_each(:rows)
 """
