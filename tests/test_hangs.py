@@ -58,6 +58,27 @@ def test_a_job_with_a_timeout_of_its_own_is_judged_by_that() -> None:
     assert after(OVER, short, long).culprits == [short]
 
 
+def after_a_jump(seconds: float, to: float, *held: Held) -> Verdict:
+    """The verdict so many seconds after the clock has jumped."""
+    moment = START + round(to * SECOND)
+    return judge(held, moment + round(seconds * SECOND), timeout_of, GRACE * SECOND, moment)
+
+
+@pytest.mark.parametrize("to", [3_600, -3_600])
+def test_who_began_before_a_jump_of_the_clock_has_all_its_time_again(to: float) -> None:
+    assert not after_a_jump(OVER, to, started(1))
+    assert after_a_jump(OVER + 0.001, to, started(1)) == Verdict([started(1)])
+
+
+@pytest.mark.parametrize("to", [3_600, -3_600])
+def test_who_began_after_a_jump_of_the_clock_counts_from_its_start(to: float) -> None:
+    late = started(1, at=to + 5)
+
+    assert not after_a_jump(4.5, to, late)
+    assert not after_a_jump(OVER + 5, to, late)
+    assert after_a_jump(OVER + 5.001, to, late) == Verdict([late])
+
+
 def test_one_unseen_claim_may_have_waited_behind_who_is_to_blame() -> None:
     verdict = after(OVER + 1, unseen(1), started(2, at=10))
 

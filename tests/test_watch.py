@@ -182,6 +182,18 @@ async def test_a_silent_worker_is_ended_once_a_job_of_its_is_overdue(guard: Guar
     assert [finish.claim.name for finish in legacy.overdue] == [claim.name]
 
 
+@pytest.mark.parametrize("jump", [3_600, -3_600])
+@pytest.mark.parametrize(("seconds", "ends"), [(TIMEOUT, 0), (TIMEOUT + CANCEL_GRACE + 1, 1)])
+async def test_a_job_that_hangs_has_its_time_however_the_clock_jumps(
+    guard: Guard, jump: int, seconds: float, ends: int
+) -> None:
+    guard.claim()
+    guard.silence(SILENT_AFTER + 1)
+    await guard.look(int(seconds / EVERY), silent=True, jump=jump)
+
+    assert len(guard.ward.ends) == ends
+
+
 async def test_of_several_that_may_hang_a_worker_none_fails(guard: Guard) -> None:
     claims = guard.claim(2, started=False)
     guard.clock.advance(TIMEOUT + CANCEL_GRACE + 1)

@@ -12,6 +12,7 @@ from reach_support import Reach
 from runtime_support import PATIENCE, a_policy
 from store_support import Bench, ManualClock
 
+from yaotask.clock import SECOND
 from yaotask.errors import StorageBusy
 from yaotask.jobs import Claim
 from yaotask.processes import Spawned
@@ -82,9 +83,12 @@ class Guard:
         self.policies: dict[str, Policy] = {"mail": a_policy(timeout_ms=TIMEOUT * 1_000)}
         self.worker = worker
 
-    async def look(self, times: int = 1, *, silent: bool = False, pause: float = 0) -> None:
-        """Let the watch look so many times; one that is not silent is heard of before each."""
-        rounds = Rounds(self, times, silent)
+    async def look(self, times: int = 1, *, silent: bool = False, pause: float = 0, jump: int = 0) -> None:
+        """Let the watch look so many times; one that is not silent is heard of before each.
+
+        After the first look the clock jumps by so many seconds.
+        """
+        rounds = Rounds(self, times, silent, jump)
         watch = Watch(
             cast(list[Ward], [self.ward]),
             self.reach.access,
@@ -117,8 +121,8 @@ class Guard:
 class Rounds(ManualClock):
     """The clock of a guard: each sleep of the watch is its next round, until all are over."""
 
-    def __init__(self, guard: Guard, times: int, silent: bool) -> None:
-        self._guard, self._left, self._silent = guard, times, silent
+    def __init__(self, guard: Guard, times: int, silent: bool, jump: int) -> None:
+        self._guard, self._left, self._silent, self._jump = guard, times, silent, jump
         self.over: anyio.CancelScope
         self._hear()
 
@@ -136,6 +140,8 @@ class Rounds(ManualClock):
         self._guard.clock.advance(seconds)
         if seconds == EVERY:
             self._left -= 1
+            self._guard.clock.wall += self._jump * SECOND
+            self._jump = 0
             self._hear()
             if not self._left:
                 self.over.cancel()

@@ -11,6 +11,8 @@ from yaotask.jobs import Claim
 Held = tuple[Claim, int | None]
 
 MILLISECOND = 1_000
+# By so much the clocks of a node's processes may be apart, in microseconds.
+SLACK = 1_000_000
 # An hour, in microseconds.
 REMEMBERED = 3_600_000_000
 
@@ -29,15 +31,23 @@ class Verdict:
         return bool(self.culprits or self.suspects)
 
 
-def judge(held: Sequence[Held], now: int, timeout_of: Callable[[Claim], int], grace: int) -> Verdict:
+def judge(
+    held: Sequence[Held], now: int, timeout_of: Callable[[Claim], int], grace: int, jumped: int | None = None
+) -> Verdict:
     """Who is overdue by `grace` (microseconds) in a worker that is silent; nobody, while nothing is.
+
+    Whoever began before the clock `jumped`, to that time, has all of its time again: by a clock that was set since
+    nobody knows how long it has been at it.
 
     `timeout_of` gives milliseconds. While a handler keeps the interpreter to itself the store is told of no
     start, and a claim counts from when it was taken: it may be to blame, or be waiting behind who is.
     """
 
+    def counted_from(since: int) -> int:
+        return since if jumped is None or jumped <= since <= now + SLACK else jumped
+
     def is_overdue(claim: Claim, since: int) -> bool:
-        return now > since + timeout_of(claim) * MILLISECOND + grace
+        return now > counted_from(since) + timeout_of(claim) * MILLISECOND + grace
 
     started = [(claim, at) for claim, at in held if at is not None and is_overdue(claim, at)]
     unseen = [(claim, at) for claim, at in held if at is None and is_overdue(claim, claim.claimed_at)]

@@ -10,7 +10,7 @@ from datetime import timedelta
 import anyio.to_thread
 
 from yaotask import processes
-from yaotask.clock import Clock
+from yaotask.clock import SECOND, Clock
 from yaotask.errors import StorageError
 from yaotask.jobs import Claim
 from yaotask.runtime import hangs
@@ -34,6 +34,8 @@ IDLE_SILENCE = 30.0
 ANSWER = 0.1
 # Loading the project's scripts may take its time; after so many seconds we say that we wait for it.
 SLOW_START = 30.0
+# A clock that is set by fewer seconds changes little.
+JUMP = 1.0
 # Milliseconds for a job of a task that is not known here, as for one whose definition names none.
 TIMEOUT_UNKNOWN = 300_000
 
@@ -61,12 +63,16 @@ class Watch:
         self._root = root
         self._looked = clock.monotonic()
         self._bystanders = hangs.Bystanders()
+        # How far the clock is ahead of the monotonic one, in seconds; and the time to which it has jumped last.
+        self._offset: float | None = None
+        self._jumped: int | None = None
 
     async def run(self) -> None:
         """Look, until cancelled."""
         while True:
             now = self._clock.monotonic()
             paused, self._looked = now - self._looked > SILENT_AFTER, now
+            self._look_at_clock()
             # When we ourselves stood still, what they have said meanwhile is still to be read.
             if not paused:
                 for ward in self._wards:
@@ -185,8 +191,18 @@ class Watch:
         return users_stacks(life.spawned.stacks_told(), self._root)
 
     def _judge(self, held: Sequence[hangs.Held]) -> hangs.Verdict:
-        verdict = hangs.judge(held, self._clock.now(), self._timeout_of, self._cancel_grace)
-        return self._bystanders.reconsider(verdict, held, self._clock.now()) if verdict else verdict
+        now = self._look_at_clock()
+        verdict = hangs.judge(held, now, self._timeout_of, self._cancel_grace, self._jumped)
+        return self._bystanders.reconsider(verdict, held, now) if verdict else verdict
+
+    def _look_at_clock(self) -> int:
+        """What time it is; a jump since the last look is noted."""
+        now = self._clock.now()
+        offset, before = now / SECOND - self._clock.monotonic(), self._offset
+        self._offset = offset
+        if before is not None and abs(offset - before) > JUMP:
+            self._jumped = now
+        return now
 
     def _timeout_of(self, claim: Claim) -> int:
         policy = self._policy_of(claim.task)
