@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from disk_support import SCRIPTS, TASKS, Disk, library
-from servers import Missing
+from disk_support import SCRIPTS, TASKS, Disk
+from preloading import compiled
 
 SEED = 1
 
@@ -15,13 +15,6 @@ SEED = 1
 @pytest.fixture
 def disk(project: Callable[..., Path], tmp_path: Path) -> Disk:
     return Disk(project(tasks=TASKS, scripts=SCRIPTS), tmp_path / "disk", SEED)
-
-
-def compiled(name: str, folder: Path) -> Path:
-    try:
-        return library(name, folder)
-    except Missing as missing:
-        pytest.skip(str(missing))
 
 
 @pytest.fixture

@@ -18,14 +18,12 @@ from pathlib import Path
 from random import Random
 
 from run_support import PATIENCE
-from servers import Missing
 from store_support import URL
 
 from yaotask import App
 from yaotask.store import verifying
 from yaotask.store.opening import place
 
-ADVICE = "no C compiler is installed for the tests: apt-get install gcc libc6-dev"
 HERE = Path(__file__).parent
 FILES = ("yaotask.db", "yaotask.db-wal")
 MOST_ROUNDS = 1000
@@ -50,20 +48,6 @@ SCRIPTS = {
                 connection.execute(text("INSERT INTO paid VALUES (:id)"), {"id": task_id})
     """
 }
-
-
-def library(name: str, folder: Path) -> Path:
-    """One of the disks, compiled into this folder. Raises Missing where that cannot be done."""
-    if not Path("/proc/self/fd").is_dir():
-        raise Missing("needs Linux: disks are preloaded into programs, and look into /proc")
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
-        raise Missing(ADVICE)
-    made = folder / f"{name}.so"
-    subprocess.run(
-        [compiler, "-shared", "-fPIC", "-Wall", "-Werror", "-o", made, HERE / f"{name}.c", "-ldl"], check=True
-    )
-    return made
 
 
 @dataclass

@@ -31,6 +31,8 @@ class OwnServer:
         self._kind = kind
         self._place = place
         self._process = (server or SERVERS[kind]).start(place)
+        # Of the server, when it begins again.
+        self.environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
 
     def database(self) -> Database:
         """A new one."""
@@ -53,9 +55,8 @@ class OwnServer:
         owner: dict[str, Any] = {}
         if self._kind == "postgresql" and os.geteuid() == 0:
             owner = {"user": "nobody", "group": "nogroup", "extra_groups": [], "cwd": self._place}
-        environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
         self._process = subprocess.Popen(
-            self._process.args, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **owner
+            self._process.args, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **owner
         )
 
     def restart(self, *, gently: bool) -> None:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -103,12 +103,22 @@ class Program:
 
 
 @contextmanager
-def started(root: Path, command: Sequence[str]) -> Iterator[Program]:
-    """A Python program in the project's folder; what is left of it at the end is killed."""
+def started(root: Path, command: Sequence[str], environment: Mapping[str, str] | None = None) -> Iterator[Program]:
+    """A Python program in the project's folder, with this added to our environment.
+
+    What is left of it at the end is killed.
+    """
     number = len(list(root.parent.glob("*.err")))
     output, errors = root.parent / f"{number}.out", root.parent / f"{number}.err"
     with output.open("wb") as out, errors.open("wb") as err:
-        process = subprocess.Popen([sys.executable, *command], cwd=root, stdout=out, stderr=err, start_new_session=True)
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            cwd=root,
+            env={**os.environ, **(environment or {})},
+            stdout=out,
+            stderr=err,
+            start_new_session=True,
+        )
     program = Program(process, output, errors)
     try:
         yield program

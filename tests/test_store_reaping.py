@@ -9,11 +9,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from store_support import DONE, EVERY_EVENT, FAILED, Bench
+from reach_support import Reach
+from store_support import DONE, EVERY_EVENT, FAILED, Bench, ManualClock
 
 from yaotask.clock import SECOND
 from yaotask.events import ADD_BIT, CANCEL_BIT, ERROR_BIT, RETRY_BIT, EventKind
 from yaotask.jobs import Claim, JobState
+from yaotask.runtime.reaper import Reaper
 from yaotask.store import presence
 from yaotask.store.presence import Lock, Lost
 from yaotask.store.protocol import Started
@@ -39,7 +41,7 @@ def die(bench: Bench, folder: Path, name: str, most: int = 10) -> tuple[int, lis
 
 
 def reap(bench: Bench, us: int, lapsed_before: int = 0) -> list[Lost]:
-    found: list[Lost] = bench.errand(lambda cycle: presence.reap(cycle, us, lapsed_before))
+    found: list[Lost] = bench.errand(lambda cycle: presence.reap(cycle, us, lambda: lapsed_before))
     return found
 
 
@@ -215,17 +217,21 @@ def test_what_was_asked_to_end_is_cancelled_when_its_worker_dies(bench: Bench, u
 
 # --- leases ---------------------------------------------------------------------------------------------
 
+LEASE, HOUR = 10 * SECOND, 3_600 * SECOND
+
 
 @pytest.fixture
 def leased(bench: Bench, tmp_path: Path) -> Iterator[tuple[int, Claim]]:
     """A worker of another node, alive by its lock, with a lease of ten seconds and a claim."""
     lock = Lock.take(tmp_path / "workers", "leased")
-    worker = bench.errand(
-        lambda cycle: presence.register(cycle, "leased", lock, kind="worker", node=77, lease=10 * SECOND)
-    )
+    worker = bench.errand(lambda cycle: presence.register(cycle, "leased", lock, kind="worker", node=77, lease=LEASE))
     bench.add()
     yield worker, bench.claim_one(worker=worker)
     lock.release()
+
+
+def renew(bench: Bench, *workers: int) -> set[int]:
+    return bench.store.write_aside(partial(presence.renew, infos=dict.fromkeys(workers, "{}"), lease=LEASE))
 
 
 def test_a_lease_that_has_run_out_loses_its_claims_although_its_holder_lives(
@@ -242,12 +248,57 @@ def test_a_lease_that_has_run_out_loses_its_claims_although_its_holder_lives(
 
 def test_a_renewed_lease_keeps_its_claims(bench: Bench, us: int, leased: tuple[int, Claim]) -> None:
     bench.clock.advance(9)
-    missing = bench.store.write_aside(partial(presence.renew, infos={leased[0]: "{}", 4711: "{}"}, lease=10 * SECOND))
+    missing = renew(bench, leased[0], 4711)
     bench.clock.advance(9)
 
     assert missing == {4711}
     assert reap(bench, us, lapsed_before=bench.clock.now()) == []
     assert bench.finish(leased[1])
+
+
+@pytest.fixture
+def store_clock(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> ManualClock:
+    """The clock of the store, which was looked at a moment ago, when it was an hour ahead of ours."""
+    clock = ManualClock()
+    clock.wall += HOUR
+    monkeypatch.setattr(bench.store.dialect, "now", lambda *_: clock.now())
+    bench.errand(lambda cycle: cycle.now)
+    return clock
+
+
+def test_a_lease_is_renewed_by_the_clock_as_it_is_now(
+    bench: Bench, leased: tuple[int, Claim], store_clock: ManualClock
+) -> None:
+    store_clock.wall += HOUR
+    renew(bench, leased[0])
+
+    assert bench.value("SELECT expires_at FROM yaotask_workers WHERE kind = 'worker'") == store_clock.now() + LEASE
+
+
+async def test_leases_are_judged_by_the_clock_as_it_is_now(
+    bench: Bench, us: int, leased: tuple[int, Claim], store_clock: ManualClock
+) -> None:
+    # Set back, which others have seen, and renewed their leases.
+    store_clock.wall -= HOUR
+    bench.write("UPDATE yaotask_workers SET expires_at = :at WHERE kind = 'worker'", at=store_clock.now() + LEASE)
+    await Reaper(Reach(bench).access, us, lambda now: now).reap()
+
+    assert bench.finish(leased[1])
+
+
+def test_leases_are_judged_by_a_time_after_they_were_looked_at(
+    bench: Bench, us: int, leased: tuple[int, Claim], store_clock: ManualClock
+) -> None:
+    renew(bench, leased[0])
+
+    def set_back_just_after() -> int:
+        moment = store_clock.now()
+        store_clock.wall -= HOUR
+        renew(bench, leased[0])
+        return moment
+
+    with bench.store.reading() as connection:
+        assert not presence.any_dead(connection, us, set_back_just_after)
 
 
 def test_processes_of_ones_own_node_are_not_judged(bench: Bench, leased: tuple[int, Claim]) -> None:

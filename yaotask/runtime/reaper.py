@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import anyio.to_thread
 
@@ -44,12 +46,14 @@ class Reaper:
                 tell(one)
 
     def _take_back(self, cycle: SqlCycle) -> list[presence.Lost]:
-        return presence.reap(cycle, self._worker, self._lapsed_before(cycle.now), self._told)
+        return presence.reap(cycle, self._worker, partial(self._lapsed, cycle.connection), self._told)
 
     def _any_dead(self, store: SqlStore) -> bool:
         with store.reading() as connection:
-            lapsed = self._lapsed_before(store.now(connection))
-            return presence.any_dead(connection, self._worker, lapsed)
+            return presence.any_dead(connection, self._worker, partial(self._lapsed, connection))
+
+    def _lapsed(self, connection: Any) -> int:
+        return self._lapsed_before(self._access.opened.store.exact_now(connection))
 
 
 def tell(lost: presence.Lost) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from sqlalchemy.engine import Connection
@@ -15,7 +15,17 @@ from yaotask.store import statements
 from yaotask.store.cycle import SqlCycle
 from yaotask.store.direct import ask, execute
 from yaotask.store.locks import Lock
-from yaotask.store.reaping import NO_LIMIT, Lost, cancel_the_asked, is_lost, lose, reap, suspect_events, take_out
+from yaotask.store.reaping import (
+    NO_LIMIT,
+    Lost,
+    cancel_the_asked,
+    is_lost,
+    judge_nobody,
+    lose,
+    reap,
+    suspect_events,
+    take_out,
+)
 from yaotask.store.work import Misfit
 
 __all__ = [
@@ -140,9 +150,10 @@ def _claim(row: Any) -> Claim:
     )
 
 
-def any_dead(connection: Connection, worker: int, lapsed_before: int = 0) -> bool:
+def any_dead(connection: Connection, worker: int, lapsed_before: Callable[[], int] = judge_nobody) -> bool:
     """Whether `reap` would find anything: a look without the write lock."""
     others = ask(connection, statements.OTHER_WORKERS, {"worker": worker}).all()
-    if any(is_lost(other, lapsed_before) for other in others):
+    lapsed = lapsed_before()
+    if any(is_lost(other, lapsed) for other in others):
         return True
     return ask(connection, statements.ORPHANS).first() is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -40,6 +40,11 @@ class Lost:
     cancelled: bool = False
 
 
+def judge_nobody() -> int:
+    """No lease is held against anybody."""
+    return 0
+
+
 def is_lost(other: Any, lapsed_before: int) -> bool:
     """Whether a worker is dead, or its lease has run out before this time: what it claimed is not its own any more."""
     if other.expires_at is not None and other.expires_at < lapsed_before:
@@ -47,16 +52,22 @@ def is_lost(other: Any, lapsed_before: int) -> bool:
     return is_dead(other)
 
 
-def reap(cycle: SqlCycle, worker: int, lapsed_before: int = 0, told: set[int] | None = None) -> list[Lost]:
+def reap(
+    cycle: SqlCycle, worker: int, lapsed_before: Callable[[], int] = judge_nobody, told: set[int] | None = None
+) -> list[Lost]:
     """Take back the claims of workers of other nodes that are lost (T7), some at a time.
 
-    `worker` is one's own, or one's supervisor. A row that cannot be changed is logged and left for the next
-    time; it holds up no other. Those in `told` are not logged again, and it takes in those that are.
+    `worker` is one's own, or one's supervisor; `lapsed_before` is asked once the others have been looked at. A row
+    that cannot be changed is logged and left for the next time; it holds up no other. Those in `told` are not logged
+    again, and it takes in those that are.
     """
     lost: list[Lost] = []
     told = set() if told is None else told
-    for other in cycle.execute(statements.OTHER_WORKERS, worker=worker).all():
-        if is_lost(other, lapsed_before):
+    others = cycle.execute(statements.OTHER_WORKERS, worker=worker).all()
+    # Later than what was seen: the clock may be set back, and a lease renewed by it, at any moment.
+    lapsed = lapsed_before()
+    for other in others:
+        if is_lost(other, lapsed):
             who = f"{other.kind} (process {other.pid} on {other.host})"
             message = f"its {who} died, or was out of reach, while it had the job"
             lost += lose(cycle, other.key, message, told=told)

@@ -80,14 +80,24 @@ class SqlStore:
             yield connection
 
     def now(self, connection: Connection) -> int:
-        """The time of the store, in microseconds since 1970: the one that leases and due times are held against."""
-        if not self.dialect.shared:
-            return self.dialect.now(connection, self.clock)
+        """The time of the store, in microseconds since 1970, by a look that may be a moment old.
+
+        Due times are held against it.
+        """
         asked = self.clock.now()
-        if self._goes_with_it(asked):
+        if self.dialect.shared and self._goes_with_it(asked):
             return asked
+        return self.exact_now(connection)
+
+    def exact_now(self, connection: Connection) -> int:
+        """The time of the store as it tells it now: leases are held against it.
+
+        Its clock may have been set since the last look, and others may go by that already.
+        """
+        asked = self.clock.now()
         moment = self.dialect.now(connection, self.clock)
-        self._set_clock(moment, asked)
+        if self.dialect.shared:
+            self._set_clock(moment, asked)
         return moment
 
     def _set_clock(self, moment: int, asked: int) -> None:
@@ -334,9 +344,9 @@ class SqlStore:
         return self.writer.write(work)
 
     def write_aside(self, work: Callable[[Connection, int], T]) -> T:
-        """Like `write`, from any thread and beside the ledger; `work` is told what time it is for the store."""
+        """Like `write`, from any thread and beside the ledger; `work` is told what time it is, exactly."""
         with forks.held_off():
-            return self._aside.write(lambda connection: work(connection, self.now(connection)))
+            return self._aside.write(lambda connection: work(connection, self.exact_now(connection)))
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

@@ -49,7 +49,7 @@ def settle(side: Side) -> None:
                 f"jobs of {side.name} could not be taken back from workers that died; `yaotask db verify` says what is"
                 " wrong with them"
             )
-        side.run(lambda cycle: reap(cycle, _NOBODY, cycle.now))
+        side.run(lambda cycle: reap(cycle, _NOBODY, lambda: cycle.now))
         before, left = left, side.ask(partial(_unsettled, jobs=side.jobs))
     side.run(adds.pay_debts)
 
