@@ -9,13 +9,11 @@ from sqlalchemy.exc import IntegrityError
 
 from yaotask.errors import DuplicateJobId, QueueFull, StorageBusy
 from yaotask.events import ADD_BIT
+from yaotask.jobs import first_fence
 from yaotask.store import doubt, rows, statements
 from yaotask.store.protocol import Add, Commit, Doubt, NewJob
 from yaotask.store.work import Work
 from yaotask.values import dumps
-
-# How many first fences there are.
-FENCES = 2**30
 
 
 class Undecided(Exception):
@@ -183,7 +181,7 @@ def _insert_all(work: Work, add: Add, jobs: Sequence[NewJob]) -> None:
     counted = int(add.size is not None)
     shared = {
         "task": add.task,
-        "fence": _first_fence(work.now),
+        "fence": first_fence(work.now),
         "events": add.events,
         "counted": counted,
         "now": work.now,
@@ -200,15 +198,6 @@ def _insert_all(work: Work, add: Add, jobs: Sequence[NewJob]) -> None:
     if held:
         work.post(work.own.INSERT_ADD_EVENTS, task=add.task, ids=dumps(stored), now=work.now)
         work.harvest.wrote_events = True
-
-
-def _first_fence(now: int) -> int:
-    """What the fences of a job begin above: another number for each millisecond of twelve days.
-
-    A server that lost its last commits, as a replica may that takes over, gives the keys of lost jobs to others.
-    Whoever still has a claim on one of the lost must not end another job by it.
-    """
-    return now // 1_000 % FENCES
 
 
 def pay_debts(work: Work) -> None:
