@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import weakref
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +21,7 @@ from yaotask.errors import NoCurrentJob
 from yaotask.jobs import Claim, Failed, Failure, Ignored, Outcome, RetryAfter, Succeeded
 from yaotask.resolve import Resolver
 from yaotask.runtime.execute import Policy, ScopeCancelled, execute, execute_here, retry_or_fail, timed_out
+from yaotask.runtime.failures import failure
 from yaotask.settings import Limits
 
 LAST_TRY: dict[str, Any] = {"attempt": 4}
@@ -434,6 +436,29 @@ def test_waiting_for_a_task_that_was_cancelled_is_a_failed_try() -> None:
 
 
 # --- telling what went wrong ---------------------------------------------------------------------------------------
+
+
+def test_what_a_handler_holds_is_let_go_where_it_leaves_no_memory_to_tell_of_its_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Much:
+        pass
+
+    taken: list[weakref.ref[Much]] = []
+
+    def handler(task_id: int) -> None:
+        much = Much()
+        taken.append(weakref.ref(much))
+        raise ValueError("no")
+
+    def told(*arguments: Any) -> Failure:
+        if taken[-1]() is not None:
+            raise MemoryError
+        return failure(*arguments)
+
+    monkeypatch.setattr("yaotask.runtime.execute.failure", told)
+
+    assert failure_of(run(handler)).type == "ValueError"
 
 
 def test_an_exception_that_cannot_be_told_still_ends_the_try() -> None:

@@ -7,7 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
-from typing import Any
+from typing import Any, NoReturn
 
 import anyio
 import anyio.to_thread
@@ -23,6 +23,7 @@ from yaotask.jobs import FENCES, JobState
 from yaotask.runtime import pulse
 from yaotask.runtime.calling import Call
 from yaotask.runtime.hooks import MESSENGERS
+from yaotask.runtime.pool import Pool
 from yaotask.runtime.pulse import Pulse
 
 pytest_plugins = ["runtime_fixtures"]
@@ -221,6 +222,28 @@ async def test_a_handler_that_swallows_its_cancellation_is_told_after_the_grace(
         await heard(supervisor, zombies(0))
 
     assert after["stuck"] == {"mail": "a handler goes on although it was cancelled"}
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_the_death_of_a_thread_that_found_no_memory_is_told_and_its_job_is_given_back(
+    stage: StageApp, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begin(*arguments: Any) -> NoReturn:
+        raise MemoryError
+
+    app = stage(lambda task_id: None, worker_nums=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(Pool, "begin", begin)
+        async with worker(app, supervisor):
+            before = await heard(supervisor, bool)
+            id = await app.acall("tasks.mail.add")
+            after = await heard(supervisor, lambda beat: beat["stuck"])
+    async with App(app.root) as anew, anew.running():
+        job = await ended(anew, id)
+
+    assert before["stuck"] == {}
+    assert after["stuck"] == {"mail": "a thread that ran its handlers has died"}
+    assert job["status"] == "SUCCESS"
 
 
 # --- hooks ------------------------------------------------------------------------------------------

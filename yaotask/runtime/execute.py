@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from contextvars import Context
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -124,6 +125,15 @@ def returned(value: Any, job: Job, policy: Policy) -> Outcome:
 
 def raised(error: BaseException, job: Job, handler: Handler, policy: Policy) -> Outcome:
     """The outcome of a handler that raised."""
+    try:
+        return _judged(error, job, handler, policy)
+    except MemoryError:
+        # What the frames of the handler still hold may be all the memory that this process can have.
+        traceback.clear_frames(error.__traceback__)
+        return _judged(error, job, handler, policy)
+
+
+def _judged(error: BaseException, job: Job, handler: Handler, policy: Policy) -> Outcome:
     claim = job.claim
     match error:
         case Ignore():

@@ -142,6 +142,11 @@ class Pool:
         """Attempts that have been ended, but whose handlers hold their places still; from any thread."""
         return [attempt for slot in self._slots if (attempt := slot.attempt) is not None and attempt.job.over]
 
+    @property
+    def has_dead_threads(self) -> bool:
+        """Whether there are places whose threads have died; from any thread."""
+        return any(slot.is_dead for slot in self._thread_slots)
+
     def hold(self) -> None:
         """Claim nothing until `on_hold` is lifted, and hand back what was not started; from any thread."""
         self.on_hold = True

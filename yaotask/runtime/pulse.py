@@ -163,6 +163,8 @@ class Pulse:
                 stuck[pool.work.task] = "a handler goes on although it was cancelled"
             elif old and len(old) >= pool.work.worker_nums:
                 stuck[pool.work.task] = "handlers that do not end hold all its places"
+            elif pool.has_dead_threads:
+                stuck[pool.work.task] = "a thread that ran its handlers has died"
         if (why := self._why_hooks_are_stuck(now)) is not None:
             stuck["hooks of events"] = why
         if self._is_helpless():
