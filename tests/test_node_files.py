@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -11,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from fleet_folders import GATED, all_succeed, folder, open_gate
-from node_support import lines_with, send, workers
-from run_support import TASK, Program, add, command, drained, job, notes, running, until
+from node_support import lines_with, processes, send, workers
+from run_support import TASK, Program, add, command, drained, job, notes, running, started, until
 from server_fixtures import Database
 from store_support import behind
 
@@ -107,6 +108,75 @@ def test_a_node_on_a_full_disk_keeps_what_ended_and_writes_it_when_there_is_room
     assert said_once(run, f"the disk of {database} is full; nothing was stored: make room and try again"), run.errors
     assert len(notes(root, "start")) == JOBS
     assert status == 0
+
+
+# More than a node writes to any other file here, and less than the store has already.
+SMALL = 32_768
+
+
+def limit_files(root: Path, most: int) -> None:
+    """No process of the project may write beyond so many bytes from now on."""
+    for pid in processes(root):
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
+
+
+def test_a_node_that_may_write_no_large_files_keeps_what_ended_and_writes_it_when_it_may(hold: Hold) -> None:
+    root = hold(GATED, task=FOUR)
+    held(root)
+    database = root / ".yaotask" / "yaotask.db"
+    with running(root) as run:
+        until_held(root)
+        limit_files(root, SMALL)
+        let_go(root)
+        run.says(f"{database} may not grow")
+        limit_files(root, resource.RLIM_INFINITY)
+        run.says("the store can be written again")
+        all_ended(root)
+        run.signal(signal.SIGTERM)
+        status = run.status()
+
+    limit = "this process writes no file beyond 32,768 bytes (ulimit -f)"
+    assert said_once(run, f"{database} may not grow: {limit}"), run.errors
+    assert len(notes(root, "start")) == JOBS
+    assert status == 0
+
+
+ADDER = """
+import resource, sys
+from yaotask import App, StorageFull
+
+def limit(most):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
+
+with App(".") as app:
+    print(app.tasks["hold"].add("the first"))
+    limit(int(sys.argv[1]))
+    try:
+        while True:
+            print(app.tasks["hold"].add("x" * 50_000))
+    except StorageFull as full:
+        print(full, file=sys.stderr)
+    limit(resource.RLIM_INFINITY)
+    print(app.tasks["hold"].add("the last"))
+"""
+
+
+# The log of SQLite is full soon; or, where that is copied to the database from time to time, both of them are.
+@pytest.mark.parametrize("most", [300_000, 6_000_000])
+def test_adds_beyond_a_limit_of_file_sizes_are_refused_and_all_others_are_there(hold: Hold, most: int) -> None:
+    root = hold("def Hold(task_id, text):\n    return len(text)\n", task=f"{FOUR}size: 1000\n")
+    with started(root, ["-c", ADDER, str(most)]) as adder:
+        assert adder.status() == 0, adder.errors
+    drained(root)
+    ids = [int(line) for line in adder.output.splitlines()]
+    with App(root) as app:
+        counted = app.store_status()["jobs"]
+        found = app.status("hold", ids)
+
+    assert adder.errors.endswith(f"may not grow: this process writes no file beyond {most:,} bytes (ulimit -f)\n")
+    assert len(adder.errors.splitlines()) == 1
+    assert list(found.values()) == ["SUCCESS"] * len(ids)
+    assert {state: count for state, count in counted.items() if count} == {"SUCCESS": len(ids)}
 
 
 def test_a_node_of_a_read_only_store_ends_with_four_and_runs_once_it_can_be_written(
