@@ -133,3 +133,20 @@ async def test_a_call_that_raises_does_not_keep_others_waiting(anyio_backend: st
     await done.wait()
 
     assert told == ["no"]
+
+
+async def test_a_call_for_which_there_is_no_memory_keeps_none_of_the_later_ones_waiting() -> None:
+    bell, done = Bell(), anyio.Event()
+    soon, tries = bell._soon, iter([MemoryError])
+
+    def fail_once(function: Callable[[], object]) -> None:
+        for error in tries:
+            raise error
+        soon(function)
+
+    bell._soon = fail_once
+    with pytest.raises(MemoryError):
+        bell.call(int)
+    bell.call(done.set)
+    with anyio.fail_after(5):
+        await done.wait()

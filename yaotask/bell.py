@@ -47,6 +47,9 @@ class Bell:
         except RuntimeError:  # anyio's and both loops' way to say that the loop has ended
             self._calls.clear()
             self._rung = False
+        except BaseException:  # for want of memory: the next call rings again
+            self._rung = False
+            raise
 
     def _answer(self) -> None:
         # Lowered first: a call that comes from here on rings again.

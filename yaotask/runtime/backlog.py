@@ -36,9 +36,14 @@ class Backlog:
         """
         while True:
             try:
-                claims = self._batches.popleft()
+                batch = self._batches.popleft()
             except IndexError:
                 return len(self._waiting)
+            try:
+                claims = list(batch)
+            except BaseException:  # for want of memory: they are there still when it is tried again
+                self._batches.appendleft(batch)
+                raise
             if not self._for_threads:
                 self._waiting.extend(claims)
             else:
