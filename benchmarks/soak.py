@@ -181,6 +181,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         # Whatever ends it, hours of runs are told.
         print(table(reports), about(reports, options.minutes), sep="\n\n")
+        if not is_enough(reports, options.jobs, options.kills):
+            print(f"\nOver before there were {options.jobs:,} jobs and {options.kills:,} kills.")
     if options.write and reports:
         replace(PAGE, MARK, f"{table(reports)}\n\n{about(reports, options.minutes)}")
     return int(not holds(reports))

@@ -10,8 +10,8 @@ import ctypes
 import os
 import shutil
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -23,13 +23,13 @@ from sqlalchemy.pool import NullPool
 
 T = TypeVar("T")
 
-ADVICE = "this system lets us make no networks: be root on Linux, and apt-get install iproute2"
+ADVICE = "be root on Linux, and apt-get install iproute2"
 CLONE_NEWNET = 0x40000000
 USER, PASSWORD = "fleet", "fleet-s3cret"
 
 
 class NoNetworks(Exception):
-    """None can be made here."""
+    """None can be made here; says why."""
 
 
 class Network:
@@ -37,64 +37,64 @@ class Network:
 
     def __init__(self, name: str, lines: int) -> None:
         self._name = name
-        # Tests that run beside each other have addresses of their own.
-        self._part = os.getpid() % 250
+        # Of the block for tests of networks (RFC 2544); tests that run beside each other have parts of their own.
+        self._part = os.getpid() % 256
         self._lines = lines
 
     def server_of(self, line: int) -> str:
         """The address of the host at the other end of a line."""
-        return f"10.{self._part}.{line}.2"
+        return f"198.18.{self._part}.{4 * line + 2}"
 
     def make(self) -> None:
         """Raises NoNetworks."""
-        if shutil.which("ip") is None or not _run("ip", "netns", "add", self._name):
-            raise NoNetworks
-        for line in range(self._lines):
-            here, there = f"{self._name}-{line}", f"line-{line}"
-            made = (
-                _run("ip", "link", "add", here, "type", "veth", "peer", "name", there, "netns", self._name)
-                and _run("ip", "address", "add", f"10.{self._part}.{line}.1/30", "dev", here)
-                and _run("ip", "link", "set", here, "up")
-                and self._there("address", "add", f"{self.server_of(line)}/30", "dev", there)
-                and self._there("link", "set", there, "up")
-            )
-            if not made:
-                self.unmake()
-                raise NoNetworks
+        _ip("netns", "add", self._name)
+        try:
+            for line in range(self._lines):
+                here, there = f"{self._name}-{line}", f"line-{line}"
+                _ip("link", "add", here, "type", "veth", "peer", "name", there, "netns", self._name)
+                _ip("address", "add", f"198.18.{self._part}.{4 * line + 1}/30", "dev", here)
+                _ip("link", "set", here, "up")
+                self._there("address", "add", f"{self.server_of(line)}/30", "dev", there)
+                self._there("link", "set", there, "up")
+        except NoNetworks:
+            self.unmake()
+            raise
 
     def unmake(self) -> None:
-        _run("ip", "netns", "delete", self._name)
+        _ip("netns", "delete", self._name)
 
     def part(self, line: int) -> None:
         """What is sent on it is lost from now on, and nobody is told."""
-        assert self._there("link", "set", f"line-{line}", "down")
+        self._there("link", "set", f"line-{line}", "down")
 
     def heal(self, line: int) -> None:
-        assert self._there("link", "set", f"line-{line}", "up")
+        self._there("link", "set", f"line-{line}", "up")
 
-    def _there(self, *words: str) -> bool:
-        return _run("ip", "-netns", self._name, *words)
+    def _there(self, *words: str) -> None:
+        _ip("-netns", self._name, *words)
 
     def inside(self, function: Callable[[], T]) -> T:
         """Call it in a thread that lives at the other end; what it starts does so too."""
-        answers: list[T] = []
 
-        def enter() -> None:
+        def enter() -> T:
             namespace = os.open(f"/var/run/netns/{self._name}", os.O_RDONLY)
             try:
                 assert ctypes.CDLL(None, use_errno=True).setns(namespace, CLONE_NEWNET) == 0, ctypes.get_errno()
             finally:
                 os.close(namespace)
-            answers.append(function())
+            return function()
 
-        thread = threading.Thread(target=enter)
-        thread.start()
-        thread.join()
-        return answers[0]
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(enter).result()
 
 
-def _run(*command: str) -> bool:
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+def _ip(*words: str) -> None:
+    """Raises NoNetworks."""
+    if shutil.which("ip") is None:
+        raise NoNetworks("there is no `ip`")
+    done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise NoNetworks(f"ip {' '.join(words)}: {done.stderr.strip()}")
 
 
 @contextmanager

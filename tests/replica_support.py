@@ -46,8 +46,12 @@ class Pair:
         for place in (self._first, self._second):
             place.mkdir()
         self._servers = [OwnServer("postgresql", self._first, Primary)]
-        self._servers[0].database()
-        self._servers.append(OwnServer("postgresql", self._second, replica_of(self._first)))
+        try:
+            self._servers[0].database()
+            self._servers.append(OwnServer("postgresql", self._second, replica_of(self._first)))
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def database(self) -> Database:

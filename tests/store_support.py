@@ -65,7 +65,7 @@ class ManualClock:
     def now(self) -> int:
         return self.wall
 
-    def follow(self, moment: int, asked: int) -> None:
+    def follow(self, moment: int, passed: float) -> None:
         """Nobody but the test moves it."""
 
     def monotonic(self) -> float:

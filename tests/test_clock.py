@@ -72,3 +72,14 @@ def test_chance_stays_between_its_bounds_and_names_are_new() -> None:
     assert all(2 <= chance.uniform(2, 3) <= 3 for _ in range(100))
     assert len(names) == 100
     assert {len(name) for name in names} == {32}
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+def test_two_who_ask_at_once_have_the_clock_go_by_the_other_once(hours: int) -> None:
+    clock, jump = SystemClock(), hours * 3600 * SECOND
+    before = clock.now()
+    for _ in range(2):
+        # What the other clock showed in the middle of the second that both of them waited for its answer.
+        clock.follow(before + jump, 1.0)
+
+    assert abs(clock.now() - before - jump) < 2 * SECOND

@@ -53,7 +53,7 @@ class Node:
 
     @property
     def may_judge(self) -> bool:
-        return self.leases.lapsed_before(self.clock.now()) > 0
+        return self.leases.lapsed_before(self.clock.now) > 0
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ async def test_who_has_kept_its_lease_judges_by_the_time_of_now(node: Node, cloc
     await node.renew()
     await node.live(LEASE)
 
-    assert node.leases.lapsed_before(clock.now()) == clock.now()
+    assert node.leases.lapsed_before(clock.now) == clock.now()
 
 
 async def test_who_paused_for_longer_than_its_lease_judges_nobody(settled: Node, clock: ManualClock) -> None:
@@ -192,4 +192,16 @@ async def test_a_clock_that_is_set_right_by_a_little_has_not_jumped(settled: Nod
     clock.wall += LEASE // 2 * SECOND
 
     assert settled.may_judge
+    assert not settled.leases.take_jump()
+
+
+async def test_an_answer_that_comes_late_is_no_jump(settled: Node, clock: ManualClock) -> None:
+    def answer_late() -> int:
+        seen = clock.now()
+        clock.advance(0.9 * LEASE)
+        return seen
+
+    settled.leases.lapsed_before(answer_late)
+    settled.leases.lapsed_before(clock.now)
+
     assert not settled.leases.take_jump()

@@ -100,7 +100,7 @@ def test_claims_pass_over_what_others_are_taking(bench: Bench) -> None:
     bench.add(4)
     with bench.store.dialect.engine(writer=True).connect() as other:
         execute(other, "BEGIN")
-        taken = execute(other, sql.SELECT_CLAIMS, {"task": "mail", "most": 2, "now": 1}).all()
+        taken = execute(other, sql.SELECT_CLAIMS, {"task": "mail", "most": 2, "now": 1, "fence": 1}).all()
         ours = [claim.id for claim in bench.claim()]
 
     assert [row.key for row in taken] == [1, 2]
@@ -163,7 +163,7 @@ def crowded(bench: Bench) -> Bench:
 
 
 def test_a_claim_reads_only_what_is_ready_and_in_order(crowded: Bench) -> None:
-    steps = plan(crowded, sql.SELECT_CLAIMS, task="mail", most=10, now=1)
+    steps = plan(crowded, sql.SELECT_CLAIMS, task="mail", most=10, now=1, fence=1)
     (step,) = (step for step in steps if step["table"] == "yaotask_jobs")
 
     assert step["key"] == "yaotask_jobs_ready"
@@ -195,7 +195,7 @@ BATCHES = ["TAKE_CLAIMS", "FINISH_SUCCESS", "FINISH_OTHER", "STORE_STARTED", "LO
 
 @pytest.mark.parametrize("name", BATCHES)
 def test_a_batch_goes_from_its_rows_to_the_keys(crowded: Bench, name: str) -> None:
-    values = {"rows": "[]", "keys": "[1]", "worker": 1, "now": 1, "most": 5}
+    values = {"rows": "[]", "keys": "[1]", "worker": 1, "now": 1, "fence": 1, "most": 5}
     (step,) = (step for step in plan(crowded, getattr(sql, name), **values) if step["table"] == "jobs")
 
     assert (step["type"], step["key"]) == ("eq_ref", "PRIMARY")

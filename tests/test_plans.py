@@ -110,7 +110,7 @@ def test_an_end_goes_from_its_rows_to_the_key(full: Bench, name: str) -> None:
 
 
 def test_a_claim_reads_the_ready_index_in_its_order(full: Bench) -> None:
-    steps = plan(full, full.store.dialect.statements.SELECT_CLAIMS, {"task": "mail", "most": 5, "now": 0})
+    steps = plan(full, full.store.dialect.statements.SELECT_CLAIMS, {"task": "mail", "most": 5, "now": 0, "fence": 1})
 
     assert any("SEARCH yaotask_jobs USING INDEX yaotask_jobs_ready (queue=? AND task=?" in step for step in steps)
     assert not any("TEMP B-TREE" in step for step in steps)

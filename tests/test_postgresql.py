@@ -233,7 +233,7 @@ ROWS = "[[1,1,1,1,1]]"
 
 
 def test_a_claim_walks_the_index_of_ready_jobs_in_its_order(crowded: Bench, plan: Callable[..., str]) -> None:
-    found = plan(crowded, sql.SELECT_CLAIMS, task="mail", most=1000, worker=1, now=1)
+    found = plan(crowded, sql.SELECT_CLAIMS, task="mail", most=1000, worker=1, now=1, fence=1)
 
     assert "LockRows" in found
     assert "Index Scan using yaotask_jobs_ready" in found

@@ -51,9 +51,6 @@ OUTCOMES: list[tuple[Outcome, JobState]] = [
     (Interrupted(), JobState.WAITING),
 ]
 
-# The fence of a job that was not looked at yet.
-NEW = -1
-
 
 @dataclass
 class Job:
@@ -61,18 +58,18 @@ class Job:
 
     state: JobState = JobState.WAITING
     attempt: int = 0
-    # Wherever it begins.
-    fence: int = NEW
+    fence: int = 0
     generation: int = 0
     losses: int = 0
     started: bool = False
     cancelling: bool = False
     counted: bool = True
 
-    def be_claimed(self) -> None:
+    def be_claimed(self, fence: int) -> None:
         assert self.state in (JobState.WAITING, JobState.RETRYING)
         self.state, self.started, self.cancelling, self.counted = JobState.RUNNING, False, False, False
-        self.attempt, self.fence = self.attempt + 1, self.fence + 1
+        assert fence > self.fence
+        self.attempt, self.fence = self.attempt + 1, fence
 
     def give_back(self) -> None:
         """Its worker leaves it; one that was asked to stop has ended with that, and its fence says so."""
@@ -237,8 +234,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.give_back_owed(process)
         for claim in found:
             job = self.jobs[claim.id]
-            job.be_claimed()
-            assert (claim.attempt, claim.fence, claim.generation) == (job.attempt, job.fence, job.generation)
+            job.be_claimed(claim.fence)
+            assert (claim.attempt, claim.generation) == (job.attempt, job.generation)
         return multiple(*found)
 
     def may_be_claimed(self, process: int, most: int, fates: Sequence[Fate | None]) -> None:
@@ -249,7 +246,7 @@ class StoreMachine(RuleBasedStateMachine):
         claimed = [(id, job) for id, job in self.jobs.items() if rows[id]["fence"] != job.fence]
         assert len(claimed) <= (most if Fate.AFTER_COMMIT in fates else 0)
         for id, job in claimed:
-            job.be_claimed()
+            job.be_claimed(rows[id]["fence"])
             self.owed[process].append((id, job.fence))
 
     def holds(self, claim: Claim) -> bool:
@@ -384,9 +381,6 @@ class StoreMachine(RuleBasedStateMachine):
     @invariant()
     def the_store_agrees(self) -> None:
         rows = self.rows()
-        for id, job in self.jobs.items():
-            if job.fence == NEW:
-                job.fence = rows[id]["fence"]
         stored = {id: (row["state"], row["attempt"], row["fence"], row["generation"]) for id, row in rows.items()}
 
         assert stored == {id: (int(job.state), job.attempt, job.fence, job.generation) for id, job in self.jobs.items()}

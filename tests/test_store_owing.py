@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 from sqlalchemy.engine import Connection
-from store_support import Bench, an_add, connected
+from store_support import START, Bench, an_add, connected
 
+from yaotask.clock import MILLISECOND
 from yaotask.errors import OutcomeUnknown
 from yaotask.events import ADD_BIT
 from yaotask.jobs import JobState
+from yaotask.store.cycle import FENCES
 from yaotask.store.direct import execute
 from yaotask.store.opening import Place
 from yaotask.store.protocol import Harvest
@@ -24,10 +26,11 @@ TAKE: dict[str, Any] = {"deliveries": 1, "delivery_tasks": ("mail",)}
 
 BOTH = pytest.mark.parametrize("wanted", [CLAIM, TAKE], ids=["a job", "an event"])
 # What such a transaction does to the one row of a store, as worker 1.
-CLAIMS = """
+CLAIMS = f"""
 UPDATE yaotask_jobs
-SET state = 1, fence = fence + 1, attempt = 1, worker = 1, counted = 0, ready_at = NULL, claimed_at = 1
-"""
+SET state = 1, fence = {START // MILLISECOND % FENCES}, attempt = 1, worker = 1, counted = 0, ready_at = NULL,
+    claimed_at = 1
+"""  # noqa: S608 - a number
 TAKES = "UPDATE yaotask_events SET worker = 1"
 LOCK_JOBS = "SELECT 1 FROM yaotask_jobs FOR UPDATE"
 LOCK_EVENTS = "SELECT 1 FROM yaotask_events FOR UPDATE"

@@ -281,7 +281,7 @@ async def test_leases_are_judged_by_the_clock_as_it_is_now(
     # Set back, which others have seen, and renewed their leases.
     store_clock.wall -= HOUR
     bench.write("UPDATE yaotask_workers SET expires_at = :at WHERE kind = 'worker'", at=store_clock.now() + LEASE)
-    await Reaper(Reach(bench).access, us, lambda now: now).reap()
+    await Reaper(Reach(bench).access, us, lambda ask: ask()).reap()
 
     assert bench.finish(leased[1])
 
@@ -299,6 +299,20 @@ def test_leases_are_judged_by_a_time_after_they_were_looked_at(
 
     with bench.store.reading() as connection:
         assert not presence.any_dead(connection, us, set_back_just_after)
+
+
+def test_a_lease_that_is_renewed_after_it_was_looked_at_has_not_run_out(
+    bench: Bench, us: int, leased: tuple[int, Claim]
+) -> None:
+    """Whoever judges may stand still for long in between."""
+    bench.clock.advance(9)
+    pauses = iter([0, 2])
+
+    def now() -> int:
+        bench.clock.advance(next(pauses))
+        return bench.clock.now()
+
+    assert bench.errand(lambda cycle: presence.reap(cycle, us, now)) == []
 
 
 def test_processes_of_ones_own_node_are_not_judged(bench: Bench, leased: tuple[int, Claim]) -> None:

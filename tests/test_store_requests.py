@@ -78,7 +78,8 @@ def test_a_failure_goes_round_again_as_a_new_generation(bench: Bench) -> None:
     again = bench.claim_one()
 
     assert (row["state"], row["generation"], row["attempt"], row["current"], row["error"]) == (0, 1, 0, None, None)
-    assert (again.generation, again.attempt, again.fence) == (1, 1, claim.fence + 1)
+    assert (again.generation, again.attempt) == (1, 1)
+    assert again.fence > claim.fence
 
 
 def test_a_cancelled_job_can_be_retried(bench: Bench) -> None:

@@ -13,7 +13,7 @@ _SAME = {"sqlite": "IS", "postgresql": "IS NOT DISTINCT FROM", "mysql": "<=>", "
 _ALLOWED = """
     NEW.key = OLD.key AND NEW.task = OLD.task AND NEW.id = OLD.id AND CASE
     -- T2
-    WHEN OLD.state IN (0, 5) AND NEW.state = 1 THEN NEW.fence = OLD.fence + 1 AND NEW.attempt = OLD.attempt + 1
+    WHEN OLD.state IN (0, 5) AND NEW.state = 1 THEN NEW.fence > OLD.fence AND NEW.attempt = OLD.attempt + 1
         AND NEW.generation = OLD.generation AND NEW.worker IS NOT NULL AND NEW.started_at IS NULL
     -- T8
     WHEN OLD.state IN (0, 5) AND NEW.state = 6 THEN NEW.fence = OLD.fence + 1 AND NEW.attempt = OLD.attempt
@@ -64,7 +64,7 @@ _RULES = (
     (
         "only_waiting_jobs",
         "INSERT",
-        "NOT (NEW.state = 0 AND NEW.attempt = 0 AND NEW.generation = 0 AND NEW.worker IS NULL)",
+        "NOT (NEW.state = 0 AND NEW.fence = 0 AND NEW.attempt = 0 AND NEW.generation = 0 AND NEW.worker IS NULL)",
         "a job begins as WAITING",
     ),
     ("only_ended_jobs", "DELETE", "OLD.state NOT IN (2, 3, 6, 7)", "only what has ended may go"),

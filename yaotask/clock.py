@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -21,8 +22,8 @@ class Clock(Protocol):
         """The wall clock: microseconds since 1970, UTC. It may jump."""
         ...
 
-    def follow(self, moment: int, asked: int) -> None:
-        """Go by another clock: it showed `moment` after this one showed `asked`, and before this call."""
+    def follow(self, moment: int, passed: float) -> None:
+        """Go by another clock: it showed `moment`, at most so many seconds ago. From any thread."""
         ...
 
     def monotonic(self) -> float:
@@ -43,14 +44,17 @@ class SystemClock:
 
     def __init__(self) -> None:
         self._ahead = 0
+        self._following = threading.Lock()
 
     def now(self) -> int:
         return time.time_ns() // 1_000 + self._ahead
 
-    def follow(self, moment: int, asked: int) -> None:
-        # No further than is certain, so that a slow answer changes nothing.
-        least, most = moment - self.now(), moment - asked
-        self._ahead += least if least > 0 else min(most, 0)
+    def follow(self, moment: int, passed: float) -> None:
+        with self._following:
+            # No further than is certain, so that a slow answer changes nothing.
+            least = moment - self.now()
+            most = least + round(passed * SECOND)
+            self._ahead += least if least > 0 else min(most, 0)
 
     monotonic = staticmethod(time.monotonic)
     pause = staticmethod(time.sleep)

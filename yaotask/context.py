@@ -210,9 +210,8 @@ class Job:
     def unsaved(self) -> dict[str, Any]:
         """What is to be stored with the next report and at the end: counts, and what is new in `extra`."""
         changes: dict[str, Any] = {}
-        if self._counts is not None or not self.claim.is_first:
-            # A new try counts anew; so does one whose worker died, which is not a try by number.
-            changes |= zip(COUNTS, self._counts or (0, 0, 0), strict=True)
+        if self._counts is not None:
+            changes |= zip(COUNTS, self._counts, strict=True)
         if self._extra is not None:
             text = self._desk.encode(self._extra)
             # As texts: what users put there need not be comparable.

@@ -46,23 +46,6 @@ STATUS_WORDS = {
 STATUSES = (*(state.name for state in JobState), "PARTIAL")
 
 
-# Of so many fences a job has the first when it is added: a multiple of this, and each claim has the next.
-FENCES = 4_096
-# How many such multiples there are.
-_BLOCKS = 2**18
-# Microseconds until another is the first.
-_BLOCK_TIME = 100_000
-
-
-def first_fence(now: int) -> int:
-    """What the fences of a job begin above that is added now: for seven hours others than those of any other time.
-
-    A server that lost its last commits, as a replica may that takes over, gives the keys of lost jobs to others.
-    Whoever still has a claim on one of the lost must not end another job by it.
-    """
-    return now // _BLOCK_TIME % _BLOCKS * FENCES
-
-
 class Claim(NamedTuple):
     """The right to one attempt of a job, good while `fence` is the job's current one.
 
@@ -92,11 +75,6 @@ class Claim(NamedTuple):
     def name(self) -> str:
         """The job as users write it: `mail.12`."""
         return f"{self.task}.{self.id}"
-
-    @property
-    def is_first(self) -> bool:
-        """Whether nobody has had the job before, not even to hand it back."""
-        return self.fence % FENCES == 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,10 @@ def play(seeds: Sequence[int], seconds: float) -> Played:
         for seed in seeds:
             if count and time.monotonic() >= deadline:
                 break
-            verdict = stage.play(seed)
+            try:
+                verdict = stage.play(seed)
+            except Exception as error:
+                raise RuntimeError(f"seed {seed} came to no verdict") from error
             count, transitions = count + 1, transitions + len(verdict.facts.changes)
             if verdict.broken:
                 return Played(count, transitions, [verdict])

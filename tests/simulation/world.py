@@ -50,7 +50,7 @@ class Time:
     def now(self) -> int:
         return START + round(self._mock.current_time() * SECOND)
 
-    def follow(self, moment: int, asked: int) -> None:
+    def follow(self, moment: int, passed: float) -> None:
         """There is one clock."""
 
     def monotonic(self) -> float:

@@ -7,7 +7,7 @@ lasts: after an outage, a pause or a jump of the clock, everybody gets the time 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
@@ -63,12 +63,14 @@ class Leases:
             self._kept_since = now
         self._renewed = now
 
-    def lapsed_before(self, now: int) -> int:
+    def lapsed_before(self, ask: Callable[[], int]) -> int:
         """Leases of others that ended before this time have run out; 0 while we may not judge.
 
-        `now` is the time of the store, in microseconds since 1970.
+        `ask` for the time of the store, in microseconds since 1970.
         """
-        self._look_at_clock(now)
+        asked = self._clock.monotonic()
+        now = ask()
+        self._look_at_clock(now, asked)
         moment = self._clock.monotonic()
         if self._renewed is None or moment - self._renewed > self._lease:
             return 0
@@ -81,11 +83,12 @@ class Leases:
         jumped, self._jumped = self._jumped, False
         return jumped
 
-    def _look_at_clock(self, now: int) -> None:
+    def _look_at_clock(self, now: int, asked: float) -> None:
         """Judge nobody for the time of a lease after the store's clock has jumped."""
-        # How far it is ahead of the monotonic one, which stands still while the machine sleeps.
-        offset, before = now / SECOND - self._clock.monotonic(), self._offset
-        self._offset = offset
+        # How far it is ahead of the monotonic one, which stands still while the machine sleeps: at least, and at most,
+        # since nobody knows when it was looked at after it was asked for.
+        least, most, before = now / SECOND - self._clock.monotonic(), now / SECOND - asked, self._offset
+        offset = self._offset = least if before is None else min(max(before, least), most)
         if before is None or abs(offset - before) <= self._lease / 2:
             return
         self._jumped = True

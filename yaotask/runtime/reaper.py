@@ -18,15 +18,14 @@ log = logging.getLogger(__name__)
 
 EVERY = 1.0
 
+# Which leases have run out, by their end; 0 where none may be judged. It asks for the time of the store.
+Lapsed = Callable[[Callable[[], int]], int]
+
 
 class Reaper:
-    """Looks for the dead in the name of a living worker or supervisor, and gives their claims back (T7).
+    """Looks for the dead in the name of a living worker or supervisor, and gives their claims back (T7)."""
 
-    `lapsed_before` is asked at each time of the store which leases have run out, by their end; 0 where none may
-    be judged.
-    """
-
-    def __init__(self, access: Access, worker: int, lapsed_before: Callable[[int], int] = lambda now: 0) -> None:
+    def __init__(self, access: Access, worker: int, lapsed_before: Lapsed = lambda ask: 0) -> None:
         self._access = access
         self._worker = worker
         self._lapsed_before = lapsed_before
@@ -53,7 +52,7 @@ class Reaper:
             return presence.any_dead(connection, self._worker, partial(self._lapsed, connection))
 
     def _lapsed(self, connection: Any) -> int:
-        return self._lapsed_before(self._access.opened.store.exact_now(connection))
+        return self._lapsed_before(partial(self._access.opened.store.exact_now, connection))
 
 
 def tell(lost: presence.Lost) -> None:

@@ -9,7 +9,6 @@ from sqlalchemy.exc import IntegrityError
 
 from yaotask.errors import DuplicateJobId, QueueFull, StorageBusy
 from yaotask.events import ADD_BIT
-from yaotask.jobs import first_fence
 from yaotask.store import doubt, rows, statements
 from yaotask.store.protocol import Add, Commit, Doubt, NewJob
 from yaotask.store.work import Work
@@ -179,13 +178,7 @@ def _insert_all(work: Work, add: Add, jobs: Sequence[NewJob]) -> None:
     stored = [next(drawn) if job.id is None else job.id for job in jobs]
     held = bool(add.events & ADD_BIT)
     counted = int(add.size is not None)
-    shared = {
-        "task": add.task,
-        "fence": first_fence(work.now),
-        "events": add.events,
-        "counted": counted,
-        "now": work.now,
-    }
+    shared = {"task": add.task, "events": add.events, "counted": counted, "now": work.now}
     for terms, run in groupby(zip(jobs, stored, strict=True), key=lambda pair: pair[0].terms):
         new = rows.texts([rows.new_job(job, id, work.own.nest) for job, id in run])
         own = {**terms._asdict(), **rows.when(terms.run_at, work.now, held)}

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from yaotask.clock import MILLISECOND
 from yaotask.events import Delivery
 from yaotask.jobs import Claim, JobState, Succeeded
 from yaotask.store import adds, doubt, errands, rows, statements
@@ -20,6 +21,8 @@ from yaotask.values import dumps, loads
 
 __all__ = ["MOST_ROWS", "Misfit", "SqlCycle"]
 
+# How many milliseconds pass until fences come round: twelve days.
+FENCES = 2**30
 # When to look again for what is due, but held by others, in microseconds.
 HELD_PAUSE = 50_000
 
@@ -140,12 +143,13 @@ class SqlCycle(Work):
             self.harvest.claims[task] = self._claim(task, min(most, share), worker)
 
     def _claim(self, task: str, most: int, worker: int) -> ClaimBatch:
-        answer = self.execute(self.own.SELECT_CLAIMS, task=task, most=most, worker=worker, now=self.now)
+        given = {"worker": worker, "now": self.now, "fence": _least_fence(self.now)}
+        answer = self.execute(self.own.SELECT_CLAIMS, task=task, most=most, **given)
         found = self.own.gather_claims(answer)
         if not found.jobs:
             return ClaimBatch(task, 0, "[]")
         if self.own.TAKE_CLAIMS is not None:
-            self.expect(found.jobs, self.own.TAKE_CLAIMS, worker=worker, now=self.now, keys=found.keys_)
+            self.expect(found.jobs, self.own.TAKE_CLAIMS, keys=found.keys_, **given)
         self.sizes.change(task, -int(found.counted))
         return ClaimBatch(task, found.jobs, found.claims)
 
@@ -186,3 +190,12 @@ class SqlCycle(Work):
         self, worker: int, delivered: Sequence[Delivery], failed: Sequence[tuple[Delivery, str, int | None]]
     ) -> None:
         errands.settle(self, worker, delivered, failed)
+
+
+def _least_fence(now: int) -> int:
+    """The fence of a claim is this, or one more than the last where that is higher.
+
+    A server that lost its last commits, as a replica may that takes over, knows nothing of the claims in them, and
+    gives the keys of jobs in them to others. Whoever still has one of those claims must not end by it what others have.
+    """
+    return now // MILLISECOND % FENCES

@@ -57,15 +57,17 @@ def reap(
 ) -> list[Lost]:
     """Take back the claims of workers of other nodes that are lost (T7), some at a time.
 
-    `worker` is one's own, or one's supervisor; `lapsed_before` is asked once the others have been looked at. A row
+    `worker` is one's own, or one's supervisor; `lapsed_before` tells which leases have run out, by their end. A row
     that cannot be changed is logged and left for the next time; it holds up no other. Those in `told` are not logged
     again, and it takes in those that are.
     """
     lost: list[Lost] = []
     told = set() if told is None else told
-    others = cycle.execute(statements.OTHER_WORKERS, worker=worker).all()
-    # Later than what was seen: the clock may be set back, and a lease renewed by it, at any moment.
+    # By the earlier of two looks at the clock. It may be set back, and a lease renewed by it, before the others are
+    # looked at; and a lease may be renewed after that, before we come to look at the clock.
     lapsed = lapsed_before()
+    others = cycle.execute(statements.OTHER_WORKERS, worker=worker).all()
+    lapsed = min(lapsed, lapsed_before())
     for other in others:
         if is_lost(other, lapsed):
             who = f"{other.kind} (process {other.pid} on {other.host})"

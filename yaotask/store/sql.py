@@ -94,14 +94,14 @@ class SqlStore:
 
         Its clock may have been set since the last look, and others may go by that already.
         """
-        asked = self.clock.now()
+        asked = self.clock.monotonic()
         moment = self.dialect.now(connection, self.clock)
         if self.dialect.shared:
             self._set_clock(moment, asked)
         return moment
 
-    def _set_clock(self, moment: int, asked: int) -> None:
-        self.clock.follow(moment, asked)
+    def _set_clock(self, moment: int, asked: float) -> None:
+        self.clock.follow(moment, self.clock.monotonic() - asked)
         self._time_seen = self.clock.now(), self.clock.monotonic(), self.writer.connections
 
     def _goes_with_it(self, now: int) -> bool:
@@ -254,7 +254,7 @@ class SqlStore:
 
         None where the single questions below cost as little.
         """
-        statement, asked = self.dialect.statements.GLANCE, self.clock.now()
+        statement, asked = self.dialect.statements.GLANCE, self.clock.monotonic()
         if statement is None:
             return None
         lists = {"worked": dumps(sorted(tasks)), "told": dumps(sorted(told))}

@@ -76,7 +76,7 @@ jobs = Table(
     "yaotask_jobs",
     metadata,
     # Not reused, so that a claim which outlived its job's row matches no other; for a server that has lost its last
-    # commits, and gives keys out twice, there is the first fence.
+    # commits, and gives keys out twice, fences are of their time.
     Column("key", Key, primary_key=True, autoincrement=True),
     Column("task", Name, nullable=False),
     Column("id", BigInteger, nullable=False),

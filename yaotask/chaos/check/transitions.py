@@ -19,7 +19,7 @@ Rule = Callable[[Row, Row], bool]
 
 def of_add(row: Row) -> bool:
     """T1: a job begins as WAITING, and nobody has had it."""
-    return (row.state, row.attempt, row.generation, row.worker) == (WAITING, 0, 0, None)
+    return (row.state, row.fence, row.attempt, row.generation, row.worker) == (WAITING, 0, 0, 0, None)
 
 
 def transition(before: Row, after: Row) -> str | None:
@@ -31,7 +31,7 @@ def _claim(before: Row, after: Row) -> bool:
     return (
         before.state in WAITS
         and after.state == RUNNING
-        and after.fence == before.fence + 1
+        and after.fence > before.fence
         and after.attempt == before.attempt + 1
         and after.generation == before.generation
         and after.worker is not None

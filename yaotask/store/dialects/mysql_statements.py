@@ -22,9 +22,9 @@ nest: Nest | None = dumps
 
 INSERT_JOBS = """
 INSERT INTO yaotask_jobs (
-    task, queue, state, fence, events, counted, created_at, updated_at, priority, attempts, timeout, created_by,
+    task, queue, state, events, counted, created_at, updated_at, priority, attempts, timeout, created_by,
     idempotency_key, run_at, ready_at, due_at, id, args, payload)
-SELECT :task, :task, 0, :fence, :events, :counted, :now, :now, :priority, :attempts, :timeout, :created_by,
+SELECT :task, :task, 0, :events, :counted, :now, :now, :priority, :attempts, :timeout, :created_by,
     :key, :run_at, :ready_at, :due_at, job.id, job.args, job.payload
 FROM JSON_TABLE(:rows, '$[*]' COLUMNS (
     id BIGINT PATH '$[0]',
@@ -36,7 +36,7 @@ FROM JSON_TABLE(:rows, '$[*]' COLUMNS (
 # for it: where a lock that it waits for in there ends in an error, MariaDB 10.11.19 crashes.
 SELECT_CLAIMS = """
 SELECT key, counted, concat('[', concat_ws(',',
-    key, fence + 1, id, generation, attempt + 1, coalesce(attempts, 'null'), losses,
+    key, greatest(fence + 1, :fence), id, generation, attempt + 1, coalesce(attempts, 'null'), losses,
     coalesce(timeout, 'null'), events, ready_at, :now, args, payload,
     coalesce(json_quote(created_by), 'null'), coalesce(extra, 'null')), ']') AS claim
 FROM yaotask_jobs FORCE INDEX (yaotask_jobs_ready)
@@ -51,8 +51,10 @@ FOR UPDATE SKIP LOCKED
 TAKE_CLAIMS: str | None = """
 UPDATE JSON_TABLE(:keys, '$[*]' COLUMNS (key BIGINT PATH '$')) AS taken
 STRAIGHT_JOIN yaotask_jobs AS jobs FORCE INDEX (PRIMARY) ON jobs.key = taken.key
-SET jobs.state = 1, jobs.fence = jobs.fence + 1, jobs.attempt = jobs.attempt + 1, jobs.worker = :worker,
-    jobs.counted = 0, jobs.claimed_at = :now, jobs.started_at = NULL
+SET jobs.state = 1, jobs.fence = greatest(jobs.fence + 1, :fence), jobs.attempt = jobs.attempt + 1,
+    jobs.worker = :worker, jobs.counted = 0, jobs.claimed_at = :now, jobs.started_at = NULL,
+    -- each try counts anew
+    jobs.success_count = 0, jobs.fail_count = 0, jobs.ignored_count = 0
 -- looked at again, so that this statement is right by itself
 WHERE jobs.state IN (0, 5)
 """

@@ -32,13 +32,12 @@ BEGIN_PLANNED = f"{BEGIN};{SESSION_PLANS.replace('SET', 'SET LOCAL')}"
 
 INSERT_JOBS = """
 INSERT INTO yaotask_jobs (
-    task, queue, state, fence, events, counted, created_at, updated_at, priority, attempts, timeout, created_by,
+    task, queue, state, events, counted, created_at, updated_at, priority, attempts, timeout, created_by,
     idempotency_key, run_at, ready_at, due_at, id, args, payload)
-SELECT :task, :task, 0, CAST(:fence AS integer), CAST(:events AS integer), CAST(:counted AS smallint),
-    CAST(:now AS bigint), CAST(:now AS bigint), CAST(:priority AS integer), CAST(:attempts AS integer),
-    CAST(:timeout AS bigint), CAST(:created_by AS text), CAST(:key AS text), CAST(:run_at AS bigint),
-    CAST(:ready_at AS bigint), CAST(:due_at AS bigint), CAST(value ->> 0 AS bigint), CAST(value -> 1 AS text),
-    CAST(value -> 2 AS text)
+SELECT :task, :task, 0, CAST(:events AS integer), CAST(:counted AS smallint), CAST(:now AS bigint),
+    CAST(:now AS bigint), CAST(:priority AS integer), CAST(:attempts AS integer), CAST(:timeout AS bigint),
+    CAST(:created_by AS text), CAST(:key AS text), CAST(:run_at AS bigint), CAST(:ready_at AS bigint),
+    CAST(:due_at AS bigint), CAST(value ->> 0 AS bigint), CAST(value -> 1 AS text), CAST(value -> 2 AS text)
 FROM json_array_elements(CAST(:rows AS json))
 """
 
@@ -53,8 +52,10 @@ WITH ready AS MATERIALIZED (
     FOR UPDATE SKIP LOCKED),
 taken AS (
     UPDATE yaotask_jobs AS jobs
-    SET state = 1, fence = jobs.fence + 1, attempt = jobs.attempt + 1, worker = CAST(:worker AS bigint), counted = 0,
-        claimed_at = CAST(:now AS bigint), started_at = NULL
+    SET state = 1, fence = greatest(jobs.fence + 1, CAST(:fence AS integer)), attempt = jobs.attempt + 1,
+        worker = CAST(:worker AS bigint), counted = 0, claimed_at = CAST(:now AS bigint), started_at = NULL,
+        -- each try counts anew
+        success_count = 0, fail_count = 0, ignored_count = 0
     FROM ready
     -- looked at again, so that this statement is right by itself
     WHERE jobs.key = ready.key AND +jobs.state IN (0, 5)

@@ -19,9 +19,9 @@ nest: Nest | None = None
 # What the jobs of a batch have in common is given once: SQLite reads the text of a row anew for each value.
 INSERT_JOBS = """
 INSERT INTO yaotask_jobs (
-    task, queue, state, fence, events, counted, created_at, updated_at, priority, attempts, timeout, created_by,
+    task, queue, state, events, counted, created_at, updated_at, priority, attempts, timeout, created_by,
     idempotency_key, run_at, ready_at, due_at, id, args, payload)
-SELECT :task, :task, 0, :fence, :events, :counted, :now, :now, :priority, :attempts, :timeout, :created_by,
+SELECT :task, :task, 0, :events, :counted, :now, :now, :priority, :attempts, :timeout, :created_by,
     :key, :run_at, :ready_at, :due_at, value ->> 0, value -> '$[1]', value -> '$[2]'
 FROM json_each(:rows)
 """
@@ -33,8 +33,9 @@ SELECT count(*) AS jobs, total(counted) AS counted, '[' || group_concat(key) || 
     '[' || group_concat(claim) || ']' AS claims
 FROM (
     SELECT key, counted, printf('[%d,%d,%d,%d,%d,%s,%d,%s,%d,%d,%d,%s,%s,%s,%s]',
-        key, fence + 1, id, generation, attempt + 1, coalesce(attempts, 'null'), losses, coalesce(timeout, 'null'),
-        events, ready_at, :now, args, payload, coalesce(json_quote(created_by), 'null'), coalesce(extra, 'null')
+        key, max(fence + 1, :fence), id, generation, attempt + 1, coalesce(attempts, 'null'), losses,
+        coalesce(timeout, 'null'), events, ready_at, :now, args, payload,
+        coalesce(json_quote(created_by), 'null'), coalesce(extra, 'null')
     ) AS claim
     FROM yaotask_jobs
     -- in this queue, of this task, and ready: an index holds these in just this order
@@ -45,8 +46,10 @@ FROM (
 
 TAKE_CLAIMS: str | None = """
 UPDATE yaotask_jobs
-SET state = 1, fence = fence + 1, attempt = attempt + 1, worker = :worker, counted = 0,
-    claimed_at = :now, started_at = NULL
+SET state = 1, fence = max(fence + 1, :fence), attempt = attempt + 1, worker = :worker, counted = 0,
+    claimed_at = :now, started_at = NULL,
+    -- each try counts anew
+    success_count = 0, fail_count = 0, ignored_count = 0
 WHERE key IN (SELECT value FROM json_each(:keys))
     -- looked at again, so that this statement is right by itself
     AND state IN (0, 5)
