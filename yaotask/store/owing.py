@@ -64,7 +64,7 @@ class Owing:
 def _give_back_claims(cycle: SqlCycle, claims: Mapping[ClaimName, Claim]) -> None:
     ends = []
     for (key, fence, worker), claim in claims.items():
-        # Of a claim that was not stored another worker may have the same fence by now.
+        # Of a claim that was not stored another worker may have the same fence, taken in the same millisecond.
         held = cycle.execute(statements.HELD_BY, key=key, fence=fence, worker=worker).one_or_none()
         if held is not None:
             outcome = Interrupted() if held.cancel_at is None else Cancelled()
