@@ -42,7 +42,7 @@ TASKS = {
         },
     },
 }
-NODES, CALLERS, JOBS = 3, 2, 40
+NODES, CALLERS, JOBS = 3, 2, 46
 # Virtual seconds in which all must have ended once nothing is broken any more.
 PATIENCE = 60.0
 
