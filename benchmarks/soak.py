@@ -114,7 +114,7 @@ def _seconds(of: Callable[[Sequence[float]], float], times: Sequence[float]) -> 
     return f"{of(times):.2f} s" if times else ""
 
 
-def about(reports: Reports, minutes: float) -> str:
+def about(reports: Reports, minutes: float, rest: Sequence[float] = REST) -> str:
     """What that many say, and how to see it again."""
     if not reports:
         return "There was no database: nothing is proved."
@@ -122,7 +122,8 @@ def about(reports: Reports, minutes: float) -> str:
     broken = sum(len(report.violations) for _, report in reports)
     seeds = sorted({report.seed for _, report in reports})
     which = f"Seed {seeds[0]}" if len(seeds) == 1 else f"Seeds {seeds[0]} to {seeds[-1]}"
-    runs = f"{which}, `--minutes {minutes:g}`"
+    rests = "" if tuple(rest) == REST else f" --rest {rest[0]:g} {rest[1]:g}"
+    runs = f"{which}, `--minutes {minutes:g}{rests}`"
     if broken:
         return f"{runs}: {broken} promises were broken."
     if not kills or not holds(reports):
@@ -180,11 +181,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             seed += 1
     finally:
         # Whatever ends it, hours of runs are told.
-        print(table(reports), about(reports, options.minutes), sep="\n\n")
+        print(table(reports), about(reports, options.minutes, options.rest), sep="\n\n")
         if not is_enough(reports, options.jobs, options.kills):
             print(f"\nOver before there were {options.jobs:,} jobs and {options.kills:,} kills.")
     if options.write and reports:
-        replace(PAGE, MARK, f"{table(reports)}\n\n{about(reports, options.minutes)}")
+        replace(PAGE, MARK, f"{table(reports)}\n\n{about(reports, options.minutes, options.rest)}")
     return int(not holds(reports))
 
 

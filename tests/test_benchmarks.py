@@ -104,6 +104,13 @@ def test_a_soak_in_which_nothing_was_tried_proves_nothing() -> None:
     )
 
 
+def test_what_a_soak_was_asked_for_is_told_with_it() -> None:
+    reports = soaked(whole()[0])
+
+    assert soak.about(reports, 3, [0.5, 2.0]).startswith("Seed 7, `--minutes 3 --rest 0.5 2`. ")
+    assert soak.about(reports, 4, soak.REST).startswith("Seed 7, `--minutes 4`. ")
+
+
 def test_a_soak_without_a_database_proves_nothing() -> None:
     assert not soak.holds([])
     assert soak.about([], 1) == "There was no database: nothing is proved."
