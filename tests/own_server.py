@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,9 @@ HONEST = {
 }
 STOP = {"postgresql": signal.SIGINT, "mariadb": signal.SIGTERM}
 CRASH = {"postgresql": signal.SIGQUIT, "mariadb": signal.SIGKILL}
+
+# Gives a server of a kind a folder for as long as it lives.
+Housing = Callable[[str], AbstractContextManager[Path]]
 
 
 class OwnServer:

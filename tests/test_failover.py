@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import gc
-import shutil
 import signal
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fleet_folders import folder, open_gate, statuses
+from own_server import Housing
 from replica_support import Pair
 from run_support import notes, running, until
-from servers import Missing, PostgreSQL, Servers
 
 from yaotask import App
 from yaotask.errors import StorageError
 
+pytest_plugins = ["own_server_fixtures"]
 pytestmark = pytest.mark.timeout(120)
 
 # What a job ends with is its own word, and the node that ran it.
@@ -50,19 +48,11 @@ TOLD_BEFORE = 32
 
 
 @pytest.fixture
-def pair(request: pytest.FixtureRequest, servers: Servers) -> Iterator[Pair]:
-    if "postgresql" not in request.config.getoption("--databases").split(","):
-        pytest.skip("not one of --databases")
-    place = Path(tempfile.mkdtemp(prefix="pair-", dir=servers.folder))
-    place.chmod(0o711)  # PostgreSQL runs as another user where we are root
-    try:
+def pair(housing: Housing) -> Iterator[Pair]:
+    with housing("postgresql") as place:
         pair = Pair(place)
-    except Missing:
-        pytest.skip(PostgreSQL.advice)
-    yield pair
-    pair.close()
-    gc.collect()
-    shutil.rmtree(place, ignore_errors=True)
+        yield pair
+        pair.close()
 
 
 def add(app: App, task: str, word: str) -> int:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-import shutil
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,14 +12,16 @@ from pathlib import Path
 import pytest
 from fleet_folders import all_succeed, folder, open_gate, statuses
 from network_support import ADVICE, Network, NoNetworks, far_server, network
+from own_server import Housing
 from run_support import notes, running, until
 from server_fixtures import Database
-from servers import SERVERS, Missing, Servers
+from servers import SERVERS
 from sqlalchemy import URL
 
 from yaotask import App
 from yaotask.errors import StorageError
 
+pytest_plugins = ["own_server_fixtures"]
 pytestmark = pytest.mark.timeout(180)
 
 # A busy machine keeps nobody waiting for as long as a lease.
@@ -41,23 +40,11 @@ def lines() -> Iterator[Network]:
 
 
 @pytest.fixture(params=list(SERVERS))
-def address(
-    request: pytest.FixtureRequest, servers: Servers, lines: Network, caplog: pytest.LogCaptureFixture
-) -> Iterator[Callable[[int], Database]]:
+def address(request: pytest.FixtureRequest, lines: Network, housing: Housing) -> Iterator[Callable[[int], Database]]:
     """The database, as it is reached by a line."""
     kind = request.param
-    if kind not in request.config.getoption("--databases").split(","):
-        pytest.skip("not one of --databases")
-    place = Path(tempfile.mkdtemp(prefix="far-", dir=servers.folder))
-    place.chmod(0o711)  # PostgreSQL runs as another user where we are root
-    try:
-        with far_server(kind, place, lines) as url:
-            yield lambda line: Database(kind, _impatient(url(line)).render_as_string(hide_password=False))
-    except Missing:
-        pytest.skip(SERVERS[kind].advice)
-    caplog.get_records("call").clear()
-    gc.collect()
-    shutil.rmtree(place, ignore_errors=True)
+    with housing(kind) as place, far_server(kind, place, lines) as url:
+        yield lambda line: Database(kind, _impatient(url(line)).render_as_string(hide_password=False))
 
 
 def _impatient(url: URL) -> URL:
