@@ -144,8 +144,11 @@ class Pool:
 
     @property
     def has_dead_threads(self) -> bool:
-        """Whether there are places whose threads have died; from any thread."""
-        return any(slot.is_dead for slot in self._thread_slots)
+        """Whether threads of its places have ended unasked, for want of memory as a rule; from any thread.
+
+        Nobody runs what one of them had taken.
+        """
+        return not self._stopping and any(slot.has_ended for slot in self._thread_slots)
 
     def hold(self) -> None:
         """Claim nothing until `on_hold` is lifted, and hand back what was not started; from any thread."""

@@ -117,7 +117,6 @@ class ThreadSlot:
         self._context = Context()
         # Set once a job that runs elsewhere has ended.
         self._returned = threading.Event()
-        self._ended = False
         self._thread = threading.Thread(target=self._work, name=f"yaotask-{pool.work.task}", daemon=True)
 
     def start(self, context: Context) -> None:
@@ -126,19 +125,18 @@ class ThreadSlot:
 
     def end(self) -> None:
         """Take no further job."""
-        self._ended = True
         self._queue.put(None)
         self._returned.set()
 
     def join(self, timeout: float) -> bool:
         """Wait for the thread to end after `end`; False if a handler still holds it."""
         self._thread.join(timeout)
-        return not self._thread.is_alive()
+        return self.has_ended
 
     @property
-    def is_dead(self) -> bool:
-        """Whether the thread has ended unasked, for want of memory as a rule; nobody runs what it had taken."""
-        return not (self._ended or self._thread.is_alive())
+    def has_ended(self) -> bool:
+        """Whether its thread runs no more."""
+        return not self._thread.is_alive()
 
     def _work(self) -> None:
         while (claim := self._queue.get()) is not None:

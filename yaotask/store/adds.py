@@ -23,8 +23,8 @@ def add(work: Work, add: Add) -> list[int]:
     """Store the jobs of one add, whatever becomes of others; the answer is their ids.
 
     Raises QueueFull when not all fit: those that did are stored. Raises DuplicateJobId, and stores
-    none of them, when one has an id that is taken. Raises Undecided
-    for one with a doubt that can be neither found nor stored.
+    none of them, when one has an id that is taken. Raises Undecided for one with a doubt
+    that can be neither found nor stored.
     """
     try:
         if add.doubt is None or not _add_again(work, add, add.doubt):
