@@ -9,6 +9,7 @@ from pathlib import Path
 
 import anyio
 
+import bare
 import project
 from harness import Bench, Row, measure, worker
 from yaotask import App
@@ -105,6 +106,9 @@ def _far_away(bench: Bench, jobs: int) -> Iterator[Row]:
     if bench.kind == "postgresql":
         told = bench.repeat(lambda: _on_another_node(bench, jobs, 0.03))
         yield from _percentiles("the same, run by another node, by NOTIFY", told, "<= 2.5", "<= 10")
+        least = bench.repeat(lambda: measure(bare.hand_over, bench.project(), jobs=jobs, gap=0.03))
+        what = "two bare connections and NOTIFY: a row in, told, taken"
+        yield Row(f"{what}, p50", "ms", [percentile(run, 50) / 1e6 for run in least])
     few = bench.pick(60, 4)
     polled = bench.repeat(lambda: _on_another_node(bench, few, 0.5, hints="off"))
     yield from _percentiles("the same, by polling each second", polled, "", "<= 1,100")
