@@ -17,6 +17,7 @@ from yaotask.events import ADD_BIT, CANCEL_BIT, ERROR_BIT, RETRY_BIT, EventKind
 from yaotask.jobs import Claim, JobState
 from yaotask.runtime.reaper import Reaper
 from yaotask.store import presence
+from yaotask.store.cycle import SqlCycle
 from yaotask.store.presence import Lock, Lost
 from yaotask.store.protocol import Started
 
@@ -38,6 +39,23 @@ def die(bench: Bench, folder: Path, name: str, most: int = 10) -> tuple[int, lis
     claims = bench.claim(most, worker=worker)
     os.close(lock.handle)
     return worker, claims
+
+
+def test_the_key_of_a_process_is_of_its_second_and_its_name(bench: Bench, tmp_path: Path) -> None:
+    """The database, which may have lost the last ones that it entered, does not number it."""
+    lock = Lock.take(tmp_path / "workers", "lock")
+
+    def register(cycle: SqlCycle) -> tuple[int, ...]:
+        now = cycle.now
+        keys = [presence.register(cycle, name, lock) for name in ("one", "other")]
+        cycle.now += SECOND
+        cycle.execute("DELETE FROM yaotask_workers")
+        again = presence.register(cycle, "one", lock)
+        assert [key >> presence.BITS for key in (*keys, again)] == [now // SECOND] * 2 + [now // SECOND + 1]
+        return (*keys, again)
+
+    assert len(set(bench.errand(register))) == 3
+    lock.release()
 
 
 def reap(bench: Bench, us: int, lapsed_before: int = 0) -> list[Lost]:

@@ -6,10 +6,12 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+from zlib import crc32
 
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
+from yaotask.clock import SECOND
 from yaotask.jobs import Claim
 from yaotask.store import statements
 from yaotask.store.cycle import SqlCycle
@@ -45,6 +47,8 @@ __all__ = [
 
 # Where, in the state folder, workers have their locks and their ears.
 FOLDER = "workers"
+# So many bits of the key of a process are chance; those above it are of the second in which it was entered.
+BITS = 30
 
 
 def register(
@@ -62,11 +66,22 @@ def register(
 
     `lease` in microseconds, where somebody will renew it; without one its `lock` alone tells whether it lives.
     """
-    values: dict[str, Any] = {"incarnation": incarnation, "host": socket.gethostname(), "pid": pid or os.getpid()}
+    key = _key(cycle.now, incarnation)
+    who: dict[str, Any] = {"incarnation": incarnation, "host": socket.gethostname(), "pid": pid or os.getpid()}
     place = {"kind": kind, "node": node, "number": number}
     expires_at = None if lease is None else cycle.now + lease
-    row = {**values, **place, **lock.row(), "now": cycle.now, "expires_at": expires_at}
-    return cycle.own.register_worker(cycle.connection, row)
+    row = {"key": key, **who, **place, **lock.row(), "now": cycle.now, "expires_at": expires_at}
+    cycle.execute(statements.REGISTER_WORKER, **row)
+    return key
+
+
+def _key(now: int, incarnation: str) -> int:
+    """Of the second and of chance, so that no other process ever has it.
+
+    The database's own numbers would come again from a server that lost its last commits, as a replica may that takes
+    over: who was entered in those still lives by his, would keep it alive for the other, and would hand back its jobs.
+    """
+    return int((now // SECOND << BITS) + crc32(incarnation.encode()) % 2**BITS)
 
 
 def renew(connection: Connection, now: int, infos: Mapping[int, str], lease: int) -> set[int]:

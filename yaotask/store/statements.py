@@ -134,9 +134,9 @@ WHERE seq = :seq AND worker = :worker
 
 REGISTER_WORKER = """
 INSERT INTO yaotask_workers (
-    incarnation, host, pid, started_at, renewed_at, expires_at, lock_path, lock_device, lock_inode, boot_id,
+    key, incarnation, host, pid, started_at, renewed_at, expires_at, lock_path, lock_device, lock_inode, boot_id,
     kind, node, number)
-VALUES (:incarnation, :host, :pid, :now, :now, :expires_at, :lock_path, :lock_device, :lock_inode, :boot_id,
+VALUES (:key, :incarnation, :host, :pid, :now, :now, :expires_at, :lock_path, :lock_device, :lock_inode, :boot_id,
     :kind, :node, :number)
 """
 

@@ -187,10 +187,6 @@ class Statements(Protocol):
     # Answers a whole Glance, where each question would be a way to a server; None where many are as cheap.
     GLANCE: str | None
 
-    def register_worker(self, connection: Connection, values: dict[str, Any]) -> int:
-        """Enter a worker; its key."""
-        ...
-
 
 class Database(Protocol):
     """The database itself: whether it is there, how its tables are made, and whether they are sound."""

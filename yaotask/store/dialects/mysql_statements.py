@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 from sqlalchemy.engine import Connection
 
-from yaotask.store import statements
 from yaotask.store.dialects.base import Nest
 from yaotask.store.direct import Answer, execute
 from yaotask.values import dumps
@@ -298,11 +297,6 @@ LAST_INSERTED = "SELECT LAST_INSERT_ID()"
 def reserve_ids(connection: Connection, task: str, count: int) -> int:
     execute(connection, RESERVE_IDS, {"task": task, "count": count})
     return int(execute(connection, LAST_INSERTED).scalar_one()) - count
-
-
-def register_worker(connection: Connection, values: dict[str, Any]) -> int:
-    execute(connection, statements.REGISTER_WORKER, values)
-    return int(execute(connection, LAST_INSERTED).scalar_one())
 
 
 WAITING = "SELECT waiting FROM yaotask_sizes WHERE task = :task FOR UPDATE"

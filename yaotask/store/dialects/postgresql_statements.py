@@ -13,7 +13,6 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
-from yaotask.store import statements
 from yaotask.store.dialects.base import Nest
 from yaotask.store.direct import Answer, execute
 
@@ -325,13 +324,6 @@ SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint) AS now,
     -- whether a caller's own transaction owes to `sizes`
     (SELECT seq FROM yaotask_size_debts ORDER BY seq LIMIT 1) IS NOT NULL AS owed
 """
-
-REGISTER_WORKER = statements.REGISTER_WORKER + "RETURNING key"
-
-
-def register_worker(connection: Connection, values: dict[str, Any]) -> int:
-    return int(execute(connection, REGISTER_WORKER, values).scalar_one())
-
 
 NOW = "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)"
 

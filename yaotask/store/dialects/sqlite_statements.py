@@ -212,13 +212,6 @@ def reserve_ids(connection: Connection, task: str, count: int) -> int:
     return int(execute(connection, RESERVE_IDS, {"task": task, "count": count}).scalar_one()) - count
 
 
-REGISTER_WORKER = statements.REGISTER_WORKER + "RETURNING key"
-
-
-def register_worker(connection: Connection, values: dict[str, Any]) -> int:
-    return int(execute(connection, REGISTER_WORKER, values).scalar_one())
-
-
 TAKE_DEBTS = "DELETE FROM yaotask_size_debts RETURNING task, added"
 
 
