@@ -19,6 +19,7 @@ from functools import partial
 from math import inf
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from databases import SERVERS, Missing
 from report import replace
@@ -37,13 +38,14 @@ THREE = 3
 REST = (0.8, 3.2)
 
 REST_HELP = "seconds for which each of the hands that break things rests between two faults"
+AT_ONCE_HELP = "let each run go on until it alone has seen all of them, for three times as many minutes at most"
 
 Restart = Callable[[], None]
 Reports = Sequence[tuple[str, Report]]
 
 
-def soak(kind: str, minutes: float, seed: int, folder: Path, rest: tuple[float, float] = REST) -> Report:
-    """One run, on a database of its own; `rest` as in Order."""
+def soak(kind: str, minutes: float, seed: int, folder: Path, **more: Any) -> Report:
+    """One run, on a database of its own; `rest` and the like as in Order."""
     with _store(kind, folder, Dice(seed)) as (url, restart):
         order = Order(
             store=url,
@@ -51,8 +53,8 @@ def soak(kind: str, minutes: float, seed: int, folder: Path, rest: tuple[float, 
             seed=seed,
             seconds=minutes * 60,
             callers=3,
-            rest=rest,
             restart=restart,
+            **{"rest": REST, **more},
         )
         return Run(order, SystemClock(), partial(_show, kind)).report()
 
@@ -154,11 +156,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=4.0, help="for which each run breaks things")
     parser.add_argument("--seed", type=int, default=1, help="the first one")
     parser.add_argument("--rest", type=float, nargs=2, default=REST, metavar=("LEAST", "MOST"), help=REST_HELP)
+    parser.add_argument("--at-once", action="store_true", help=AT_ONCE_HELP)
     parser.add_argument("--within", type=float, default=inf, metavar="MINUTES", help="begin no other seed after them")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too, after each run")
     parser.add_argument("--write", action="store_true", help="put the table into docs/reliability.md")
     options = parser.parse_args(arguments)
     kinds: list[str] = [*(options.store or KINDS)]
+    each = {"jobs": options.jobs, "kills": options.kills} if options.at_once else {}
     reports: list[tuple[str, Report]] = []
     seed, clock = options.seed, SystemClock()
     deadline = clock.monotonic() + options.within * 60
@@ -171,7 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         while not is_over():
             for kind in list(kinds):
                 try:
-                    reports.append((kind, _soaked(kind, options.minutes, seed, tuple(options.rest))))
+                    reports.append((kind, _soaked(kind, options.minutes, seed, rest=tuple(options.rest), **each)))
                 except Missing:
                     print(f"{kind} is left out: {SERVERS[kind].advice}", file=sys.stderr)
                     kinds.remove(kind)
@@ -189,12 +193,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(not holds(reports))
 
 
-def _soaked(kind: str, minutes: float, seed: int, rest: tuple[float, float]) -> Report:
+def _soaked(kind: str, minutes: float, seed: int, **more: Any) -> Report:
     folder = Path(tempfile.mkdtemp(prefix="yts-"))
     folder.chmod(0o711)  # PostgreSQL runs as another user where we are root
     is_over = False
     try:
-        report = soak(kind, minutes, seed, folder, rest)
+        report = soak(kind, minutes, seed, folder, **more)
         is_over = report.holds
     except Missing:
         is_over = True

@@ -152,9 +152,11 @@ def test_a_soak_begins_no_seed_after_its_time(monkeypatch: pytest.MonkeyPatch) -
     story, _ = whole()
     ((_, plain),) = soaked(story)
     runs: list[tuple[str, int]] = []
+    orders: list[dict[str, object]] = []
 
-    def run(kind: str, minutes: float, seed: int, rest: object) -> Report:
+    def run(kind: str, minutes: float, seed: int, **more: object) -> Report:
         runs.append((kind, seed))
+        orders.append(more)
         return replace(plain, jobs=60)
 
     monkeypatch.setattr(soak, "_soaked", run)
@@ -162,3 +164,19 @@ def test_a_soak_begins_no_seed_after_its_time(monkeypatch: pytest.MonkeyPatch) -
     assert soak.main(["--store", "sqlite", "--jobs", "100", "--kills", "2"]) == 0
     assert soak.main(["--store", "sqlite", "--store", "mariadb", "--within", "0"]) == 0
     assert runs == [("sqlite", 1), ("sqlite", 2), ("sqlite", 1), ("mariadb", 1)]
+    assert orders == [{"rest": soak.REST}] * 4
+
+
+def test_each_run_of_a_soak_may_have_to_see_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    story, _ = whole()
+    ((_, plain),) = soaked(story)
+    orders: list[object] = []
+
+    def run(kind: str, minutes: float, seed: int, folder: Path, **more: object) -> Report:
+        orders.append(more)
+        return replace(plain, jobs=100, kills=2)
+
+    monkeypatch.setattr(soak, "soak", run)
+
+    assert soak.main(["--store", "sqlite", "--at-once", "--jobs", "100", "--kills", "2", "--rest", "1", "2"]) == 0
+    assert orders == [{"rest": (1.0, 2.0), "jobs": 100, "kills": 2}]
