@@ -8,6 +8,7 @@ from typing import Any
 
 from yaotask.chaos.facts import (
     OK,
+    RETURNED,
     SECOND,
     Bounds,
     Call,
@@ -17,6 +18,7 @@ from yaotask.chaos.facts import (
     Fault,
     Job,
     JobId,
+    Lease,
     Note,
     Row,
     Terms,
@@ -39,7 +41,7 @@ NEW = Row(
     result=None,
     message=None,
 )
-BOUNDS = Bounds(lease=2 * SECOND, reap=5 * SECOND, poll=SECOND, grace=SECOND)
+BOUNDS = Bounds(lease=2 * SECOND, reap=5 * SECOND, poll=SECOND, grace=SECOND, losses=3, deaths=20)
 PLAIN = Terms(attempts=1, worker_nums=2, size=3, timeout=10 * SECOND)
 TERMS: Mapping[str, Terms] = {
     "quick": PLAIN,
@@ -58,7 +60,8 @@ class Story:
     changes: list[Change] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
-    workers: list[Worker] = field(default_factory=lambda: [Worker(WORKER, 70, "worker", 1, 0)])
+    workers: list[Worker] = field(default_factory=lambda: [Worker(WORKER, 70, "worker", 1, 0, has_lock=True)])
+    leases: list[Lease] = field(default_factory=list)
     ledger: list[tuple[JobId, int]] = field(default_factory=list)
     rows: dict[int, Row] = field(default_factory=dict)
     jobs: dict[int, Job] = field(default_factory=dict)
@@ -109,9 +112,18 @@ class Story:
         )  # fmt: skip
         self.note(key, "start")
 
-    def note(self, key: int, what: str, node: str = "node-1", pid: int = 70, seconds: float = 0.001) -> None:
-        row, job = self.rows[key], self.jobs[key].id
-        self.notes.append(Note(self.tick(seconds), node, pid, what, job, row.generation, row.fence))
+    def note(
+        self,
+        key: int,
+        what: str,
+        node: str = "node-1",
+        pid: int = 70,
+        seconds: float = 0.001,
+        how: str = RETURNED,
+    ) -> None:
+        row, job = self.rows[key], self.jobs[key]
+        told = {"tag": job.tag} if what == "start" else {"how": how}
+        self.notes.append(Note(self.tick(seconds), node, pid, what, job.id, row.generation, row.fence, **told))
 
     def succeed(self, key: int) -> None:
         self.note(key, "end")
@@ -121,13 +133,13 @@ class Story:
         result = f'{{"fence":{row.fence}}}'
         self.set(key, "success", state=JobState.SUCCESS, worker=None, result=result, finished_at=self.now)
 
-    def fail(self, key: int) -> None:
-        self.note(key, "end")
+    def fail(self, key: int, how: str = "Fail") -> None:
+        self.note(key, "end", how=how)
         self.set(key, "error", state=JobState.FAILURE, worker=None, finished_at=self.now)
 
     def again(self, key: int) -> None:
         """A failed try, with another to come."""
-        self.note(key, "end")
+        self.note(key, "end", how="ValueError")
         self.set(key, "retry", state=JobState.RETRYING, worker=None)
 
     def lose(self, key: int) -> None:
@@ -143,10 +155,22 @@ class Story:
         state = JobState.RETRYING if was_tried else JobState.WAITING
         self.set(key, state=state, worker=None, attempt=row.attempt - 1)
 
+    def see(self, key: int, status: str, attempt: int | None = None) -> Call:
+        """Somebody asks for the job, and is shown this status, and its try or another one."""
+        seen = {"status": status, "attempt": self.rows[key].attempt if attempt is None else attempt}
+        return self.call("get", job=self.jobs[key].id, seen=seen)
+
     def cancel(self, key: int) -> None:
         """While it waits."""
+        self.call("cancel", job=self.jobs[key].id)
         fence = self.rows[key].fence + 1
         self.set(key, "cancel", state=JobState.CANCELLED, fence=fence, counted=0, finished_at=self.tick())
+
+    def give_up(self, key: int) -> None:
+        """A job that has failed is cancelled."""
+        self.call("cancel", job=self.jobs[key].id)
+        generation = self.rows[key].generation + 1
+        self.set(key, "cancel", state=JobState.CANCELLED, generation=generation)
 
     def retry(self, key: int) -> None:
         """By hand."""
@@ -171,6 +195,7 @@ class Story:
             faults=self.faults,
             jobs=self.jobs,
             workers=self.workers,
+            leases=self.leases,
             ledger=self.ledger,
             waiting={},
             is_serial=True,

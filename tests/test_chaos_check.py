@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from chaos_support import NEW, PLAIN, TERMS, Story, whole
+from chaos_support import BOUNDS, NEW, PLAIN, TERMS, WORKER, Story, whole
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +15,7 @@ from yaotask.chaos.check import judge
 from yaotask.chaos.check.index import Index
 from yaotask.chaos.check.runs import recoveries
 from yaotask.chaos.check.transitions import transition
-from yaotask.chaos.facts import FAIL, INFO, SECOND, Fault, JobId, Worker
+from yaotask.chaos.facts import FAIL, INFO, RETURNED, SECOND, Fault, JobId, Lease, Worker
 from yaotask.jobs import JobState
 
 
@@ -107,16 +107,16 @@ def test_a_key_that_is_used_again_answers_the_first_job() -> None:
 
 def test_reads_never_go_back() -> None:
     story, key = whole()
-    story.call("get", job=story.jobs[key].id, seen={"status": "SUCCESS"})
-    story.call("get", job=story.jobs[key].id, seen={"status": "RUNNING"})
+    story.see(key, "SUCCESS")
+    story.see(key, "RETRYING")
 
     assert found(story) == ["I16"]
 
 
 def test_two_who_ask_at_the_same_time_may_see_it_in_either_order() -> None:
     story, key = whole()
-    first = story.call("get", job=story.jobs[key].id, seen={"status": "SUCCESS"})
-    story.calls.append(replace(first, began=first.began, seen={"status": "RUNNING"}))
+    first = story.see(key, "SUCCESS")
+    story.calls.append(replace(first, began=first.began, seen={"status": "RETRYING", "attempt": 2}))
 
     assert found(story) == []
 
@@ -125,11 +125,99 @@ def test_a_job_that_is_retried_by_hand_is_seen_waiting_again() -> None:
     story = Story()
     story.claim(key := story.add())
     story.fail(key)
-    story.call("get", job=story.jobs[key].id, seen={"status": "FAILURE"})
+    story.see(key, "FAILURE")
     story.retry(key)
-    story.call("get", job=story.jobs[key].id, seen={"status": "WAITING"})
+    story.see(key, "WAITING")
     story.claim(key)
     story.succeed(key)
+
+    assert found(story) == []
+
+
+@pytest.mark.parametrize(("status", "attempt"), [("FAILURE", None), ("WAITING", None), ("SUCCESS", 7)])
+def test_what_is_seen_is_what_was(status: str, attempt: int | None) -> None:
+    story, key = whole()
+    story.tick(30)
+    story.see(key, "SUCCESS")
+    right = found(story)
+    story.see(key, status, attempt)
+
+    assert right == []
+    assert "I16" in found(story)
+
+
+def test_a_job_that_is_seen_before_it_runs_waits() -> None:
+    story = Story()
+    story.claim(key := story.add())
+    story.see(key, "WAITING")
+    story.tick(30)
+    story.set(key, started_at=story.now)
+    story.tick(30)
+    story.see(key, "RUNNING")
+    story.succeed(key)
+
+    assert "I16" not in found(story)
+
+
+def test_a_cancel_that_is_acknowledged_is_done() -> None:
+    story, first = whole()
+    second = story.add()
+    story.cancel(second)
+    # To cancel what is cancelled changes nothing.
+    story.call("cancel", job=story.jobs[second].id)
+    right = found(story)
+    story.call("cancel", job=story.jobs[first].id)
+
+    assert right == []
+    assert found(story) == ["I18"]
+
+
+def test_one_that_runs_is_asked_to_stop() -> None:
+    story = Story()
+    story.claim(key := story.add())
+    story.call("cancel", job=story.jobs[key].id)
+    story.set(key, cancel_at=story.now)
+    story.succeed(key)
+
+    assert found(story) == []
+
+
+def test_a_retry_that_is_acknowledged_is_done() -> None:
+    story = Story()
+    story.claim(key := story.add())
+    story.fail(key)
+    story.call("retry", job=story.jobs[key].id)
+
+    assert found(story) == ["I18"]
+
+
+@pytest.mark.parametrize("answer", [FAIL, None])
+@pytest.mark.parametrize("operation", ["cancel", "retry"])
+def test_nothing_is_cancelled_or_retried_unasked(operation: str, answer: str | None) -> None:
+    story = Story()
+    story.claim(key := story.add())
+    story.fail(key)
+    {"cancel": story.give_up, "retry": story.retry}[operation](key)
+    if operation == "retry":
+        story.claim(key)
+        story.succeed(key)
+    right = found(story)
+    call = next(call for call in story.calls if call.operation == operation)
+    story.calls.remove(call)
+    if answer is not None:
+        story.calls.append(replace(call, answer=answer))
+
+    assert right == []
+    assert found(story) == ["I18"]
+
+
+def test_what_nobody_heard_of_may_have_been_done_later() -> None:
+    story = Story()
+    key = story.add()
+    story.call("cancel", INFO, job=story.jobs[key].id)
+    story.tick(30)
+    story.cancel(key)
+    story.calls.pop()
 
     assert found(story) == []
 
@@ -143,6 +231,7 @@ def test_a_result_of_an_older_claim_is_not_stored() -> None:
     story.faults.append(Fault("pause-node", story.tick(), story.tick(), "node-1"))
     story.lose(key)
     story.claim(key)
+    story.note(key, "end")
     story.set(key, state=JobState.SUCCESS, worker=None, result='{"fence":1}', finished_at=story.now)
 
     assert found(story) == ["I3"]
@@ -198,6 +287,7 @@ def test_a_claim_that_has_ended_is_not_lost_as_well() -> None:
 def test_a_result_that_does_not_say_of_which_claim_it_is_is_found() -> None:
     story = Story()
     story.claim(key := story.add())
+    story.note(key, "end")
     story.set(key, state=JobState.SUCCESS, worker=None, result=None, finished_at=story.now)
 
     assert found(story) == ["I3"]
@@ -298,7 +388,7 @@ def test_a_job_that_is_ignored_though_no_handler_started_is_found() -> None:
     story.notes.clear()
     story.set(key, state=JobState.IGNORED, worker=None, finished_at=story.now)
 
-    assert found(story) == ["I7"]
+    assert found(story) == ["I7", "I17"]
 
 
 def test_a_handler_of_a_job_that_was_never_there_is_found() -> None:
@@ -318,6 +408,133 @@ def test_a_job_that_is_tried_more_often_than_it_may_be_is_found() -> None:
     story.succeed(key)
 
     assert found(story) == ["I7"]
+
+
+def test_a_handler_is_given_what_its_job_was_added_with() -> None:
+    story, _ = whole()
+    story.notes[0] = replace(story.notes[0], tag="tag-of-another")
+
+    assert found(story) == ["I7"]
+
+
+LATE = 11
+
+
+@pytest.mark.parametrize(
+    ("how", "seconds", "end", "broken"),
+    [
+        ("ValueError", 0, Story.succeed, ["I17"]),
+        ("Ignore", 0, Story.succeed, ["I17"]),
+        (RETURNED, 0, Story.again, ["I17"]),
+        ("Ignore", 0, Story.again, ["I17"]),
+        ("Fail", 0, Story.again, ["I17"]),
+        (None, 0, Story.again, ["I17"]),
+        ("CancelledError", 0, Story.again, ["I17"]),
+        ("CancelledError", LATE, Story.again, []),
+        # It goes on in its thread, or comes back when its time is up.
+        (None, LATE, Story.again, []),
+        (RETURNED, LATE, Story.again, []),
+        ("ValueError", 0, Story.fail, ["I17"]),
+        (RETURNED, 0, Story.fail, ["I17"]),
+        (None, LATE, Story.fail, ["I17"]),
+        ("Fail", 0, Story.fail, []),
+    ],
+)
+def test_an_attempt_ends_as_its_handler_did(
+    how: str | None, seconds: int, end: Callable[[Story, int], None], broken: list[str]
+) -> None:
+    story = Story()
+    story.claim(key := story.add())
+    story.tick(seconds)
+    end(story, key)
+    number = next(number for number, note in enumerate(story.notes) if note.what == "end")
+    story.notes[number] = replace(story.notes[number], how=how)
+    if how is None:
+        del story.notes[number]
+    if end is Story.again:
+        story.claim(key)
+        story.succeed(key)
+
+    assert found(story) == broken
+
+
+def test_a_job_fails_for_good_once_it_had_its_retries() -> None:
+    story = Story()
+    story.claim(key := story.add())
+    story.again(key)
+    story.claim(key)
+    story.fail(key, "ValueError")
+
+    assert found(story) == []
+
+
+def test_an_attempt_that_fails_although_its_handler_had_not_started_is_found() -> None:
+    story = Story()
+    story.claim(key := story.add())
+    story.notes.clear()
+    story.set(key, state=JobState.RETRYING, worker=None)
+    story.claim(key)
+    story.succeed(key)
+
+    assert found(story) == ["I17"]
+
+
+@pytest.mark.parametrize(("losses", "poisoned", "broken"), [(2, False, []), (2, True, ["I19"]), (3, False, ["I19"])])
+def test_the_third_loss_poisons_and_no_other(losses: int, poisoned: bool, broken: list[str]) -> None:
+    story = Story()
+    key = story.add()
+    for number in range(losses):
+        story.claim(key)
+        story.faults.append(Fault("kill-child", story.tick(), story.tick(), "node-1"))
+        story.lose(key)
+        row = story.rows[key]._replace(losses=number + 1)
+        if poisoned and number == losses - 1:
+            row = row._replace(state=JobState.FAILURE, finished_at=story.now)
+        story.changes[-1] = story.changes[-1]._replace(after=row)
+        story.rows[key], story.jobs[key] = row, replace(story.jobs[key], row=row)
+    if not poisoned:
+        story.claim(key)
+        story.succeed(key)
+
+    assert found(story) == broken
+
+
+@pytest.mark.parametrize(
+    ("act", "changed"),
+    [
+        (Story.claim, {"losses": 1}),
+        (Story.claim, {"deaths": 1}),
+        (Story.claim, {"counted": 1}),
+        (Story.again, {"losses": 1}),
+        (Story.hand_back, {"deaths": 1}),
+        (Story.lose, {"losses": 2}),
+    ],
+)
+def test_columns_that_a_change_may_not_touch_are_held(
+    act: Callable[[Story, int], None], changed: dict[str, Any]
+) -> None:
+    story = Story()
+    key = story.add()
+    if act is not Story.claim:
+        story.claim(key)
+    act(story, key)
+    change = story.changes[-1]
+
+    assert transition(change.before or NEW, change.after) is not None
+    assert transition(change.before or NEW, change.after._replace(**changed)) is None
+
+
+def test_who_was_asked_to_stop_stays_so() -> None:
+    running = NEW._replace(state=JobState.RUNNING, fence=1, attempt=1, worker=7, counted=0, cancel_at=5)
+
+    assert transition(running, running._replace(message="more")) == "T3"
+    assert transition(running, running._replace(cancel_at=None)) is None
+
+
+def test_nobody_is_cancelled_as_he_runs_who_was_not_asked_to_stop() -> None:
+    running = NEW._replace(state=JobState.RUNNING, fence=1, attempt=1, worker=7, counted=0, started_at=1)
+
+    assert transition(running, running._replace(state=JobState.CANCELLED, worker=None)) is None
 
 
 def test_effects_without_a_success_are_found() -> None:
@@ -405,6 +622,46 @@ def test_a_job_that_is_taken_from_a_worker_that_lives_is_found() -> None:
     assert found(story) == ["I4"]
 
 
+@pytest.mark.parametrize(
+    ("has_lock", "target", "seconds", "broken"),
+    [
+        # It may have died by itself, as its lock tells.
+        (True, "node-1", 0, []),
+        (True, "node-2", 0, ["I4"]),
+        (True, "server", 0, ["I4"]),
+        (False, "node-1", 0, ["I4"]),
+        # Its lease is over.
+        (True, "server", 3, []),
+        (False, "node-2", 3, []),
+    ],
+)
+def test_whose_lease_goes_on_is_dead_only_if_something_happened_to_its_node(
+    has_lock: bool, target: str, seconds: int, broken: list[str]
+) -> None:
+    story = Story()
+    story.workers = [story.workers[0]._replace(has_lock=has_lock)]
+    story.claim(key := story.add())
+    story.faults.append(Fault("pause-node", story.tick(), story.tick(), target))
+    story.leases.append(Lease(WORKER, story.now, story.now + BOUNDS.lease))
+    story.tick(seconds)
+    story.lose(key)
+    story.claim(key)
+    story.succeed(key)
+
+    assert found(story) == broken
+
+
+def test_a_job_of_a_worker_that_was_never_entered_is_not_taken_back() -> None:
+    story = Story()
+    story.claim(key := story.add(), worker=99)
+    story.faults.append(Fault("pause-node", story.tick(), story.tick(), "node-1"))
+    story.lose(key)
+    story.claim(key)
+    story.succeed(key)
+
+    assert found(story) == ["I4"]
+
+
 def test_a_node_that_is_stopped_need_not_take_anything_over() -> None:
     story = Story()
     story.claim(key := story.add())
@@ -452,7 +709,7 @@ def test_only_time_in_which_a_node_was_disturbed_makes_a_recovery_late(
 
 def test_a_process_number_that_is_used_again_is_not_mistaken() -> None:
     story = Story()
-    story.workers.append(Worker(8, 70, "worker", 1, story.tick()))
+    story.workers.append(Worker(8, 70, "worker", 1, story.tick(), has_lock=True))
     story.claim(key := story.add(), worker=8)
     story.faults.append(Fault("kill-worker", story.tick(), story.tick(), "node-1", (70,)))
     story.lose(key)

@@ -35,6 +35,7 @@ def a_success_of_any_claim_counts() -> None:
 def another_end_of_any_claim_counts() -> None:
     """Failures, retries and what is handed back are written without a fence."""
     _without("FINISH_OTHER", " AND +yaotask_jobs.fence = ended.fence AND +yaotask_jobs.state = 1")
+    _replace("INSERT_ATTEMPTS", "INSERT INTO", "INSERT OR IGNORE INTO")
 
 
 @mutant
@@ -67,7 +68,7 @@ def everybody_else_is_dead() -> None:
     from yaotask.store import presence, reaping
 
     for module in (presence, reaping):
-        vars(module)["is_lost"] = lambda other, lapsed_before: other.kind == "worker"
+        vars(module)["is_lost"] = lambda other, lapsed_before: other.kind in ("worker", "embedded")
 
 
 @mutant
@@ -131,6 +132,42 @@ def a_cancel_comes_over_everything() -> None:
 
 
 @mutant
+def a_cancel_does_nothing() -> None:
+    """It is acknowledged all the same."""
+    from yaotask.jobs import JobState
+    from yaotask.store import errands
+
+    errands.cancel = lambda work, task, id: JobState.CANCELLED
+
+
+@mutant
+def a_retry_does_nothing() -> None:
+    """It is acknowledged all the same."""
+    from yaotask.store import errands
+
+    errands.retry = lambda work, task, id: None
+
+
+@mutant
+def what_has_failed_comes_back() -> None:
+    """A job that has failed for good is begun anew, although nobody asked for it."""
+    from yaotask.jobs import JobState
+    from yaotask.store import statements
+    from yaotask.store.cycle import SqlCycle
+
+    plain = SqlCycle._note_endings
+
+    def note_endings(self: SqlCycle, endings: Any) -> None:
+        plain(self, endings)
+        for ending in endings:
+            if ending.state == JobState.FAILURE and now_and_then():
+                again = {"key": ending.claim.key, "generation": ending.claim.generation, "ready_at": self.now}
+                self.execute(statements.RETRY, now=self.now, **again)
+
+    SqlCycle._note_endings = note_endings  # type: ignore[method-assign]
+
+
+@mutant
 def keys_are_forgotten() -> None:
     """An add that is made again with its key makes another job."""
     from yaotask.handles import Task
@@ -185,6 +222,74 @@ def retries_have_no_end() -> None:
 
 
 @mutant
+def the_first_failure_is_the_last() -> None:
+    from yaotask.runtime.execute import Policy
+
+    Policy.attempts_of = lambda self, claim: 0  # type: ignore[method-assign]
+
+
+@mutant
+def what_returned_has_failed() -> None:
+    """Now and then a handler returns, and its job fails."""
+    from yaotask.jobs import Failed, Failure
+    from yaotask.runtime import execute
+
+    plain = execute.returned
+    failed = Failed(Failure("ValueError", "planted"))
+    execute.returned = lambda *given: failed if now_and_then() else plain(*given)
+
+
+@mutant
+def arguments_are_of_another_job() -> None:
+    from yaotask.runtime import execute
+
+    plain, before = execute._begin, []
+
+    def begin(job: Any, handler: Any) -> Any:
+        before.append(job.claim.args)
+        if len(before) > 1 and now_and_then():
+            job.claim = job.claim._replace(args=before[-2])
+        return plain(job, handler)
+
+    execute._begin = begin
+
+
+@mutant
+def the_first_death_poisons() -> None:
+    from yaotask.store import reaping
+
+    plain = reaping._lose
+
+    def lose(cycle: Any, claim: Any, *rest: Any) -> Any:
+        return plain(cycle, claim._replace(deaths=reaping.MOST_DEATHS - 1), *rest)
+
+    reaping._lose = lose  # type: ignore[assignment]
+
+
+@mutant
+def events_are_given_up_untold() -> None:
+    from yaotask.runtime.hooks import Courier
+
+    plain = Courier._tell
+
+    async def tell(self: Any, delivery: Any) -> None:
+        if now_and_then():
+            self._failed.append((delivery, "planted", None))
+            self._ledger.poke()
+        else:
+            await plain(self, delivery)
+
+    Courier._tell = tell  # type: ignore[method-assign]
+
+
+@mutant
+def timeouts_come_early() -> None:
+    from yaotask.runtime.execute import Policy
+
+    Policy.timeout_of = lambda self, claim: self.timeout_ms // 20  # type: ignore[method-assign]
+
+
+@mutant
 def no_timeout() -> None:
     from yaotask.runtime.pool import Pool
 
@@ -201,11 +306,15 @@ def twice_as_many_at_once() -> None:
 
 def _without(statement: str, guard: str) -> None:
     """Take a condition out of a statement of SQLite's."""
+    _replace(statement, guard, "")
+
+
+def _replace(statement: str, old: str, new: str) -> None:
     from yaotask.store.dialects import sqlite_statements
 
     text: str = getattr(sqlite_statements, statement)
-    assert guard in text, f"{statement} has changed: {guard} is not in it"
-    setattr(sqlite_statements, statement, text.replace(guard, ""))
+    assert old in text, f"{statement} has changed: {old} is not in it"
+    setattr(sqlite_statements, statement, text.replace(old, new))
 
 
 if "MUTANT" in os.environ:

@@ -10,12 +10,15 @@ import anyio
 from simulation.node import reaching
 from simulation.world import Place, World
 from yaotask.app import App
-from yaotask.chaos.facts import INFO, OK, Call, JobId
-from yaotask.errors import AddRefused, StorageError, YaotaskError
+from yaotask.chaos.facts import FAIL, INFO, OK, Call, JobId
+from yaotask.errors import AddRefused, AlreadyFinished, JobNotFound, StorageError, WrongState, YaotaskError
 from yaotask.events import EventKind
 from yaotask.store.access import Access
 from yaotask.store.protocol import Add, NewJob, Terms
 from yaotask.values import dumps
+
+# What is told where nothing was done.
+REFUSED = (AlreadyFinished, WrongState, JobNotFound)
 
 
 class Caller:
@@ -73,9 +76,12 @@ class Caller:
         def errand(cycle: Any) -> Any:
             return getattr(cycle, operation)(*job)
 
+        # It may die before it hears an answer.
+        self.calls.append(Call(operation, INFO, began, None, job))
         try:
             await access.aask(lambda ledger, ticket: ledger.errand(errand, ticket))
         except YaotaskError as error:
-            self.calls.append(Call(operation, INFO, began, None, job, error=type(error).__name__))
+            answer = FAIL if isinstance(error, REFUSED) else INFO
+            self.calls[-1] = Call(operation, answer, began, self._world.time.now(), job, error=type(error).__name__)
         else:
-            self.calls.append(Call(operation, OK, began, self._world.time.now(), job))
+            self.calls[-1] = Call(operation, OK, began, self._world.time.now(), job)

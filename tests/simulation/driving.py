@@ -68,7 +68,7 @@ class TaskDriver:
 
     def die(self) -> None:
         """Write nothing more, and forget all."""
-        self._place.is_dead = True
+        self._place.die()
         self._ledger.store.close()
         self.refuse_if_over()
         self.died()
@@ -78,5 +78,5 @@ class TaskDriver:
             self._ledger.refuse(StorageUnavailable("this node is dead"))
 
     def close(self) -> None:
-        self._place.is_dead = True
+        self._place.die()
         self._ledger.store.close()

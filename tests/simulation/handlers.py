@@ -8,7 +8,7 @@ import anyio
 
 from simulation.world import here, own
 from yaotask import Fail, Ignore
-from yaotask.chaos.facts import JobId
+from yaotask.chaos.facts import RETURNED, JobId
 
 # Seconds: the last is longer than a lease, and than the timeout of the task.
 LENGTHS = (0.0, 0.01, 0.1, 0.5, 1.5, 4.0, 20.0)
@@ -18,23 +18,28 @@ async def work(task_id: int, tag: str) -> Any:
     """Take some time, say so now and then, and end in one way or another."""
     world, name, job = own()
     claim, dice = job.claim, world.dice
-    world.note("start", name, generation=claim.generation, fence=claim.fence)
+    about = {"generation": claim.generation, "fence": claim.fence}
+    world.note("start", name, **about, tag=tag)
+    how = RETURNED
     try:
         length, steps = dice.choice(LENGTHS), dice.randint(0, 2)
         for step in range(1, steps + 1):
             await anyio.sleep(length / (steps + 1))
             job.progress(step, steps, f"fence {claim.fence}, {step} of {steps}")
         await anyio.sleep(length / (steps + 1))
+        fate = dice.random()
+        if fate < 0.2:
+            raise ValueError("simulated")
+        if fate < 0.25:
+            raise Fail("for good")
+        if fate < 0.3:
+            raise Ignore("not needed")
+        return {"fence": claim.fence}
+    except BaseException as error:
+        how = type(error).__name__
+        raise
     finally:
-        world.note("end", name, generation=claim.generation, fence=claim.fence)
-    fate = dice.random()
-    if fate < 0.2:
-        raise ValueError("simulated")
-    if fate < 0.25:
-        raise Fail("for good")
-    if fate < 0.3:
-        raise Ignore("not needed")
-    return {"fence": claim.fence}
+        world.note("end", name, **about, how=how)
 
 
 async def _hook(what: str, task_id: int) -> None:

@@ -94,8 +94,10 @@ class Node:
                 await anyio.sleep(self._world.dice.uniform(0.1, 3))
 
     def _blow(self, kind: str, until: int, place: Place) -> None:
+        # It is noted when all of it has ended, some of which may have been waiting for something.
+        began = self._world.time.now() if place.died is None else place.died
         killed = [place.pid] if kind == "kill-node" and place.is_dead else []
-        self._world.faults.append(Fault(kind, self._world.time.now(), until, self._name, killed))
+        self._world.faults.append(Fault(kind, began, until, self._name, killed))
 
     async def _live(self, access: Access, place: Place) -> None:
         world, settings = self._world, self._app.settings

@@ -76,7 +76,15 @@ class Place:
     world: World
     name: str
     pid: int = 0
-    is_dead: bool = False
+    died: int | None = None
+
+    @property
+    def is_dead(self) -> bool:
+        return self.died is not None
+
+    def die(self) -> None:
+        if self.died is None:
+            self.died = self.world.time.now()
 
 
 @dataclass
@@ -104,10 +112,10 @@ class World:
         mock = MockClock(autojump_threshold=0)
         return cls(seed, mock, Time(mock), Dice(seed))
 
-    def note(self, what: str, job: JobId, *, generation: int = 0, fence: int = 0) -> None:
+    def note(self, what: str, job: JobId, **more: Any) -> None:
         place = here.get()
         if not place.is_dead:
-            self.notes.append(Note(self.time.now(), place.name, place.pid, what, job, generation, fence))
+            self.notes.append(Note(self.time.now(), place.name, place.pid, what, job, **more))
 
     def commit(self, plain: Callable[..., Answer], connection: Any, *rest: Any) -> Answer:
         """A commit, or what may come of one."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yaotask.chaos import history
-from yaotask.chaos.facts import Bounds, Change, Event, Facts, Fault, Job, JobId, Row, Terms, Worker
+from yaotask.chaos.facts import Bounds, Change, Event, Facts, Fault, Job, JobId, Lease, Row, Terms, Worker
 from yaotask.codec import decode
 from yaotask.events import EventKind
 from yaotask.jobs import JobState
@@ -42,7 +42,8 @@ def gather(
         events=[_event(row, state) for row, state in auditing.events_of(connection)],
         faults=faults,
         jobs={job.key: job for job in map(_job, auditing.jobs_of(connection))},
-        workers=[Worker(row.worker, row.pid, row.kind, row.node, row.at) for row in auditing.workers_of(connection)],
+        workers=list(map(_worker, auditing.workers_of(connection))),
+        leases=[Lease(row.worker, row.at, row.ends_at) for row in auditing.leases_of(connection)],
         ledger=[(JobId(row.task, row.id), row.fence) for row in auditing.ledger_of(connection)],
         waiting=auditing.waiting_of(connection),
         is_serial=connection.dialect.name == "sqlite",
@@ -68,6 +69,10 @@ def _row(row: Any, age: str = "") -> Row:
 def _event(row: Any, state: int | None) -> Event:
     job = JobId(row.task, row.id)
     return Event(row.seq, job, EventKind(row.kind).hook, given_up=state == GIVEN_UP, pending=state == 0)
+
+
+def _worker(row: Any) -> Worker:
+    return Worker(row.worker, row.pid, row.kind, row.node, row.at, bool(row.has_lock))
 
 
 def _job(row: Any) -> Job:

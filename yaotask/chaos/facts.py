@@ -17,6 +17,8 @@ SECOND = 1_000_000
 # The target of faults of the database server, which every node needs.
 SERVER = "server"
 
+# How a handler ended that raised nothing.
+RETURNED = "returned"
 # How a call ended, in the words of Jepsen's histories: it happened, it did not, nobody can say.
 OK, FAIL, INFO = "ok", "fail", "info"
 
@@ -64,6 +66,10 @@ class Note:
     generation: int = 0
     fence: int = 0
     """0 where it was a hook, which is not told."""
+    tag: str | None = None
+    """Of a start the tag that the handler was given."""
+    how: str | None = None
+    """Of an end how the handler came to it: RETURNED, or the type of what it raised."""
 
     @property
     def is_of_hook(self) -> bool:
@@ -128,6 +134,16 @@ class Worker(NamedTuple):
     kind: str
     node: int | None
     at: int
+    has_lock: bool
+    """Whether it holds a lock that would prove its death; of any other its lease alone tells."""
+
+
+class Lease(NamedTuple):
+    """A lease of a process, when it was renewed, and its end; the first one begins with its entry."""
+
+    worker: int
+    at: int
+    ends_at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,12 +175,16 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """The times of the run's settings, in microseconds."""
+    """The times of the run's settings, in microseconds, and what they say of jobs that kill."""
 
     lease: int
     reap: int
     poll: int
     grace: int
+    losses: int
+    """Deaths that were the job's own, of which the last ends it."""
+    deaths: int
+    """Deaths of any kind, of which the last ends it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +201,7 @@ class Facts:
     jobs: Mapping[int, Job]
     """By their keys."""
     workers: Sequence[Worker]
+    leases: Sequence[Lease]
     ledger: Sequence[tuple[JobId, int]]
     """Job and fence of each row that a handler wrote in `job.transaction()`."""
     waiting: Mapping[str, int]

@@ -82,4 +82,6 @@ def notes(folder: Path) -> Iterator[Note]:
             job=JobId(line["task"], line["id"]),
             generation=line.get("generation", 0),
             fence=line.get("fence", 0),
+            tag=line.get("tag"),
+            how=line.get("how"),
         )

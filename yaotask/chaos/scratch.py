@@ -11,6 +11,7 @@ from pathlib import Path
 from yaotask.app import App
 from yaotask.chaos.facts import Bounds, Terms
 from yaotask.events import EventKind
+from yaotask.store.reaping import MOST_DEATHS
 
 # Hooks whose events are kept until they were told.
 DURABLE = tuple(kind.hook for kind in EventKind)
@@ -58,6 +59,8 @@ def bounds_of(app: App) -> Bounds:
         reap=REAP,
         poll=_microseconds(settings.poll),
         grace=_microseconds(settings.cancel_grace),
+        losses=settings.losses,
+        deaths=MOST_DEATHS,
     )
 
 

@@ -65,6 +65,16 @@ workers = Table(
     Column("kind", ShortText(), nullable=False),
     Column("node", BigInteger),
     Column("at", BigInteger, nullable=False),
+    Column("has_lock", Integer, nullable=False),
+)
+leases = Table(
+    "yaotask_chaos_leases",
+    metadata,
+    Column("seq", Key, primary_key=True, autoincrement=True),
+    Column("worker", BigInteger, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("ends_at", BigInteger, nullable=False),
+    sqlite_autoincrement=True,
 )
 # What handlers write in `job.transaction()`: nothing keeps a job from having two rows but what yaotask promises.
 ledger = Table(
@@ -131,6 +141,11 @@ def events_of(connection: Connection) -> Iterator[Any]:
 def workers_of(connection: Connection) -> Iterable[Any]:
     """Every process that was ever entered."""
     return connection.execute(select(workers))
+
+
+def leases_of(connection: Connection) -> Iterable[Any]:
+    """Every lease that was given or renewed."""
+    return connection.execute(select(leases))
 
 
 def ledger_of(connection: Connection) -> Iterable[Any]:
@@ -202,8 +217,16 @@ _TRIGGERS = (
         "INSERT",
         "yaotask_workers",
         "",
-        "INSERT INTO yaotask_chaos_workers (worker, pid, kind, node, at)"
-        " VALUES (NEW.key, NEW.pid, NEW.kind, NEW.node, {now})",
+        "INSERT INTO yaotask_chaos_workers (worker, pid, kind, node, at, has_lock)"
+        " VALUES (NEW.key, NEW.pid, NEW.kind, NEW.node, {now},"
+        " CASE WHEN NEW.lock_path IS NULL THEN 0 ELSE 1 END)",
+    ),
+    (
+        "yaotask_chaos_renewed",
+        "UPDATE",
+        "yaotask_workers",
+        "NEW.expires_at IS NOT NULL",
+        "INSERT INTO yaotask_chaos_leases (worker, at, ends_at) VALUES (NEW.key, {now}, NEW.expires_at)",
     ),
 )
 

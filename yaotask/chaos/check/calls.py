@@ -1,14 +1,18 @@
-"""What callers were told against what is in the store: I1, I2, I16."""
+"""What callers were told against what is in the store: I1, I2, I16, I18."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 
-from yaotask.chaos.check.index import Index
-from yaotask.chaos.facts import FAIL, OK, Call, JobId, Violation
-from yaotask.jobs import TERMINAL
+from yaotask.chaos.check.index import NEARLY, Index, named
+from yaotask.chaos.facts import FAIL, OK, SECOND, Call, Change, Job, JobId, Row, Violation
+from yaotask.jobs import TERMINAL, JobState
 
+CANCEL, RETRY = "cancel", "retry"
+# So long after a trigger saw a change it was committed at the latest, whoever stood still meanwhile.
+COMMITTED_BY = 12 * SECOND
 ENDED = frozenset(state.name for state in TERMINAL) | {"PARTIAL"}
 
 
@@ -57,6 +61,88 @@ def one_job_a_key(index: Index) -> Iterator[Violation]:
             yield Violation("I2", f"adds of {tag} were answered with several jobs: {', '.join(map(str, jobs_told))}")
 
 
+def what_was_asked_is_done(index: Index) -> Iterator[Violation]:
+    """I18: a cancel or retry that was acknowledged was done, once; none was done that nobody asked for."""
+    asked: defaultdict[tuple[str, JobId], list[Call]] = defaultdict(list)
+    for call in index.facts.calls:
+        if call.operation in (CANCEL, RETRY) and call.job is not None and call.answer != FAIL:
+            asked[call.operation, call.job].append(call)
+    for job in index.facts.jobs.values():
+        changes = index.changes.get(job.key, [])
+        for operation, is_it in ((CANCEL, _cancels), (RETRY, _retries)):
+            calls = asked[operation, job.id]
+            done = [change for change in changes if is_it(change)]
+            yield from _unasked(job, operation, calls, done)
+            yield from _undone(index, job, calls, done)
+
+
+def _cancels(change: Change) -> bool:
+    """Whether somebody who cancels did this: the end of what waits, the asking of what runs, giving up what failed."""
+    before, after = change.before, change.after
+    if before is None:
+        return False
+    if before.state == JobState.RUNNING and before.cancel_at is None and after.cancel_at is not None:
+        return True
+    return after.state == JobState.CANCELLED and named(change) in ("T8", "T11")
+
+
+def _retries(change: Change) -> bool:
+    return named(change) == "T11" and change.after.state == JobState.WAITING
+
+
+def _unasked(job: Job, operation: str, calls: Sequence[Call], done: Sequence[Change]) -> Iterator[Violation]:
+    if len(done) > len(calls):
+        yield Violation("I18", f"{job.id}: {operation} was done {len(done)} times, and asked for {len(calls)} times")
+    for change in done:
+        if not any(_is_within(change.at, call) for call in calls):
+            yield Violation("I18", f"{job.id}: {operation} was done when nobody asked for it")
+
+
+def _undone(index: Index, job: Job, calls: Sequence[Call], done: Sequence[Change]) -> Iterator[Violation]:
+    for call in calls:
+        if call.answer != OK or any(_is_within(change.at, call) for change in done):
+            continue
+        # To cancel what is cancelled, or asked to stop, changes nothing.
+        if call.operation == CANCEL and any(
+            row.state == JobState.CANCELLED or row.cancel_at is not None for row in _rows_seen_by(index, job, call)
+        ):
+            continue
+        yield Violation("I18", f"{job.id}: {call.operation} was acknowledged, and not done")
+
+
+def _is_within(moment: int, call: Call) -> bool:
+    return call.began - NEARLY <= moment and (call.ended is None or call.answer != OK or moment <= call.ended + NEARLY)
+
+
+def _rows_seen_by(index: Index, job: Job, call: Call) -> Iterator[Row]:
+    """What the job may have been while the call lasted."""
+    changes = index.changes.get(job.key, [])
+    for change, later in zip_longest(changes, changes[1:]):
+        is_there = call.ended is None or change.at <= call.ended + NEARLY
+        if is_there and (later is None or later.at + COMMITTED_BY >= call.began):
+            yield change.after
+
+
+def reads_are_true(index: Index) -> Iterator[Violation]:
+    """I16: what is seen of a job is what it was then: its status, and which try."""
+    for call in index.facts.calls:
+        job = index.by_id.get(call.job) if call.job else None
+        if call.seen is None or job is None:
+            continue
+        seen = call.seen["status"], call.seen["attempt"]
+        were = {(_status(row), row.attempt) for row in _rows_seen_by(index, job, call)}
+        if seen not in were:
+            words = ", ".join(f"{status} (try {attempt})" for status, attempt in sorted(were))
+            yield Violation("I16", f"{job.id} was seen as {seen[0]} (try {seen[1]}), and was {words or 'not there'}")
+
+
+def _status(row: Row) -> str:
+    """As it is shown: a job that was claimed, and has not begun, waits."""
+    if row.state == JobState.RUNNING and row.started_at is None:
+        return (JobState.RETRYING if row.attempt > 1 or row.losses or row.deaths else JobState.WAITING).name
+    return row.state.name
+
+
 def reads_never_go_back(index: Index) -> Iterator[Violation]:
     """I16: a job that somebody saw ended is seen so by all who ask later, until it is retried by hand."""
     seen: dict[JobId, tuple[int, str]] = {}
@@ -78,4 +164,4 @@ def _reads(index: Index) -> Iterator[tuple[int, int, JobId, str]]:
 
 def _retried(index: Index) -> set[JobId]:
     """Jobs that somebody asked to be run again, told so or not."""
-    return {call.job for call in index.facts.calls if call.operation == "retry" and call.job is not None}
+    return {call.job for call in index.facts.calls if call.operation == RETRY and call.job is not None}

@@ -63,6 +63,9 @@ def _told(index: Index, job: Job, events: Sequence[Event]) -> Iterator[Violation
     for event in events:
         if event.pending:
             yield Violation("I10", f"{job.id}: {event.hook} is still to be told")
+        if event.given_up:
+            # Hooks of the run fail too seldom to be given up.
+            yield Violation("I10", f"{job.id}: {event.hook} was given up")
     # Each may be told again, before the next one is: so the first time of each comes in order.
     at = 0
     for event in events:

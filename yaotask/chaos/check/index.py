@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from yaotask.chaos.check.transitions import of_add, transition
-from yaotask.chaos.facts import Call, Change, Event, Facts, Job, JobId, Note
+from yaotask.chaos.facts import SECOND, Call, Change, Event, Facts, Job, JobId, Note
+
+# A job and the fence of a claim of it.
+Attempt = tuple[JobId, int]
+
+# So far apart may be the moments that two who saw the same thing have noted.
+NEARLY = SECOND // 2
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -22,6 +28,8 @@ class Index:
     by_id: Mapping[JobId, Job]
     changes: Mapping[int, Sequence[Change]]
     starts: Mapping[JobId, Sequence[Note]]
+    begun: Mapping[Attempt, Note]
+    ended: Mapping[Attempt, Note]
     told: Mapping[JobId, Sequence[Note]]
     events: Mapping[JobId, Sequence[Event]]
     adds: Sequence[Call]
@@ -33,6 +41,8 @@ class Index:
             by_id={job.id: job for job in facts.jobs.values()},
             changes=_grouped((change.key, change) for change in sorted(facts.changes)),
             starts=_grouped((note.job, note) for note in facts.notes if note.what == "start"),
+            begun=_first("start", facts.notes),
+            ended=_first("end", facts.notes),
             told=_grouped((note.job, note) for note in facts.notes if note.is_of_hook),
             events=_grouped((event.job, event) for event in sorted(facts.events)),
             adds=[call for call in facts.calls if call.operation == "add"],
@@ -44,6 +54,14 @@ def named(change: Change) -> str | None:
     if change.before is None:
         return "T1" if of_add(change.after) else None
     return transition(change.before, change.after)
+
+
+def _first(what: str, notes: Iterable[Note]) -> Mapping[Attempt, Note]:
+    found: dict[Attempt, Note] = {}
+    for note in notes:
+        if note.what == what:
+            found.setdefault((note.job, note.fence), note)
+    return found
 
 
 def _grouped(pairs: Iterable[tuple[K, T]]) -> Mapping[K, Sequence[T]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from yaotask.chaos.check import calls, effects, rows, runs
+from yaotask.chaos.check import calls, effects, ends, rows, runs
 from yaotask.chaos.check.index import Index
 from yaotask.chaos.facts import Facts, Violation
 
@@ -15,7 +15,9 @@ CHECKS: tuple[Callable[[Index], Iterator[Violation]], ...] = (
     rows.one_end_a_claim,
     rows.what_has_ended_stays,
     rows.only_known_transitions,
+    rows.what_kills_is_stopped,
     runs.each_claim_starts_once,
+    ends.handlers_are_given_their_own,
     effects.effects_with_their_success,
     effects.hooks_hear_all,
     runs.nobody_is_buried_alive,
@@ -24,6 +26,9 @@ CHECKS: tuple[Callable[[Index], Iterator[Violation]], ...] = (
     runs.never_too_many_at_once,
     runs.nothing_runs_any_more,
     calls.reads_never_go_back,
+    calls.reads_are_true,
+    ends.ends_are_of_their_handlers,
+    calls.what_was_asked_is_done,
 )
 
 

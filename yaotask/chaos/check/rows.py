@@ -1,4 +1,4 @@
-"""What the database's triggers saw of each job: I3 to I6."""
+"""What the database's triggers saw of each job: I3 to I6, I19."""
 
 from __future__ import annotations
 
@@ -59,6 +59,20 @@ def what_has_ended_stays(index: Index) -> Iterator[Violation]:
                 continue
             if (before.state, before.result, before.finished_at) != (after.state, after.result, after.finished_at):
                 yield Violation("I5", f"{_name(index, key)} had ended as {_told(before)} and became {_told(after)}")
+
+
+def what_kills_is_stopped(index: Index) -> Iterator[Violation]:
+    """I19: a job is poisoned by the last death that it may have, and by none before."""
+    bounds = index.facts.bounds
+    for key, changes in index.changes.items():
+        for change in changes:
+            before, after = change.before, change.after
+            if before is None or named(change) != "T7":
+                continue
+            is_last = after.deaths >= bounds.deaths or before.losses < after.losses >= bounds.losses
+            if is_last != (after.state == JobState.FAILURE):
+                what = f"{after.losses} losses and {after.deaths} deaths, and is {after.state.name}"
+                yield Violation("I19", f"{_name(index, key)} has {what}")
 
 
 def only_known_transitions(index: Index) -> Iterator[Violation]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from yaotask.chaos.check.index import Index, named
-from yaotask.chaos.facts import SECOND, SERVER, Fault, Job, Note, Violation
+from yaotask.chaos.facts import SECOND, SERVER, Fault, Job, Lease, Note, Violation
 from yaotask.jobs import JobState
 
 # Faults of callers, which take no job from any worker, and keep no node from taking one over.
@@ -117,19 +117,61 @@ def the_dead_are_buried_in_time(index: Index) -> Iterator[Violation]:
 
 
 def nobody_is_buried_alive(index: Index) -> Iterator[Violation]:
-    """I4: a job is taken from a worker only after something happened to its node, or to the server that both need."""
-    facts, bounds = index.facts, index.facts.bounds
-    blows = [fault for fault in facts.faults if fault.kind != HARMLESS]
-    deaths = _deaths(facts.faults, index)
+    """I4: a job is taken from a worker that was killed, or whose lease is over because of something that happened.
+
+    One whose lease goes on may have died by itself, where a lock proves that; then something happened to its own node.
+    """
+    deaths = _deaths(index.facts.faults, index)
+    alive = _Alive(index)
     for key, changes in index.changes.items():
         for change in changes:
-            since = change.at - 2 * bounds.lease - bounds.reap - bounds.poll - SLACK
-            if named(change) != "T7" or (change.before and change.before.worker in deaths):
+            if change.before is None or named(change) != "T7":
                 continue
-            if any(fault.ended >= since and fault.began <= change.at for fault in blows):
+            worker = change.before.worker or 0
+            if deaths.get(worker, change.at + 1) <= change.at:
                 continue
-            job = facts.jobs.get(key)
-            yield Violation("I4", f"{job.id if job else key} was taken from a worker to which nothing had happened")
+            if (wrong := alive.speaks(worker, change.at)) is not None:
+                job = index.facts.jobs.get(key)
+                yield Violation("I4", f"{job.id if job else key} was taken from a worker {wrong}")
+
+
+class _Alive:
+    """What speaks for the lives of workers."""
+
+    def __init__(self, index: Index) -> None:
+        self._bounds = index.facts.bounds
+        self._blows = [fault for fault in index.facts.faults if fault.kind != HARMLESS]
+        self._workers = {worker.key: worker for worker in index.facts.workers}
+        self._leases = _leases(index)
+        # Where processes ran, as their handlers say.
+        self._nodes = {note.pid: note.node for note in index.begun.values()}
+
+    def speaks(self, key: int, moment: int) -> str | None:
+        """What does for one that was taken for dead at that moment, in words."""
+        worker = self._workers.get(key)
+        if worker is None:
+            return "that was never entered"
+        last = [lease for lease in self._leases[key] if lease.at <= moment][-1]
+        has_lease = last.ends_at > moment
+        if has_lease and not worker.has_lock:
+            return f"whose lease went on for {(last.ends_at - moment) / SECOND:.1f} s"
+        node = self._nodes.get(worker.pid) if has_lease else None
+        since = moment - 2 * self._bounds.lease - self._bounds.reap - self._bounds.poll - SLACK
+        for blow in self._blows:
+            if blow.ended >= since and blow.began <= moment and (node is None or blow.target == node):
+                return None
+        return f"to which nothing had happened{', and whose lease went on' if has_lease else ''}"
+
+
+def _leases(index: Index) -> Mapping[int, Sequence[Lease]]:
+    """Those of each process, from its entry."""
+    lease = index.facts.bounds.lease
+    found = defaultdict(list)
+    for worker in index.facts.workers:
+        found[worker.key].append(Lease(worker.key, worker.at, worker.at + lease))
+    for renewed in sorted(index.facts.leases, key=lambda renewed: renewed.at):
+        found[renewed.worker].append(renewed)
+    return found
 
 
 def nobody_outlives_its_timeout(index: Index) -> Iterator[Violation]:

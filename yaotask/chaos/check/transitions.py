@@ -36,11 +36,19 @@ def _claim(before: Row, after: Row) -> bool:
         and after.generation == before.generation
         and after.worker is not None
         and after.started_at is None
+        and after.cancel_at is None
+        and after.counted == 0
+        and _same_deaths(before, after)
     )
 
 
+def _same_deaths(before: Row, after: Row) -> bool:
+    return (after.losses, after.deaths) == (before.losses, before.deaths)
+
+
 def _same_attempt(before: Row, after: Row) -> bool:
-    return (after.fence, after.attempt, after.generation) == (before.fence, before.attempt, before.generation)
+    same = (after.fence, after.attempt, after.generation) == (before.fence, before.attempt, before.generation)
+    return same and after.counted == before.counted and _same_deaths(before, after)
 
 
 def _own_end(before: Row, after: Row) -> bool:
@@ -76,13 +84,16 @@ def _lost(before: Row, after: Row) -> bool:
         and after.attempt == before.attempt - 1
         and after.generation == before.generation
         and after.deaths == before.deaths + 1
-        and after.losses >= max(before.losses, 1)
+        and max(before.losses, 1) <= after.losses <= before.losses + 1
+        and after.counted == before.counted
         and _may_fail(before)
     )
 
 
 def _cancelled_waiting(before: Row, after: Row) -> bool:
     if after.state != CANCELLED or after.fence != before.fence + 1 or after.generation != before.generation:
+        return False
+    if after.counted or not _same_deaths(before, after):
         return False
     if before.state in WAITS:
         return after.attempt == before.attempt
@@ -93,9 +104,11 @@ def _cancelled_waiting(before: Row, after: Row) -> bool:
 def _cancelled_running(before: Row, after: Row) -> bool:
     if before.state != RUNNING or after.state != CANCELLED or after.worker is not None:
         return False
-    by_its_burier = after.fence == before.fence + 1 and before.cancel_at is not None
+    if before.cancel_at is None or not _same_deaths(before, after):
+        return False
+    # Whoever buries its worker takes the claim away with it.
     same = after.attempt == before.attempt and after.generation == before.generation
-    return same and (after.fence == before.fence or by_its_burier)
+    return same and after.fence in (before.fence, before.fence + 1)
 
 
 def _handed_back(before: Row, after: Row) -> bool:
@@ -107,6 +120,8 @@ def _handed_back(before: Row, after: Row) -> bool:
         and after.fence == before.fence
         and after.attempt == before.attempt - 1
         and after.generation == before.generation
+        and after.counted == before.counted
+        and _same_deaths(before, after)
         and _may_fail(before)
     )
 
@@ -118,13 +133,15 @@ def _again(before: Row, after: Row) -> bool:
 
 
 def _given_up(before: Row, after: Row) -> bool:
-    same = after.fence == before.fence and after.attempt == before.attempt
+    same = after.fence == before.fence and after.attempt == before.attempt and _same_deaths(before, after)
     return before.state == FAILURE and after.state == CANCELLED and after.generation == before.generation + 1 and same
 
 
 def _in_place(before: Row, after: Row) -> bool:
     """T3, and asking for the end: the attempt goes on, and is whose it was."""
     same = after.state == before.state and after.worker == before.worker and _same_attempt(before, after)
+    # Who was asked to stop stays so.
+    same = same and (before.cancel_at is None or after.cancel_at == before.cancel_at)
     if not before.state.is_terminal:
         return same
     return same and (after.result, after.finished_at) == (before.result, before.finished_at)

@@ -4,6 +4,7 @@ import json
 import os
 
 from yaotask import current_job
+from yaotask.chaos.facts import RETURNED
 from yaotask.clock import SystemClock
 
 CLOCK = SystemClock()
@@ -20,14 +21,18 @@ def note(what, task, id, **more):
 
 
 class Noted:
-    """A handler between its start and its end, however that comes, unless its process dies."""
+    """A handler that was given this tag, between its start and its end, however that comes, unless its process dies."""
+
+    def __init__(self, tag):
+        self.tag = tag
 
     def __enter__(self):
         claim = current_job().claim
         self.about = {"generation": claim.generation, "fence": claim.fence}
-        note("start", claim.task, claim.id, **self.about)
+        note("start", claim.task, claim.id, **self.about, tag=self.tag)
         self.claim = claim
         return claim
 
-    def __exit__(self, *_):
-        note("end", self.claim.task, self.claim.id, **self.about)
+    def __exit__(self, kind, *_):
+        how = RETURNED if kind is None else kind.__name__
+        note("end", self.claim.task, self.claim.id, **self.about, how=how)

@@ -13,19 +13,19 @@ INSERT = text("INSERT INTO yaotask_chaos_ledger (task, id, fence) VALUES (:task,
 
 
 async def Quick(task_id, tag, seconds, end):
-    with Noted() as claim:
+    with Noted(tag) as claim:
         await anyio.sleep(seconds)
         return {"fence": claim.fence}
 
 
 async def Late(task_id, tag, seconds, end):
-    with Noted() as claim:
+    with Noted(tag) as claim:
         await anyio.sleep(15 if end == "retry" else seconds)
         return {"fence": claim.fence}
 
 
 def Steady(task_id, tag, seconds, end):
-    with Noted() as claim:
+    with Noted(tag) as claim:
         for step in range(1, STEPS + 1):
             time.sleep(seconds / STEPS)
             current_job().progress(step, STEPS, f"fence {claim.fence}, {step} of {STEPS}")
@@ -33,7 +33,7 @@ def Steady(task_id, tag, seconds, end):
 
 
 def Ledger(task_id, tag, seconds, end):
-    with Noted() as claim, current_job().transaction() as connection:
+    with Noted(tag) as claim, current_job().transaction() as connection:
         connection.execute(INSERT, {"task": claim.task, "id": claim.id, "fence": claim.fence})
         time.sleep(min(seconds, 0.1))
         if end == "retry" and claim.attempt == 1:
@@ -42,7 +42,7 @@ def Ledger(task_id, tag, seconds, end):
 
 
 async def Flaky(task_id, tag, seconds, end):
-    with Noted() as claim:
+    with Noted(tag) as claim:
         await anyio.sleep(seconds)
         if end == "retry" and claim.attempt == 1:
             raise Retry("once more", after=0.05)
