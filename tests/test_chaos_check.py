@@ -707,6 +707,55 @@ def test_only_time_in_which_a_node_was_disturbed_makes_a_recovery_late(
     assert found(story) == broken
 
 
+@pytest.mark.parametrize(
+    ("kind", "disturbed", "broken"),
+    [("kill-worker", False, ["I12"]), ("kill-worker", True, []), ("kill-node", False, [])],
+)
+def test_the_death_of_a_worker_alone_is_seen_at_once(kind: str, disturbed: bool, broken: list[str]) -> None:
+    story = Story()
+    story.claim(key := story.add())
+    story.faults.append(Fault(kind, story.tick(), story.tick(), "node-1", (70,)))
+    if disturbed:
+        story.faults.append(Fault("pause-node", story.tick(), story.tick(), "node-1"))
+    story.tick(8)
+    story.lose(key)
+    story.claim(key)
+    story.succeed(key)
+
+    assert found(story) == broken
+
+
+def killed_as_it_ran(seconds: int, jobs: int = 1) -> Story:
+    """A story in which a process is killed that had these jobs at once."""
+    story = Story()
+    keys = [story.add() for _ in range(jobs)]
+    for key in keys:
+        story.claim(key)
+    story.tick(seconds)
+    story.faults.append(Fault("kill-worker", story.tick(), story.tick(), "node-1", (70,)))
+    for key in keys:
+        story.lose(key)
+    for key in keys:
+        story.claim(key)
+        story.succeed(key)
+    return story
+
+
+def test_a_handler_that_was_killed_counts_until_then() -> None:
+    assert found(killed_as_it_ran(1, PLAIN.worker_nums)) == []
+    assert found(killed_as_it_ran(1, PLAIN.worker_nums + 1)) == ["I14"]
+    assert found(killed_as_it_ran(30)) == ["I13"]
+
+
+def test_what_has_ended_does_not_count_as_one_that_waits() -> None:
+    story = Story()
+    key = story.add()
+    story.cancel(key)
+    story.jobs[key] = replace(story.jobs[key], row=story.rows[key]._replace(counted=1))
+
+    assert f"{story.jobs[key].id} has ended, and counts as one that waits" in [one.what for one in judge(story.facts)]
+
+
 def test_a_process_number_that_is_used_again_is_not_mistaken() -> None:
     story = Story()
     story.workers.append(Worker(8, 70, "worker", 1, story.tick(), has_lock=True))

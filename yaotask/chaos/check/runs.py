@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from yaotask.chaos.check.index import Index, named
-from yaotask.chaos.facts import SECOND, SERVER, Fault, Job, Lease, Note, Violation
+from yaotask.chaos.facts import SECOND, SERVER, Facts, Fault, Job, Lease, Note, Violation
 from yaotask.jobs import JobState
 
 # Faults of callers, which take no job from any worker, and keep no node from taking one over.
@@ -15,6 +15,8 @@ HARMLESS = "kill-caller"
 # What keeps a node from ending a handler in time, for as long as it lasts: its processes stand still, or the store does
 # not answer a handler that is in a transaction. A node that is killed or stopped ends its handlers all the sooner.
 STILL = frozenset({"pause-node", "cut-line", "lose-answers", "hold-line", "restart-server"})
+# The death of a worker alone is seen by its own supervisor, and its jobs can run again within so long.
+SEEN_AT_ONCE, AT_ONCE = "kill-worker", 2 * SECOND
 # Beyond its bound a machine that is busy with the faults themselves gets so long.
 SLACK = 5 * SECOND
 
@@ -69,14 +71,14 @@ def recoveries(index: Index) -> list[Recovery]:
         for change in changes:
             if named(change) != "T7" or change.before is None or change.before.worker not in deaths:
                 continue
-            died = deaths[change.before.worker]
+            blow = deaths[change.before.worker]
             job = index.facts.jobs.get(key)
-            found.append(Recovery(str(job.id if job else key), died, change.at, _bound(index, died, change.at)))
+            found.append(Recovery(str(job.id if job else key), blow.began, change.at, _bound(index, blow, change.at)))
     return found
 
 
-def _deaths(faults: Sequence[Fault], index: Index) -> dict[int, int]:
-    """When which worker of the store died. Numbers of processes are used again, so the latest of that time counts."""
+def _deaths(faults: Sequence[Fault], index: Index) -> dict[int, Fault]:
+    """By what which worker of the store died. Numbers of processes are used again: the latest of that time counts."""
     by_pid = defaultdict(list)
     for worker in sorted(index.facts.workers, key=lambda worker: worker.at):
         by_pid[worker.pid].append(worker)
@@ -85,14 +87,18 @@ def _deaths(faults: Sequence[Fault], index: Index) -> dict[int, int]:
         for pid in fault.killed:
             entered = [worker for worker in by_pid.get(pid, []) if worker.at <= fault.ended]
             if entered:
-                deaths[entered[-1].key] = fault.began
+                deaths[entered[-1].key] = fault
     return deaths
 
 
-def _bound(index: Index, died: int, until: int) -> int:
+def _bound(index: Index, blow: Fault, until: int) -> int:
     """The published bound, and what other faults took away meanwhile: a node that is stopped can reclaim nothing."""
     bounds = index.facts.bounds
-    disturbed = _lasted((fault for fault in index.facts.faults if fault.kind != HARMLESS), died, until)
+    faults = [fault for fault in index.facts.faults if fault.kind != HARMLESS]
+    others = (fault for fault in faults if fault is not blow and fault.ended >= blow.began and fault.began <= until)
+    if blow.kind == SEEN_AT_ONCE and not any(others):
+        return AT_ONCE + SLACK
+    disturbed = _lasted(faults, blow.began, until)
     # Whoever has just come back leaves all others the time of a lease.
     return 2 * bounds.lease + bounds.reap + bounds.poll + disturbed + SLACK
 
@@ -128,7 +134,7 @@ def nobody_is_buried_alive(index: Index) -> Iterator[Violation]:
             if change.before is None or named(change) != "T7":
                 continue
             worker = change.before.worker or 0
-            if deaths.get(worker, change.at + 1) <= change.at:
+            if worker in deaths and deaths[worker].began <= change.at:
                 continue
             if (wrong := alive.speaks(worker, change.at)) is not None:
                 job = index.facts.jobs.get(key)
@@ -177,7 +183,7 @@ def _leases(index: Index) -> Mapping[int, Sequence[Lease]]:
 def nobody_outlives_its_timeout(index: Index) -> Iterator[Violation]:
     """I13: no handler goes on for longer than its timeout and the grace; while its node stands still does not count."""
     stills = [fault for fault in index.facts.faults if fault.kind in STILL]
-    for begin, end in _runs(index.facts.notes):
+    for begin, end in _runs(index.facts):
         terms, bounds = index.facts.terms[begin.job.task], index.facts.bounds
         own = (fault for fault in stills if fault.target in (begin.node, SERVER))
         still = _lasted(own, begin.at, end.at)
@@ -189,7 +195,7 @@ def nobody_outlives_its_timeout(index: Index) -> Iterator[Violation]:
 def never_too_many_at_once(index: Index) -> Iterator[Violation]:
     """I14: on one node never more jobs of a task at once than `worker_nums`, and never more that wait than `size`."""
     lanes: defaultdict[tuple[str, str], list[tuple[int, int, Note]]] = defaultdict(list)
-    for begin, end in _runs(index.facts.notes):
+    for begin, end in _runs(index.facts):
         # An end sorts before a start of the same moment.
         lanes[begin.node, begin.job.task] += [(begin.at, 1, begin), (end.at, -1, begin)]
     for (node, task), moments in lanes.items():
@@ -204,6 +210,9 @@ def never_too_many_at_once(index: Index) -> Iterator[Violation]:
 
 def _too_many_waiting(index: Index) -> Iterator[Violation]:
     counted = Counter(job.id.task for job in index.facts.jobs.values() if job.row.counted)
+    for job in index.facts.jobs.values():
+        if job.row.counted and job.row.state.is_terminal:
+            yield Violation("I14", f"{job.id} has ended, and counts as one that waits")
     for task, terms in index.facts.terms.items():
         if index.facts.waiting.get(task, 0) != counted[task]:
             said = index.facts.waiting.get(task, 0)
@@ -224,15 +233,20 @@ def _most_waiting(index: Index, task: str) -> int:
     return most
 
 
-def _runs(notes: Sequence[Note]) -> Iterator[tuple[Note, Note]]:
-    """Each start with its end, of handlers that came to one."""
+def _runs(facts: Facts) -> Iterator[tuple[Note, Note]]:
+    """Each start with its end, of handlers that came to one, or were killed with their process."""
     begun: dict[tuple[object, ...], Note] = {}
-    for note in notes:
+    for note in facts.notes:
         which = (note.job, note.fence, note.pid)
         if note.what == "start":
             begun[which] = note
         elif note.what == "end" and which in begun:
             yield begun.pop(which), note
+    kills = sorted((fault.began, pid) for fault in facts.faults for pid in fault.killed)
+    for note in begun.values():
+        died = next((moment for moment, pid in kills if pid == note.pid and moment >= note.at), None)
+        if died is not None:
+            yield note, replace(note, what="end", at=died)
 
 
 def nothing_runs_any_more(index: Index) -> Iterator[Violation]:
