@@ -339,8 +339,8 @@ def begun(tmp_path: Path, nursery: Nursery) -> Iterator[Callable[[str], Node]]:
     """Starts something in place of a node."""
     nodes = []
 
-    def begin(code: str) -> Node:
-        node = Node(tmp_path, 1, SystemClock(), nursery)
+    def begin(code: str, *, far: bool = False) -> Node:
+        node = Node(tmp_path, 1, SystemClock(), nursery, far=far)
         node._command[1:] = ["-c", code]
         node._ready = "up"
         nodes.append(node)
@@ -366,6 +366,17 @@ def test_one_that_ends_badly_says_so(begun: Callable[[str], Node], code: str, wr
     node.signal(signal.SIGTERM)
 
     assert node.must_end() == wrong
+
+
+def test_a_node_may_give_up_for_its_store_where_that_is_on_a_server(begun: Callable[..., Node]) -> None:
+    gone = "import sys; print('up', flush=True); sys.exit(4)"
+    near, far = begun(gone), begun(gone, far=True)
+    for node in (near, far):
+        until(node.has_ended)
+        node.note_fall()
+
+    assert near.falls == [f"{near.folder.name} ended by itself with 4: see its log"]
+    assert far.falls == []
 
 
 TASK = "name: Mail\nprocess: scripts.mail.Send\nexecutor: process\n"

@@ -109,7 +109,8 @@ class Run:
         order = self._order
         for number in range(order.nodes):
             folder = self._folder(f"node-{number + 1}", self._way(f"node-{number + 1}"))
-            self._nodes.append(Node(folder, order.processes, self._clock, self._nursery))
+            far = sessions.is_server(order.store)
+            self._nodes.append(Node(folder, order.processes, self._clock, self._nursery, far=far))
         for number in range(order.callers):
             folder = self._folder(f"caller-{number + 1}", self._way(f"caller-{number + 1}"))
             command = ["-m", "yaotask.chaos.caller", str(folder), f"{order.seed}-{number}"]

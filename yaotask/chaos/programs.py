@@ -145,15 +145,17 @@ class Program:
 
 
 class Node(Program):
-    """`yaotask run` of one folder."""
+    """`yaotask run` of one folder; its store may be away where it is `far`, on a server."""
 
-    def __init__(self, folder: Path, processes: int, clock: Clock, nursery: Nursery) -> None:
+    def __init__(self, folder: Path, processes: int, clock: Clock, nursery: Nursery, *, far: bool = False) -> None:
         command = ["-m", "yaotask", "run", "--processes", str(processes)]
         super().__init__(folder, command, "running; SIGTERM", clock, nursery)
+        self._far = far
 
     def note_fall(self) -> None:
         """See Program. A node may give up where its store is away, or its workers are killed as they begin."""
-        if self.status() != NO_STORE and GIVEN_UP not in self.said(self._birth):
+        is_cut_off = self._far and self.status() == NO_STORE
+        if not is_cut_off and GIVEN_UP not in self.said(self._birth):
             super().note_fall()
 
     def family(self) -> list[int]:
