@@ -50,14 +50,8 @@ class Place:
 
 def place(root: Path, url: str) -> Place:
     """Where the store of a project is. Raises StorageUnavailable for a database that is not supported."""
-    try:
-        parsed = make_url(url)
-        backend = parsed.get_backend_name()
-    except ArgumentError as error:
-        raise StorageUnavailable(
-            "store: not a database address; write it as in sqlite:///.yaotask/yaotask.db"
-            " or postgresql://USER:PASSWORD@HOST/DATABASE"
-        ) from error
+    parsed = _parsed(url)
+    backend = parsed.get_backend_name()
     if backend not in BACKENDS:
         raise StorageUnavailable(
             f"store: {backend} is not supported; use sqlite:///PATH, postgresql://HOST/DATABASE or mysql://HOST/DATABASE"
@@ -69,6 +63,19 @@ def place(root: Path, url: str) -> Place:
     elif not parsed.database:
         raise StorageUnavailable(f"store: name the database, as in {backend}://HOST/DATABASE")
     return Place(parsed, root / ".yaotask")
+
+
+def _parsed(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+        if "@" not in (parsed.host or "") and (parsed.port or 0) < 1 << 16:
+            return parsed
+    except (ArgumentError, ValueError):
+        pass  # they quote what may be a piece of the password
+    raise StorageUnavailable(
+        "store: not a database address; write it as in sqlite:///.yaotask/yaotask.db or"
+        " postgresql://USER:PASSWORD@HOST/DATABASE, where signs such as @, : and / in the password are %40, %3A and %2F"
+    )
 
 
 def open_store(place: Place, clock: Clock, chance: Chance, *, upgrade: bool = False) -> SqlStore:
