@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import inspect
 from store_support import URL, EvenChance, ManualClock, an_add, change, connected, file_of, jobs
 
-from yaotask.errors import StorageUnavailable
+from yaotask.errors import StorageBusy, StorageUnavailable
 from yaotask.store import migrations, mounts, opening, tables
 from yaotask.store.opening import Place, open_store, place
 from yaotask.store.protocol import Mailbox
@@ -233,6 +233,25 @@ def test_the_last_step_is_taken_on_each_database(
     with store.reading() as connection:
         assert migrations.version(connection) == migrations.CURRENT
         assert connection.exec_driver_sql("SELECT count(deaths) FROM yaotask_events").scalar() == 0
+
+
+@pytest.mark.only_on("postgresql", "mariadb")
+@pytest.mark.timeout(30)
+def test_an_upgrade_does_not_wait_long_for_a_session_that_stays(
+    used: Place, open_here: Callable[..., SqlStore]
+) -> None:
+    found_by = {"postgresql": "pg_stat_activity", "mysql": "information_schema.innodb_trx"}
+    with connected(used) as connection:
+        connection.exec_driver_sql("ALTER TABLE yaotask_events DROP COLUMN deaths")
+        connection.exec_driver_sql("UPDATE yaotask_meta SET value = '3' WHERE name = 'schema'")
+        connection.exec_driver_sql("BEGIN")
+        connection.exec_driver_sql("SELECT * FROM yaotask_events").all()
+        with pytest.raises(StorageBusy, match=r"another session keeps a row or a table locked.*try again") as refused:
+            open_here(upgrade=True)
+        connection.exec_driver_sql("ROLLBACK")
+
+    assert found_by[used.dialect().name] in str(refused.value)
+    assert jobs(open_here(upgrade=True)) == 1
 
 
 def test_two_that_upgrade_at_once_both_come_to_it(newer: Place, open_here: Callable[..., SqlStore]) -> None:

@@ -29,10 +29,11 @@ from yaotask.store.direct import execute
 
 _READ_COMMITTED = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
 # Without backslashes a text grows little on its way; a claim comes back as one text; and the ledger would rather begin
-# a transaction anew than wait long for a row that somebody else's transaction has.
+# a transaction anew than wait long for a row that somebody else's transaction has, or for a table: any transaction that
+# has read from one keeps it from being changed.
 _SETTINGS = (
     "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_BACKSLASH_ESCAPES,NO_ENGINE_SUBSTITUTION',"
-    f" group_concat_max_len = 268435456, {sql.LOCK_WAIT}, default_storage_engine = InnoDB"
+    f" group_concat_max_len = 268435456, {sql.LOCK_WAIT}, lock_wait_timeout = 2, default_storage_engine = InnoDB"
 )
 # A process that is stopped in the middle of a transaction must not keep its rows from all others, be it that it has
 # only read them so far. MySQL has no such setting.

@@ -15,6 +15,10 @@ from yaotask.errors import StorageBusy, StorageError, StorageFull, StorageUnavai
 # Deadlock, lock wait timeout, and MariaDB's "record has changed": the transaction is to be done once more.
 HELD = 1205
 CONFLICTS = frozenset({1213, HELD, 1020})
+_KEPT = (
+    "another session keeps a row or a table locked; nothing was stored: end its transaction, which"
+    " `SELECT trx_mysql_thread_id, trx_started FROM information_schema.innodb_trx` finds, and try again"
+)
 _LOST = "the connection to {label} was lost ({text}): see that the server runs and can be reached"
 _REFUSED = (
     "{label} refused the user or the password: check both in the address of the store, and whether this user has to"
@@ -82,6 +86,8 @@ class MysqlErrors:
         if isinstance(error, StorageError):
             return error
         code, text, advice = code_of(error), _text(error), _advice(error)
+        if code == HELD:
+            return StorageBusy(f"{self.label}: {_KEPT} ({text})")
         if code in CONFLICTS:
             return StorageBusy(f"{self.label}: another transaction had the way; nothing was stored, try again ({text})")
         if code in _FULL:

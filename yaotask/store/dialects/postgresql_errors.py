@@ -22,7 +22,11 @@ UNKNOWN_FUNCTION = "42883"
 _BY_CODE: dict[str, tuple[type[StorageError], str]] = {
     "40001": (StorageBusy, "another transaction was in the way; nothing was stored, try again"),
     "40P01": (StorageBusy, "another transaction was in the way; nothing was stored, try again"),
-    "55P03": (StorageBusy, "another transaction kept a row locked for longer than lock_timeout; nothing was stored"),
+    "55P03": (
+        StorageBusy,
+        "another session keeps a row or a table locked for longer than lock_timeout; nothing was stored: end its"
+        " transaction, which `SELECT pid, xact_start, query FROM pg_stat_activity` finds, and try again",
+    ),
     "57014": (StorageBusy, "a statement was cancelled, or took longer than statement_timeout; nothing was stored"),
     "53100": (StorageFull, "the server's disk is full; nothing was stored: make room there and try again"),
     "53300": (
