@@ -282,7 +282,9 @@ def test_a_store_can_be_used_again_after_it_was_closed(bench: Bench) -> None:
         ("SQLITE_CORRUPT_INDEX", StorageUnavailable, "backup"),
         ("SQLITE_READONLY_DBMOVED", StorageUnavailable, "write access"),
         ("SQLITE_CANTOPEN", StorageUnavailable, "folder"),
-        ("SQLITE_IOERR_FSYNC", StorageUnavailable, "disk I/O error"),
+        ("SQLITE_IOERR_SHMSIZE", StorageUnavailable, "make room"),
+        ("SQLITE_IOERR_WRITE", StorageUnavailable, "see that it has room"),
+        ("SQLITE_IOERR_FSYNC", StorageUnavailable, "disk I/O error, SQLITE_IOERR_FSYNC"),
     ],
 )
 def test_each_error_of_sqlite_has_its_advice(name: str, kind: type[StorageError], advice: str) -> None:

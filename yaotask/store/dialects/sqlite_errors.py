@@ -46,6 +46,14 @@ class SqliteErrors:
         if name == "SQLITE_IOERR_WRITE" and most != resource.RLIM_INFINITY:
             # Not in doubt: what could not be written is the last of its transaction.
             return StorageFull(f"{path} may not grow: this process writes no file beyond {most:,} bytes (ulimit -f)")
+        if name == "SQLITE_IOERR_SHMSIZE":
+            # In doubt where it comes of a commit: what was committed may be in the log already.
+            return StorageUnavailable(f"{path} has no room for its -shm file ({error}): make room on its disk")
+        if name.startswith("SQLITE_IOERR"):
+            return StorageUnavailable(
+                f"{path}: its disk refused to read or write ({error}, {name}): see that it has room, for this user too,"
+                " and what the system's log says of it"
+            )
         if name.startswith("SQLITE_NOTADB") or name.startswith("SQLITE_CORRUPT"):
             return StorageUnavailable(f"{path} is not a sound SQLite database ({error}): restore it from a backup")
         if name.startswith("SQLITE_READONLY"):
