@@ -44,6 +44,19 @@ def test_status_as_json_is_for_programs(root: Path, run: Run) -> None:
     assert facts["schema"] == facts["current_schema"]
 
 
+def test_a_state_that_nobody_knows_is_shown_as_one(root: Path, run: Run) -> None:
+    with closing(sqlite3.connect(root / ".yaotask" / "yaotask.db")) as connection, connection:
+        connection.execute("DROP TRIGGER only_known_changes")
+        connection.execute("UPDATE yaotask_jobs SET state = 99")
+    refused = [run(command, "mail.1", "-a", root) for command in ("cancel", "retry")]
+
+    assert json.loads(run("db", "status", "-a", root, "--json").out)["jobs"] == {"UNKNOWN 99": 1}
+    assert json.loads(run("get", "mail.1", "-a", root, "--json").out)["status"] == "UNKNOWN 99"
+    assert "UNKNOWN 99" in run("list", "-a", root).out
+    assert [ended.status for ended in refused] == [1, 1]
+    assert all("mail.1 is UNKNOWN 99: `yaotask db verify` says what to do" in ended.err for ended in refused)
+
+
 def test_upgrade_leaves_a_store_that_is_current_as_it_is(root: Path, run: Run) -> None:
     before = run("db", "status", "-a", root, "--json").out
 

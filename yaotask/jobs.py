@@ -24,7 +24,14 @@ class JobState(IntEnum):
         return self in TERMINAL
 
 
+KNOWN = frozenset(JobState)
 TERMINAL = frozenset({JobState.SUCCESS, JobState.FAILURE, JobState.CANCELLED, JobState.IGNORED})
+
+
+def name_of(state: int) -> str:
+    """The name of a state as the store holds it: of what is none, UNKNOWN with its number."""
+    return JobState(state).name if state in KNOWN else f"UNKNOWN {state}"
+
 
 # The largest integer that every reader of JSON keeps exactly (RFC 8259 section 6).
 MAX_ID = 2**53 - 1

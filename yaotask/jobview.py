@@ -8,7 +8,7 @@ from typing import Any
 from yaotask import masking
 from yaotask.clock import rfc3339
 from yaotask.definitions.model import Definition
-from yaotask.jobs import JobState
+from yaotask.jobs import JobState, name_of
 from yaotask.signatures import Parameters
 from yaotask.values import loads
 
@@ -20,12 +20,11 @@ MICROSECONDS_PER_MS = 1_000
 
 def status(row: Row) -> str:
     """The status that users see: a claim that has not started yet shows as what it was before it."""
-    state = JobState(row["state"])
     if is_unstarted(row):
         return "RETRYING" if was_tried(row) else "WAITING"
-    if state is JobState.SUCCESS and row["fail_count"]:
+    if row["state"] == JobState.SUCCESS and row["fail_count"]:
         return "PARTIAL"
-    return state.name
+    return name_of(row["state"])
 
 
 def is_unstarted(row: Row) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from yaotask.errors import AlreadyFinished, JobNotFound, WrongState
 from yaotask.events import CANCEL_BIT, Delivery, EventKind
-from yaotask.jobs import JobState
+from yaotask.jobs import KNOWN, JobState, name_of
 from yaotask.store import rows, statements
 from yaotask.store.work import Work
 from yaotask.values import dumps
@@ -68,6 +68,8 @@ def _find(work: Work, task: str, id: int) -> Any:
     row = work.execute(statements.FOR_CHANGE, task=task, id=id).one_or_none()
     if row is None:
         raise JobNotFound(task, id)
+    if row.state not in KNOWN:
+        raise WrongState(f"{task}.{id} is {name_of(row.state)}: `yaotask db verify` says what to do")
     return row
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import func, select
 from sqlalchemy.engine import Connection
 
-from yaotask.jobs import JobState
+from yaotask.jobs import name_of
 from yaotask.store import statements
 from yaotask.store.direct import ask
 from yaotask.store.pages import LARGEST_PAGE, Filter, Row, count, page, read_rows
@@ -61,7 +61,7 @@ def events_of(connection: Connection, key: int) -> list[Row]:
 def by_state(connection: Connection) -> dict[str, int]:
     """How many jobs are in each state, counted one by one: for people who ask now and then."""
     found = connection.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state).order_by(jobs.c.state))
-    return {JobState(state).name: total for state, total in found}
+    return {name_of(state): total for state, total in found}
 
 
 def unsettled(connection: Connection, tasks: Sequence[str]) -> bool:
