@@ -7,16 +7,17 @@ from pathlib import Path
 
 import pytest
 from fleet_folders import folder
-from own_server import HONEST, OwnServer
-from run_support import command
+from own_server import HONEST, Housing, OwnServer
+from replica_support import Pair
+from run_support import command, until
 from server_fixtures import Database
 from servers import SERVERS
 from sqlalchemy import make_url
-from store_support import Bench, connected
+from store_support import Bench, EvenChance, ManualClock, connected
 
 from yaotask.store import checkup
 from yaotask.store.dialects import weaknesses
-from yaotask.store.opening import Place, place
+from yaotask.store.opening import Place, open_store, place
 
 pytest_plugins = ["own_server_fixtures", "store_fixtures"]
 
@@ -67,6 +68,40 @@ def test_of_a_server_that_keeps_all_nothing_is_told(tmp_path: Path, strict: None
     told = [line for line in command(root, "doctor").stdout.splitlines() if " server: " in line]
 
     assert told == ["ok     server: what it has committed it keeps"]
+
+
+@pytest.fixture(params=[("3", []), ("2", ["innodb_flush_log_at_trx_commit is 2"])], ids=lambda param: param[0])
+def flushing(strict: None, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> list[str]:
+    """MariaDB writes commits to the disk in this way; what is told of it."""
+    how, told = request.param
+    monkeypatch.setitem(HONEST, "mariadb", {**HONEST["mariadb"], "innodb-flush-log-at-trx-commit": how})
+    return list(told)
+
+
+@pytest.mark.parametrize("server", ["mariadb"], indirect=True)
+def test_both_ways_in_which_mariadb_flushes_each_commit_are_well(
+    tmp_path: Path, flushing: list[str], server: OwnServer
+) -> None:
+    there = place(tmp_path, server.database().url)
+    open_store(there, ManualClock(), EvenChance()).close()
+
+    assert [what.partition(":")[0] for what in found(there)] == flushing
+
+
+def test_commits_that_wait_for_no_replica_are_told_though_one_is_named(tmp_path: Path, housing: Housing) -> None:
+    with housing("postgresql") as folder:
+        pair = Pair(folder)
+        try:
+            there = place(tmp_path, pair.database.url)
+            open_store(there, ManualClock(), EvenChance()).close()
+            with connected(there) as connection:
+                connection.exec_driver_sql("ALTER SYSTEM SET synchronous_standby_names = '*'")
+                connection.exec_driver_sql("SELECT pg_reload_conf()")
+            until(lambda: pair.ask("SHOW synchronous_standby_names") == "*")
+
+            assert any("1 replica may lag behind" in what for what in found(there))
+        finally:
+            pair.close()
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ from yaotask.store.dialects.mysql_errors import code_of
 from yaotask.store.dialects.weaknesses import Weakness
 from yaotask.store.direct import execute
 
+# As the text that each is. MariaDB has two that write each commit to the disk.
+_FLUSHING = ("1", "3")
 _SETTINGS = """
 SELECT @@innodb_flush_log_at_trx_commit AS flush_log, @@innodb_doublewrite AS doublewrite, @@log_bin AS log_bin,
     @@sync_binlog AS sync_binlog, @@max_connections AS most, @@innodb_rollback_on_timeout AS rolls_back
@@ -37,7 +39,7 @@ _CONNECTED = "SHOW GLOBAL STATUS LIKE 'Threads_connected'"
 def look(connection: Connection) -> Iterator[Weakness]:
     """Everything that is so, the worst first."""
     settings = execute(connection, _SETTINGS).one()
-    if str(settings.flush_log) != "1":
+    if str(settings.flush_log) not in _FLUSHING:
         what = f"innodb_flush_log_at_trx_commit is {settings.flush_log}"
         what = f"{what}: a crash loses the last jobs that were acknowledged"
         yield Weakness(what, "set innodb_flush_log_at_trx_commit = 1")

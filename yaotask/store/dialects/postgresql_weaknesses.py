@@ -33,6 +33,8 @@ _OFF: Mapping[str, Weakness] = {
     ),
 }
 
+# Whatever synchronous_standby_names says.
+_WAIT_FOR_NO_REPLICA = ("off", "local")
 _REPLICAS = "SELECT count(*) FROM pg_stat_replication"
 
 # Who may not see it sees no start.
@@ -57,7 +59,7 @@ def look(connection: Connection) -> Iterator[Weakness]:
     """Everything that is so, the worst first. Raises the driver's error where the server knows no such tables."""
     settings = {row.name: row.setting for row in execute(connection, _SETTINGS).all()}
     yield from (weakness for name, weakness in _OFF.items() if settings.get(name) == "off")
-    if not settings.get("synchronous_standby_names"):
+    if not settings.get("synchronous_standby_names") or settings.get("synchronous_commit") in _WAIT_FOR_NO_REPLICA:
         yield from weaknesses.asynchronous_replicas(execute(connection, _REPLICAS).scalar_one())
     oldest = execute(connection, _OLDEST).one_or_none()
     if oldest is not None:
