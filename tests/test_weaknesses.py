@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from run_support import command, until
 from server_fixtures import Database
 from servers import SERVERS
 from sqlalchemy import make_url
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import OperationalError
 from store_support import Bench, EvenChance, ManualClock, connected
 
 from yaotask.store import checkup
@@ -143,6 +146,31 @@ def test_a_transaction_that_is_left_open_is_told(bench: Bench, here: Place, monk
 
     assert len(told) == 1
     assert told[0].endswith("has been open for 0 minutes: no dead row can be removed, and claims get slower")
+
+
+@pytest.mark.only_on("postgresql")
+def test_a_vacuum_is_no_transaction_that_was_left_open(
+    bench: Bench, here: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.add(1_000)
+    monkeypatch.setattr(weaknesses, "LONG", 0)
+    with connected(here) as connection, connected(here) as other:
+        connection.exec_driver_sql("SET vacuum_cost_delay = 100; SET vacuum_cost_limit = 1")
+        session = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar()
+        slow = threading.Thread(target=lambda: ended(connection, "VACUUM yaotask_jobs"))
+        slow.start()
+        until(lambda: other.exec_driver_sql("SELECT pid FROM pg_stat_progress_vacuum").scalar() == session)
+        told = [what for what in found(here) if "has been open" in what]
+        other.exec_driver_sql("SELECT pg_cancel_backend(pid) FROM pg_stat_progress_vacuum")
+        slow.join()
+
+    assert told == []
+
+
+def ended(connection: Connection, statement: str) -> None:
+    """Let it run until somebody ends it."""
+    with pytest.raises(OperationalError, match="canceling"):
+        connection.exec_driver_sql(statement)
 
 
 @pytest.mark.only_on("postgresql", "mariadb")

@@ -37,10 +37,11 @@ _OFF: Mapping[str, Weakness] = {
 _WAIT_FOR_NO_REPLICA = ("off", "local")
 _REPLICAS = "SELECT count(*) FROM pg_stat_replication"
 
-# Who may not see it sees no start.
+# Who may not see it sees no start. A vacuum keeps no other from removing rows.
 _OLDEST = """
 SELECT pid, CAST(extract(epoch FROM clock_timestamp() - xact_start) AS bigint) AS seconds FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL
+    AND pid NOT IN (SELECT pid FROM pg_stat_progress_vacuum)
 ORDER BY xact_start LIMIT 1
 """
 
