@@ -18,6 +18,8 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import OperationalError
 from store_support import Bench, EvenChance, ManualClock, connected
 
+from yaotask.doctor import place as doctor
+from yaotask.doctor.finding import Finding
 from yaotask.store import checkup
 from yaotask.store.dialects import weaknesses
 from yaotask.store.opening import Place, open_store, place
@@ -29,6 +31,7 @@ LOOSE: Mapping[str, set[str]] = {
     "postgresql": {"fsync is off", "full_page_writes is off", "synchronous_commit is off", "autovacuum is off"},
     "mariadb": {"innodb_flush_log_at_trx_commit is 0", "innodb_doublewrite is off"},
 }
+NOTHING = "nothing can be stored there"
 STRICT: Mapping[str, Mapping[str, str]] = {
     "postgresql": {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on", "autovacuum": "on"},
     "mariadb": {"innodb-flush-log-at-trx-commit": "1", "innodb-doublewrite": "1"},
@@ -206,6 +209,51 @@ def nobody(here: Place, bench: Bench) -> Iterator[Place]:
     yield place(here.state.parent, url.render_as_string(hide_password=False))
     with connected(here) as connection:
         connection.exec_driver_sql("DROP USER plain@localhost")
+
+
+# Of each server how a new user comes in, how it gets a right, and what lets nobody write, with what is told of that.
+USERS: Mapping[str, tuple[str, str, str, str]] = {
+    "postgresql": (
+        "CREATE ROLE plain LOGIN",
+        "GRANT {right} ON ALL TABLES IN SCHEMA public TO plain",
+        "ALTER DATABASE {name} SET default_transaction_read_only = on",
+        "it can only be read: connect to the primary",
+    ),
+    "mariadb": (
+        "CREATE USER plain@localhost IDENTIFIED BY 'secret'",
+        "GRANT {right} ON {name}.* TO plain@localhost",
+        "SET GLOBAL read_only = ON",
+        "cannot be written",
+    ),
+}
+
+
+@pytest.mark.parametrize("server", list(SERVERS), indirect=True)
+def test_who_can_store_nothing_there_is_told_why(tmp_path: Path, server: OwnServer) -> None:
+    database = server.database()
+    there = place(tmp_path, database.url)
+    open_store(there, ManualClock(), EvenChance()).close()
+    url = make_url(there.url).set(username="plain", password="secret")
+    plain = place(tmp_path, url.render_as_string(hide_password=False))
+    user, grant, close, says = USERS[database.kind]
+    told = []
+    with connected(there) as connection:
+        connection.exec_driver_sql(user)
+        for right in ("SELECT", "INSERT, UPDATE", "DELETE"):
+            connection.exec_driver_sql(grant.format(right=right, name=url.database))
+            told.append(faults(plain))
+        connection.exec_driver_sql(close.format(name=url.database))
+        told.append(faults(plain))
+
+    assert [[finding.what for finding in some] for some in told] == [[NOTHING], [NOTHING], [], [NOTHING]]
+    assert all("GRANT" in found.advice for found in (*told[0], *told[1]))
+    assert says in told[3][0].advice
+
+
+def faults(there: Place) -> list[Finding]:
+    with checkup.looking(there) as connection:
+        assert connection is not None
+        return [finding for finding in doctor.server(there, connection) if finding.level == "fault"]
 
 
 @pytest.mark.only_on("mariadb")

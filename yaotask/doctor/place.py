@@ -75,9 +75,11 @@ def log(place: Place) -> Findings:
 
 
 def server(place: Place, connection: Connection) -> Findings:
-    """Whether a server keeps what it has acknowledged, and is not held up by others."""
+    """Whether a server takes what is to be stored, keeps what it has acknowledged, and is not held up by others."""
     if place.file is not None:
         return
+    if refused := checkup.refusal(place, connection):
+        yield fault("server", "nothing can be stored there", refused)
     found = checkup.weaknesses(place, connection)
     for weakness in found:
         if weakness.advice:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
+from yaotask.errors import StorageUnavailable
 from yaotask.store import opening
 from yaotask.store.dialects.weaknesses import Weakness
 from yaotask.store.direct import ask
@@ -86,6 +87,18 @@ def looking(place: Place) -> Iterator[Connection | None]:
 def fault(place: Place, connection: Connection, *, whole: bool) -> str | None:
     """What is unsound about the database, or None. The `whole` of it is read from the disk, else the small tables."""
     return place.dialect().database.fault(connection, None if whole else [table.name for table in _SMALL_TABLES])
+
+
+def refusal(place: Place, connection: Connection) -> str | None:
+    """Why a server lets nothing be written, with what to do; or None."""
+    dialect = place.dialect()
+    try:
+        dialect.database.must_be_writable(connection)
+    except DBAPIError as error:
+        return str(dialect.errors.explain(error.orig))
+    except StorageUnavailable as error:
+        return str(error)
+    return None
 
 
 def weaknesses(place: Place, connection: Connection) -> Sequence[Weakness]:

@@ -238,6 +238,13 @@ class Database(Protocol):
         """What is unsound about these tables, or all, as far as the database can tell; or None."""
         ...
 
+    def must_be_writable(self, connection: Connection) -> None:
+        """Raise StorageUnavailable, or the driver's error, where a server lets rows be read, but not be written.
+
+        Nothing is changed.
+        """
+        ...
+
     def weaknesses(self, connection: Connection) -> Sequence[Weakness]:
         """What weakens a promise there: settings that lose commits, and what others do that slows us down."""
         ...

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from yaotask.errors import StorageUnavailable
 from yaotask.store.dialects import postgresql_weaknesses
-from yaotask.store.dialects.postgresql_errors import UNKNOWN_FUNCTION, UNKNOWN_STATEMENT, code_of
+from yaotask.store.dialects.postgresql_errors import READ_ONLY, UNKNOWN_FUNCTION, UNKNOWN_STATEMENT, code_of
 from yaotask.store.dialects.postgresql_statements import BEGIN
 from yaotask.store.dialects.server import ServerDatabase, on_tables
 from yaotask.store.dialects.weaknesses import Weakness
@@ -178,6 +178,12 @@ class PostgresqlDatabase(ServerDatabase):
             return None
         indexes = [row.name for row in execute(connection, _INDEXES, looked_at).all()]
         return next((fault for name in indexes if (fault := _fault_of(connection, check, name))), None)
+
+    def must_be_writable(self, connection: Connection) -> None:
+        # A plan is made there all the same.
+        if execute(connection, "SHOW transaction_read_only").scalar_one() == "on":
+            raise StorageUnavailable(f"{self.label}: {READ_ONLY}")
+        super().must_be_writable(connection)
 
     def weaknesses(self, connection: Connection) -> Sequence[Weakness]:
         try:

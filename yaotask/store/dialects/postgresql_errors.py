@@ -18,6 +18,10 @@ CONFLICTS = ("40001", "40P01", HELD)
 UNKNOWN_STATEMENT = ("0A000", "42601")
 UNKNOWN_FUNCTION = "42883"
 
+READ_ONLY = (
+    "it can only be read: connect to the primary (target_session_attrs=read-write picks it among several hosts), or"
+    " set default_transaction_read_only = off there"
+)
 # By the code of the error, or by how codes of its kind begin.
 _BY_CODE: dict[str, tuple[type[StorageError], str]] = {
     "40001": (StorageBusy, "another transaction was in the way; nothing was stored, try again"),
@@ -35,10 +39,7 @@ _BY_CODE: dict[str, tuple[type[StorageError], str]] = {
     ),
     "53200": (StorageUnavailable, "the server is out of memory"),
     "57P": (StorageUnavailable, "the server is shutting down or starting: try again when it is up"),
-    "25006": (
-        StorageUnavailable,
-        "it can only be read: connect to the primary (target_session_attrs=read-write picks it among several hosts)",
-    ),
+    "25006": (StorageUnavailable, READ_ONLY),
     "25P02": (StorageUnavailable, "a statement of this transaction has failed: roll it back and begin again"),
     "25P03": (StorageUnavailable, "the server ended the connection, whose transaction was idle for too long"),
     "28P01": (StorageUnavailable, "the user or the password is wrong: correct the address in `store`"),

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Sequence
 
-from sqlalchemy import URL
+from sqlalchemy import URL, ClauseElement, Table, false, select
 from sqlalchemy.engine import Connection, ExceptionContext
 
 from yaotask.errors import TransactionError
 from yaotask.store.dialects.base import Notices
+from yaotask.store.tables import metadata
 
 
 class ServerDialect:
@@ -47,6 +48,26 @@ class ServerDatabase:
 
     def must_be_in_place(self) -> None:
         """A connection is to one database for life."""
+
+    def must_be_writable(self, connection: Connection) -> None:
+        # Who asks for a plan needs the rights that its statement needs.
+        for write in (write for table in metadata.sorted_tables for write in _writes(table)):
+            connection.exec_driver_sql(_plan(write, connection))
+
+
+def _writes(table: Table) -> Sequence[ClauseElement]:
+    """Everything that we do to rows of a table, done to none."""
+    column = table.columns[0]
+    return (
+        table.insert().from_select(list(table.c.keys()), select(table).where(false())),
+        table.update().where(false()).values({column: column}),
+        table.delete().where(false()),
+    )
+
+
+def _plan(statement: ClauseElement, connection: Connection) -> str:
+    """Ask what would be done, by a statement that has no values."""
+    return f"EXPLAIN {statement.compile(dialect=connection.dialect)}"
 
 
 def on_tables(what: str, tables: Sequence[str], how: str = "") -> str:

@@ -117,6 +117,9 @@ class SqliteDatabase:
         found = (str(execute(connection, check).scalar()) for check in checks)
         return next((fault for fault in found if fault != "ok"), None)
 
+    def must_be_writable(self, connection: Connection) -> None:
+        """Whether it can be is seen by the modes of its file."""
+
     def weaknesses(self, connection: Connection) -> Sequence[Weakness]:
         # Each connection of ours asks for what it needs.
         return ()
