@@ -89,14 +89,14 @@ def upgrade(connection: Connection) -> tuple[int, int]:
     before = version(connection)
     for step in range(before + 1, CURRENT + 1):
         for statement in STEPS[step]:
-            if not _is_done(connection, statement):
+            if not is_done(connection, statement):
                 connection.exec_driver_sql(statement)
         connection.execute(tables.meta.update().where(tables.meta.c.name == "schema").values(value=str(step)))
     return before, CURRENT
 
 
-def _is_done(connection: Connection, statement: str) -> bool:
-    """Whether somebody died after this, where the making of columns cannot be rolled back."""
+def is_done(connection: Connection, statement: str) -> bool:
+    """Whether somebody came no further than this, where the making of columns cannot be rolled back."""
     found, inspector = _ADDS_COLUMN.match(statement), inspect(connection)
     if found is None or not inspector.has_table(found[1]):
         return False

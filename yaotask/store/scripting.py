@@ -6,10 +6,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sqlalchemy.engine import Connection
 from sqlalchemy.engine import Dialect as Sqlalchemys
 from sqlalchemy.exc import DBAPIError
 
 from yaotask.chance import Chance
+from yaotask.errors import StorageUnavailable
 from yaotask.store import migrations, opening
 from yaotask.store.dialects.base import Dialect
 from yaotask.store.forks import forks
@@ -35,10 +37,12 @@ def script(place: Place, chance: Chance) -> str:
         with forks.held_off(), engine.connect() as connection:
             # An empty one may be where the store of this project is to be moved.
             if not opening.has_store(place, dialect, connection, None):
+                if left := dialect.database.left_over(connection):
+                    raise StorageUnavailable(_unfinished(dialect, left))
                 return _creation(dialect, connection.dialect, chance)
             opening.identify(place, dialect, connection, None)
             words.must_be_here(connection)
-            return _text(dialect, _missing_steps(migrations.version(connection), connection.dialect))
+            return _text(dialect, _missing_steps(connection))
     except DBAPIError as error:
         raise dialect.errors.explain(error.orig) from error
     finally:
@@ -71,11 +75,19 @@ def indexes(statements: Sequence[str]) -> dict[str, str]:
     return made
 
 
-def _missing_steps(version: int, sqlalchemys: Sqlalchemys) -> list[str]:
-    recorder = _Recorder(sqlalchemys)
-    for step in range(version + 1, migrations.CURRENT + 1):
+def _unfinished(dialect: Dialect, left: Sequence[str]) -> str:
+    return (
+        f"{dialect.label} holds tables of a store that was never finished: see that nobody is just making it, let"
+        f" somebody who may run `{'; '.join(left)};`, and print the script again"
+    )
+
+
+def _missing_steps(connection: Connection) -> list[str]:
+    recorder = _Recorder(connection.dialect)
+    for step in range(migrations.version(connection) + 1, migrations.CURRENT + 1):
         for statement in migrations.STEPS[step]:
-            recorder.exec_driver_sql(statement)
+            if not migrations.is_done(connection, statement):
+                recorder.exec_driver_sql(statement)
         recorder.execute(meta.update().where(meta.c.name == "schema").values(value=str(step)))
     return recorder.statements
 
@@ -99,9 +111,8 @@ class _Recorder:
         if isinstance(statement, str):
             self._note(statement)
             return
-        for row in values if isinstance(values, list) else [None]:
-            whole = statement if row is None else statement.values(row)
-            self._note(str(whole.compile(dialect=self.dialect, compile_kwargs={"literal_binds": True})))
+        whole = statement if values is None else statement.values(values)
+        self._note(str(whole.compile(dialect=self.dialect, compile_kwargs={"literal_binds": True})))
 
     def exec_driver_sql(self, statement: str, values: Mapping[str, Any] | None = None) -> None:
         self._note(statement)

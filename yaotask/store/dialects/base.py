@@ -218,6 +218,13 @@ class Database(Protocol):
         """Let `fill` make the tables in an empty database; nobody else does so meanwhile, or in vain."""
         ...
 
+    def left_over(self, connection: Connection) -> Sequence[str]:
+        """The statements that remove what was left by who did not come to the end of making the tables.
+
+        Raises StorageUnavailable where any of it may be of use.
+        """
+        ...
+
     def furnish(self, connection: Connection) -> None:
         """What the tables need besides what `tables` says of them: the last step of making them."""
         ...

@@ -44,7 +44,8 @@ def create(connection: Connection, fill: Callable[[Connection], None], label: st
         if _is_finished(connection):
             return
         if locked:
-            _drop(connection, label)
+            for statement in left_over(connection, label):
+                connection.exec_driver_sql(statement)
         try:
             fill(connection)
         except DBAPIError as error:
@@ -100,8 +101,8 @@ def _finished_by_another(connection: Connection) -> bool:
     return False
 
 
-def _drop(connection: Connection, label: str) -> None:
-    """What a dead process has left. Raises StorageUnavailable, and drops nothing, where any of it may be of use."""
+def left_over(connection: Connection, label: str) -> list[str]:
+    """What drops all that a dead process has left. Raises StorageUnavailable where any of it may be of use."""
     found: dict[str, str] = {str(row[0]): str(row[1]) for row in connection.exec_driver_sql(_TABLES)}
     left: list[Any] = [table.name for table in tables.metadata.sorted_tables if table.name in found]
     strange = [name for name in left if found[name] != tables.MARK or not _is_empty(connection, name)]
@@ -112,10 +113,7 @@ def _drop(connection: Connection, label: str) -> None:
             f"{label} holds {', '.join(strange)}, but no yaotask store: if that is somebody else's, choose another"
             " database; if the store lost a table or its name, restore it from a backup"
         )
-    if _VIEW in found:
-        connection.exec_driver_sql(_DROP_VIEW)
-    if left:
-        connection.exec_driver_sql(on_tables("DROP TABLE", left))
+    return [*([_DROP_VIEW] if _VIEW in found else []), *([on_tables("DROP TABLE", left)] if left else [])]
 
 
 def _is_empty(connection: Connection, table: str) -> bool:

@@ -70,6 +70,9 @@ class MysqlDatabase(ServerDatabase):
     def create(self, connection: Connection, fill: Callable[[Connection], None]) -> None:
         mysql_creating.create(connection, fill, self.label)
 
+    def left_over(self, connection: Connection) -> Sequence[str]:
+        return mysql_creating.left_over(connection, self.label)
+
     def furnish(self, connection: Connection) -> None:
         name = f"VARCHAR(255) {tables.mysql_collation(connection.dialect)}"
         connection.exec_driver_sql(_furnish_jobs(name))

@@ -138,6 +138,10 @@ class PostgresqlDatabase(ServerDatabase):
             roll_back(connection)
             raise
 
+    def left_over(self, connection: Connection) -> Sequence[str]:
+        # A transaction leaves nothing.
+        return ()
+
     def furnish(self, connection: Connection) -> None:
         connection.exec_driver_sql(_READABLE_VIEW)
         for indexes in _INDEXES_OF_ITS_OWN:

@@ -98,6 +98,10 @@ class SqliteDatabase:
                 " keep it on another file system"
             )
 
+    def left_over(self, connection: Connection) -> Sequence[str]:
+        # A transaction leaves nothing.
+        return ()
+
     def furnish(self, connection: Connection) -> None:
         connection.exec_driver_sql(_READABLE_VIEW)
 
