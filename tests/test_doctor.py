@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -9,6 +10,7 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from fleet_support import HOST, Fleet
@@ -18,7 +20,8 @@ from yaotask import App
 from yaotask.doctor import examine as doctor
 from yaotask.doctor import place, project
 from yaotask.doctor.finding import Finding
-from yaotask.store import mounts
+from yaotask.errors import StorageUnavailable
+from yaotask.store import mounts, verifying
 from yaotask.store.locks import Lock
 
 TASK = "name: Mail\nprocess: scripts.mail.Send\n"
@@ -236,6 +239,42 @@ def test_a_store_that_does_not_fit_is_a_fault(used: App, fleet: Fleet, statement
     fleet.execute(statement)
 
     assert says in only(used.root, "store").advice
+
+
+@pytest.fixture
+def closed(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project whose store is in a folder that does not let this user in."""
+    door, look = tmp_path / "closed", os.stat
+    door.mkdir()
+
+    def stat(path: str | Path | int, **how: Any) -> os.stat_result:
+        if not isinstance(path, int) and door in Path(path).parents:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return look(path, **how)
+
+    monkeypatch.setattr(os, "stat", stat)
+    return project(tasks={"mail": TASK}, scripts={"mail": SCRIPT}, settings=f"store: sqlite:///{door}/deep/jobs.db\n")
+
+
+def test_a_store_behind_a_closed_door_is_a_fault(closed: Path) -> None:
+    findings = {finding.about: finding for finding in examined(closed)}
+
+    assert findings["store"].level == "fault"
+    assert "jobs.db cannot be reached: Permission denied; let this user into its folder" in findings["store"].advice
+    assert "free for jobs.db" in findings["disk"].what
+
+
+def test_whoever_comes_to_a_closed_door_is_told_that_the_store_is_behind_it(closed: Path) -> None:
+    with App(closed) as app:
+        for ask in (app.store_status, lambda: verifying.verify(app.works.place(), ())):
+            with pytest.raises(StorageUnavailable, match="cannot be reached: Permission denied"):
+                ask()
+
+
+def test_a_state_folder_behind_a_closed_door_is_a_fault(closed: Path) -> None:
+    (closed / ".yaotask").symlink_to(closed.parent / "closed" / "state")
+
+    assert only(closed, "state").what.endswith(".yaotask cannot be written by this user")
 
 
 def test_a_database_of_something_else_is_no_store_yet(root: Path) -> None:

@@ -30,11 +30,11 @@ SHOWN = 3
 
 def folder(place: Place) -> Findings:
     """Whether the state can be used by its owner, and by nobody else."""
-    if not place.state.exists():
+    if not os.path.lexists(place.state):
         yield ok("state", f"{place.state} is made at the first use")
         return
     modes = _modes(place)
-    closed = [path for path in modes if not os.access(path, os.R_OK | os.W_OK)]
+    closed = [path for path in dict.fromkeys((place.state, *modes)) if not os.access(path, os.R_OK | os.W_OK)]
     public = [path for path, mode in modes.items() if mode & 0o077]
     if closed:
         what = f"{_names(closed)} cannot be written by this user"
@@ -115,8 +115,9 @@ def _kind(path: Path) -> str | None:
 
 
 def _nearest(path: Path) -> Path:
-    """The path itself, or the first above it that is there."""
-    return next(folder for folder in (path, *path.parents) if folder.exists())
+    """The path itself, or the first above it that is there and can be seen."""
+    # Path.exists would fail behind a closed door.
+    return next(folder for folder in (path, *path.parents) if os.path.exists(folder))
 
 
 def _size(path: Path) -> int:

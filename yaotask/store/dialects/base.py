@@ -203,7 +203,10 @@ class Database(Protocol):
         ...
 
     def is_missing(self) -> bool:
-        """Whether there is nothing yet, or nothing any more, that could be connected to."""
+        """Whether there is nothing yet, or nothing any more, that could be connected to.
+
+        Raises StorageUnavailable where that cannot be seen.
+        """
         ...
 
     def make(self) -> None:

@@ -59,7 +59,14 @@ class SqliteDatabase:
         refuse_network(self.path)
 
     def is_missing(self) -> bool:
-        return not self.path.exists() or self.path.stat().st_size == 0
+        try:
+            return not self.path.stat().st_size
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError as error:
+            raise StorageUnavailable(
+                f"{self.path} cannot be reached: {error.strerror}; let this user into its folder and all above it"
+            ) from error
 
     def make(self) -> None:
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
