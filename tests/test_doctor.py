@@ -222,7 +222,7 @@ def test_a_store_that_is_gone_is_a_fault_and_is_not_made_anew(used: App) -> None
     finding = only(used.root, "store")
 
     assert (finding.level, finding.what) == ("fault", "it cannot be used")
-    assert "was here and is gone or empty: restore it from a backup" in finding.advice
+    assert "is not there, or empty, but this project had a store" in finding.advice
     assert not (used.root / ".yaotask" / "yaotask.db").exists()
 
 

@@ -99,9 +99,18 @@ def test_a_store_that_was_here_is_never_replaced_by_an_empty_one(
     if left is not None:
         file_of(used).write_bytes(left)
 
-    with pytest.raises(StorageUnavailable, match="gone or empty: restore it from a backup"):
+    with pytest.raises(StorageUnavailable, match=r"not there, or empty, .*restore it from a backup"):
         open_here()
     assert file_of(used).exists() is (left is not None)
+
+
+@pytest.mark.only_on("sqlite")
+def test_a_path_with_a_slip_is_not_made(used: Place) -> None:
+    slip = place(used.state.parent, "sqlite:///elswhere/jobs.db")
+    with pytest.raises(StorageUnavailable, match="correct `store` if it is elsewhere"):
+        open_store(slip, ManualClock(), EvenChance())
+
+    assert not file_of(slip).parent.exists()
 
 
 @pytest.mark.parametrize(("text", "said"), [(b"\xff\xfe", "is the store of another project"), (None, "cannot be read")])

@@ -148,8 +148,8 @@ def is_missing(place: Place, dialect: Dialect, known: str | None) -> bool:
     missing = dialect.database.is_missing()
     if missing and known:
         raise StorageUnavailable(
-            f"{dialect.label} was here and is gone or empty: restore it from a backup,"
-            f" or delete {place.marker} to begin with an empty store"
+            f"{dialect.label} is not there, or empty, but this project had a store: correct `store` if it is elsewhere,"
+            f" restore it from a backup, or delete {place.marker} to begin with an empty store"
         )
     return missing
 

@@ -199,7 +199,7 @@ class Database(Protocol):
         ...
 
     def prepare(self) -> None:
-        """See that it can be opened; a file's folder is made. Raises StorageUnavailable, with what to do."""
+        """See that it could be opened. Raises StorageUnavailable, with what to do."""
         ...
 
     def is_missing(self) -> bool:
@@ -210,7 +210,7 @@ class Database(Protocol):
         ...
 
     def make(self) -> None:
-        """Make what is missing, empty."""
+        """Make what is missing, empty, with the folder of a file. Raises StorageUnavailable where it cannot be."""
         ...
 
     def must_be_in_place(self) -> None:

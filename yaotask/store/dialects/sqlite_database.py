@@ -50,12 +50,6 @@ class SqliteDatabase:
 
     def prepare(self) -> None:
         refuse_old_sqlite()
-        try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageUnavailable(
-                f"{error.filename} cannot be made: {error.strerror}; the store lies there"
-            ) from error
         refuse_network(self.path)
 
     def is_missing(self) -> bool:
@@ -69,6 +63,12 @@ class SqliteDatabase:
             ) from error
 
     def make(self) -> None:
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageUnavailable(
+                f"{error.filename} cannot be made: {error.strerror}; the store lies there"
+            ) from error
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
     def must_be_in_place(self) -> None:
