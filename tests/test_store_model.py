@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from broken_lines import Fate, Line, break_off
@@ -21,13 +21,26 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from store_support import DONE, FAILED, Bench, an_add, answer, retry_after
+from store_support import DONE, Bench, an_add, answer, retry_after
 
 from yaotask.errors import AlreadyFinished, QueueFull, StorageError, WrongState
-from yaotask.jobs import TERMINAL, Cancelled, Claim, Ignored, Interrupted, JobState, Outcome
+from yaotask.jobs import (
+    TERMINAL,
+    Cancelled,
+    Claim,
+    Failed,
+    Failure,
+    Ignored,
+    Interrupted,
+    JobState,
+    Outcome,
+    RetryAfter,
+    Succeeded,
+)
 from yaotask.store import direct, presence
+from yaotask.store.direct import ask
 from yaotask.store.ids import IdBlocks
-from yaotask.store.protocol import Add, Finish, Mailbox, Started
+from yaotask.store.protocol import Add, Finish, Harvest, Mailbox, Started
 
 pytest_plugins = ["store_fixtures"]
 
@@ -41,21 +54,44 @@ SESSIONS = {
     "postgresql": "SELECT pid AS number FROM pg_stat_activity",
     "mysql": "SELECT id AS number FROM information_schema.processlist",
 }
-OUTCOMES: list[tuple[Outcome, JobState]] = [
-    (DONE, JobState.SUCCESS),
-    (FAILED, JobState.FAILURE),
-    (retry_after(), JobState.RETRYING),
-    (retry_after(5), JobState.RETRYING),
-    (Ignored("no need"), JobState.IGNORED),
-    (Cancelled(), JobState.CANCELLED),
-    (Interrupted(), JobState.WAITING),
+ROWS = "SELECT id, state, attempt, fence, generation, run_at, ready_at, result, error_type FROM yaotask_jobs"
+SHOWN = ("state", "attempt", "fence", "generation", "result", "error_type")
+RECORDED = ("generation", "attempt", "outcome", "error_type")
+TRIES = """
+SELECT jobs.id, tried.fence, tried.generation, tried.attempt, tried.outcome, tried.error_type
+FROM yaotask_attempts AS tried LEFT JOIN yaotask_jobs AS jobs ON jobs.key = tried.job
+"""
+
+
+class Ending(NamedTuple):
+    """How an attempt can end: what follows, and what is recorded of it."""
+
+    outcome: Outcome
+    state: JobState
+    word: str = ""
+    error: str | None = None
+
+
+ENDINGS = [
+    Ending(DONE, JobState.SUCCESS, "success"),
+    Ending(Failed(Failure("KeyError", "worse"), '"half"'), JobState.FAILURE, "failure", "KeyError"),
+    Ending(retry_after(), JobState.RETRYING, "retry", "ValueError"),
+    Ending(retry_after(5), JobState.RETRYING, "retry", "ValueError"),
+    Ending(Ignored("no need"), JobState.IGNORED, "ignored", "Ignore"),
+    Ending(Cancelled(), JobState.CANCELLED, "cancelled"),
+    Ending(Interrupted(), JobState.WAITING),
 ]
+CANCELLED = Ending(Cancelled(), JobState.CANCELLED, "cancelled")
 
 
 @dataclass
 class Job:
     """What a job should look like."""
 
+    priority: int
+    # Since when it can be claimed; or, as long as it cannot, when it will be due.
+    ready_at: int = 0
+    is_ready: bool = False
     state: JobState = JobState.WAITING
     attempt: int = 0
     fence: int = 0
@@ -64,9 +100,23 @@ class Job:
     started: bool = False
     cancelling: bool = False
     counted: bool = True
+    result: str | None = None
+    error: str | None = None
+
+    @property
+    def waits(self) -> bool:
+        return self.state in (JobState.WAITING, JobState.RETRYING)
+
+    def is_late(self, now: int) -> bool:
+        """Whether its time has come, and it cannot be claimed."""
+        return self.waits and not self.is_ready and self.ready_at <= now
+
+    def be_due(self, at: int, now: int) -> None:
+        self.ready_at, self.is_ready = max(at, now), at <= now
 
     def be_claimed(self, fence: int) -> None:
-        assert self.state in (JobState.WAITING, JobState.RETRYING)
+        assert self.waits
+        assert self.is_ready
         self.state, self.started, self.cancelling, self.counted = JobState.RUNNING, False, False, False
         assert fence > self.fence
         self.attempt, self.fence = self.attempt + 1, fence
@@ -97,7 +147,10 @@ class StoreMachine(RuleBasedStateMachine):
         self.benches = benches
         self.bench = benches[0]
         self.line = line
+        # In the order in which they were added.
         self.jobs: dict[int, Job] = {}
+        # Of the ids and fences of attempts: generation, attempt, how it ended, error.
+        self.tries: dict[tuple[int, int], tuple[int, int, str, str | None]] = {}
         # What each process has claimed without learning of it: ids and fences.
         self.owed: list[list[tuple[int, int]]] = [[], []]
         # The same commits must be there to be broken when an example is tried again.
@@ -162,9 +215,41 @@ class StoreMachine(RuleBasedStateMachine):
             there = {row["number"] for row in self.bench.query(statement)}
             self.line.sessions[:] = [number for number in self.line.sessions if number in there]
 
-    def rows(self) -> dict[int, dict[str, Any]]:
-        found = self.bench.query("SELECT id, state, attempt, fence, generation FROM yaotask_jobs")
-        return {row["id"]: row for row in found}
+    def rows(self) -> dict[int, Mapping[str, Any]]:
+        (rows,) = self.look(ROWS)
+        return {row["id"]: row for row in rows}
+
+    def look(self, *questions: str) -> list[list[Mapping[str, Any]]]:
+        """Ask all on one connection: to take one, and give it back, costs more than to ask."""
+        with self.bench.store.reading() as connection:
+            return [[dict(row) for row in ask(connection, question).mappings()] for question in questions]
+
+    # --- what is next -------------------------------------------------------------------------------------
+
+    def next_ones(self, most: int) -> list[int]:
+        """By priority, then those that are ready for longest, then those that were added first."""
+        ready = [id for id, job in self.jobs.items() if job.waits and job.is_ready]
+        return sorted(ready, key=lambda id: (-self.jobs[id].priority, self.jobs[id].ready_at))[:most]
+
+    def late_ones(self, now: int) -> list[int]:
+        return [id for id, job in self.jobs.items() if job.is_late(now)]
+
+    def look_what_came_due(self, harvest: Harvest, moments: Sequence[int], *, due: bool) -> None:
+        """It is ready since a cycle at one of these moments, or, where it was not to be looked for, it is told of."""
+        told = harvest.next_due is not None and harvest.next_due <= harvest.now
+        assert not told or (self.bench.store.dialect.shared and not due)
+        if self.late_ones(harvest.now):
+            self.look_what_is_ready([*moments, harvest.now], self.rows())
+        assert told or not self.late_ones(harvest.now)
+
+    def look_what_is_ready(self, moments: Sequence[int], rows: Mapping[int, Mapping[str, Any]]) -> None:
+        """What had to wait can be claimed since one of these moments, if it can."""
+        for id, job in self.jobs.items():
+            since = rows[id]["ready_at"]
+            if not job.is_ready and since is not None:
+                assert job.ready_at <= since
+                assert since in moments
+                job.be_due(since, since)
 
     # --- what can be asked ------------------------------------------------------------------------------
 
@@ -186,17 +271,17 @@ class StoreMachine(RuleBasedStateMachine):
 
     def try_to_add(self, process: int, add: Add, before: set[int]) -> object:
         """Of what was stored `before`, though nobody could say so, nothing is stored again."""
-        bench, fates = self.at(process), self.line.fates
+        bench, fates, now = self.at(process), self.line.fates, self.bench.clock.now()
         room = SIZE - sum(job.counted for job in self.jobs.values())
         fitting = 0 if before else min(len(add.jobs), room)
         try:
-            held = bench.cycle(adds=[add]).held
+            harvest = bench.cycle(adds=[add])
         except StorageError:
-            stored = before or self.may_be_stored(process, fitting, fates)
+            stored = before or self.may_be_stored(process, add, fitting, fates, now)
             return (process, add, stored) if add.doubt else multiple()
 
         self.give_back_owed(process)
-        if held:
+        if harvest.held:
             # It does not fit any more, and may be stored still.
             assert not before
             assert (add.doubt is not None, fitting) == (True, 0)
@@ -209,63 +294,83 @@ class StoreMachine(RuleBasedStateMachine):
             return multiple()
         assert len(ids) == fitting
         assert not self.jobs.keys() & set(ids)
-        self.jobs.update({id: Job() for id in ids})
+        self.take_in(ids, add, harvest.now)
         return multiple()
 
-    def may_be_stored(self, process: int, count: int, fates: Sequence[Fate | None]) -> set[int]:
+    def take_in(self, ids: Iterable[int], add: Add, now: int) -> None:
+        terms = add.jobs[0].terms
+        for id in ids:
+            self.jobs[id] = Job(terms.priority)
+            self.jobs[id].be_due(terms.run_at or now, now)
+
+    def may_be_stored(self, process: int, add: Add, count: int, fates: Sequence[Fate | None], now: int) -> set[int]:
         """An add of which nobody can say what became: all of it is there, or nothing."""
         assert fates
         rows = self.rows()
         stored = rows.keys() - self.jobs.keys()
         assert len(stored) in ((0, count) if Fate.AFTER_COMMIT in fates else (0,))
         self.look_what_went_back(process, rows)
-        self.jobs.update({id: Job() for id in stored})
+        self.take_in(sorted(stored), add, now)
         return stored
 
     @rule(target=claims, most=st.integers(1, 3), worker=WORKERS, due=st.booleans())
     def claim(self, most: int, worker: int, due: bool) -> object:
         process = worker % 2
-        bench, fates = self.at(process), self.line.fates
+        bench, fates, now = self.at(process), self.line.fates, self.bench.clock.now()
         try:
-            found = bench.claim(most, worker=worker, due=due)
+            harvest = bench.cycle(worker=worker, demands={"mail": most}, due=due)
         except StorageError:
-            self.may_be_claimed(process, most, fates)
+            self.may_be_claimed(process, most, fates, now, due=due)
             return multiple()
         self.give_back_owed(process)
+        self.look_what_came_due(harvest, [], due=due)
+        found = harvest.claims["mail"].read()
+        assert [claim.id for claim in found] == self.next_ones(most)
         for claim in found:
             job = self.jobs[claim.id]
             job.be_claimed(claim.fence)
-            assert (claim.attempt, claim.generation) == (job.attempt, job.generation)
+            assert (claim.attempt, claim.generation, claim.ready_at) == (job.attempt, job.generation, job.ready_at)
         return multiple(*found)
 
-    def may_be_claimed(self, process: int, most: int, fates: Sequence[Fate | None]) -> None:
+    def may_be_claimed(self, process: int, most: int, fates: Sequence[Fate | None], now: int, *, due: bool) -> None:
         """A claim of which nobody can say what became: nobody was given anything."""
         assert fates
         rows = self.rows()
         self.look_what_went_back(process, rows)
-        claimed = [(id, job) for id, job in self.jobs.items() if rows[id]["fence"] != job.fence]
-        assert len(claimed) <= (most if Fate.AFTER_COMMIT in fates else 0)
-        for id, job in claimed:
-            job.be_claimed(rows[id]["fence"])
-            self.owed[process].append((id, job.fence))
+        self.look_what_is_ready([now], rows)
+        claimed = {id for id, job in self.jobs.items() if rows[id]["fence"] != job.fence}
+        if not claimed:
+            return
+        assert Fate.AFTER_COMMIT in fates
+        assert not self.late_ones(now) or (self.bench.store.dialect.shared and not due)
+        assert claimed == set(self.next_ones(most))
+        for id in claimed:
+            self.jobs[id].be_claimed(rows[id]["fence"])
+            self.owed[process].append((id, rows[id]["fence"]))
 
     def holds(self, claim: Claim) -> bool:
         job = self.jobs[claim.id]
         return job.state is JobState.RUNNING and job.fence == claim.fence
 
-    def finish_all(self, process: int, finishes: list[Finish]) -> set[tuple[int, int]]:
-        """As a ledger does, which keeps what was not stored for certain; the keys and fences that were refused."""
-        mailbox = Mailbox(worker=1, finishes=finishes)
+    def finish_all(self, process: int, finishes: list[Finish]) -> tuple[set[tuple[int, int]], list[int]]:
+        """As a ledger does, which keeps what was not stored for certain; the keys and fences that were refused.
+
+        Beside them the moments of all tries: who can say which of them has stored the others?
+        """
+        mailbox, moments = Mailbox(worker=1, finishes=finishes), list[int]()
         while True:
             fates = self.line.fates
+            bench = self.at(process)
+            moments.append(bench.clock.now())
             try:
-                lost = self.at(process).store.run_cycle(mailbox).lost
+                harvest = bench.store.run_cycle(mailbox)
             except StorageError:
                 assert fates
                 self.look_what_went_back(process, self.rows())
                 continue
             self.give_back_owed(process)
-            return set(lost)
+            self.look_what_came_due(harvest, moments, due=False)
+            return set(harvest.lost), moments
 
     @rule(claim=claims)
     @no_break_is_due
@@ -274,31 +379,49 @@ class StoreMachine(RuleBasedStateMachine):
         if self.holds(claim):
             self.jobs[claim.id].started = True
 
-    @rule(process=PROCESS, claim=claims, ending=st.sampled_from(OUTCOMES))
-    def finish(self, process: int, claim: Claim, ending: tuple[Outcome, JobState]) -> None:
-        outcome, state = ending
+    @rule(process=PROCESS, claim=claims, ending=st.sampled_from(ENDINGS))
+    def finish(self, process: int, claim: Claim, ending: Ending) -> None:
         held, breaks = self.holds(claim), bool(self.line.fates)
-        refused = self.finish_all(process, [self.bench.end(claim, outcome)])
+        refused, moments = self.finish_all(process, [self.bench.end(claim, ending.outcome)])
 
         # What was given back is another's when it is written again.
-        assert not held or not refused or (breaks and isinstance(outcome, Interrupted))
+        assert not held or not refused or (breaks and isinstance(ending.outcome, Interrupted))
         if held:
-            job = self.jobs[claim.id]
-            if job.cancelling and state is not JobState.SUCCESS:
-                job.state = JobState.CANCELLED
-            elif isinstance(outcome, Interrupted):
-                job.give_back()
-            else:
-                job.state = state
+            self.end(claim.id, ending, moments)
 
     @rule(process=PROCESS, first=consumes(claims), second=claims)
     def finish_two(self, process: int, first: Claim, second: Claim) -> None:
-        held = [claim for claim in (first, second) if self.holds(claim)]
-        refused = self.finish_all(process, [self.bench.end(first), self.bench.end(second)])
+        ends = [(claim, ENDINGS[0]._replace(outcome=Succeeded(str(claim.id)))) for claim in (first, second)]
+        held = [(claim, ending) for claim, ending in ends if self.holds(claim)]
+        refused, moments = self.finish_all(process, [self.bench.end(claim, ending.outcome) for claim, ending in ends])
 
-        assert not refused & {(claim.key, claim.fence) for claim in held}
-        for claim in held:
-            self.jobs[claim.id].state = JobState.SUCCESS
+        assert not refused & {(claim.key, claim.fence) for claim, _ in held}
+        for claim, ending in held:
+            self.end(claim.id, ending, moments)
+
+    def end(self, id: int, ending: Ending, moments: Sequence[int]) -> None:
+        job = self.jobs[id]
+        if job.cancelling and ending.state is not JobState.SUCCESS:
+            ending = CANCELLED
+        match ending.outcome:
+            case Interrupted():
+                job.give_back()
+                return
+            case Succeeded(result):
+                job.result, job.error = result, None
+            case Failed(_, result):
+                job.result = result
+            case RetryAfter(_, after):
+                run_at = self.rows()[id]["run_at"]
+                assert run_at - after in moments
+                job.be_due(run_at, run_at - after)
+        job.state, job.error = ending.state, ending.error or job.error
+        if job.attempt > 1 or job.state is not JobState.SUCCESS:
+            self.record(id, ending.word, ending.error)
+
+    def record(self, id: int, word: str, error: str | None) -> None:
+        job = self.jobs[id]
+        self.tries[id, job.fence] = (job.generation, job.attempt, word, error)
 
     @rule(data=st.data())
     @no_break_is_due
@@ -339,7 +462,8 @@ class StoreMachine(RuleBasedStateMachine):
                 self.bench.errand(lambda cycle: cycle.retry("mail", id))
             return
         self.bench.errand(lambda cycle: cycle.retry("mail", id))
-        self.jobs[id] = Job(fence=job.fence, generation=job.generation + 1, counted=False)
+        self.jobs[id] = Job(job.priority, fence=job.fence, generation=job.generation + 1, counted=False)
+        self.jobs[id].be_due(self.bench.clock.now(), self.bench.clock.now())
 
     @rule(seconds=st.integers(1, 6))
     def pass_time(self, seconds: int) -> None:
@@ -351,17 +475,21 @@ class StoreMachine(RuleBasedStateMachine):
         """No worker has a row here, so that all of them are lost."""
         self.at(0)
         lost = self.bench.errand(lambda cycle: presence.reap(cycle, 99))
-        running = [job for job in self.jobs.values() if job.state is JobState.RUNNING]
+        running = {id: job for id, job in self.jobs.items() if job.state is JobState.RUNNING}
 
-        assert len(lost) == len(running)
-        for job in running:
+        assert {one.name for one in lost} == {f"mail.{id}" for id in running}
+        poisoned = {one.name for one in lost if one.poisoned}
+        for id, job in running.items():
             if job.cancelling:
                 job.give_back()
                 continue
-            poisoned = next((one.poisoned for one in lost if self.jobs[int(one.name[5:])] is job), False)
-            row = self.bench.row(next(id for id, one in self.jobs.items() if one is job))
+            row = self.bench.row(id)
+            is_poisoned = f"mail.{id}" in poisoned
+            job.error = "PoisonedJob" if is_poisoned else "WorkerLost"
+            self.record(id, "failure" if is_poisoned else "lost", job.error)
             job.attempt, job.fence, job.losses = job.attempt - 1, job.fence + 1, row["losses"]
-            job.state = JobState.FAILURE if poisoned else JobState.RETRYING
+            job.state = JobState.FAILURE if is_poisoned else JobState.RETRYING
+            job.be_due(self.bench.clock.now(), self.bench.clock.now())
             assert job.losses >= 1
 
     @rule(data=st.data())
@@ -380,11 +508,14 @@ class StoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_store_agrees(self) -> None:
-        rows = self.rows()
-        stored = {id: (row["state"], row["attempt"], row["fence"], row["generation"]) for id, row in rows.items()}
+        rows, tries, sizes = self.look(ROWS, TRIES, "SELECT waiting FROM yaotask_sizes WHERE task = 'mail'")
 
-        assert stored == {id: (int(job.state), job.attempt, job.fence, job.generation) for id, job in self.jobs.items()}
-        assert self.bench.waiting() == sum(job.counted for job in self.jobs.values())
+        assert {row["id"]: (*map(row.get, SHOWN),) for row in rows} == {
+            id: (job.state, job.attempt, job.fence, job.generation, job.result, job.error)
+            for id, job in self.jobs.items()
+        }
+        assert {(row["id"], row["fence"]): (*map(row.get, RECORDED),) for row in tries} == self.tries
+        assert sum(row["waiting"] for row in sizes) == sum(job.counted for job in self.jobs.values())
 
 
 @pytest.mark.timeout(900)
