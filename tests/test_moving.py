@@ -24,7 +24,9 @@ from yaotask.chance import SystemChance
 from yaotask.clock import SystemClock
 from yaotask.errors import StorageBusy, StorageUnavailable
 from yaotask.store import reads, verifying
-from yaotask.store.moving import copying, source, words
+from yaotask.store.dialects.sqlite_hold import FileHold
+from yaotask.store.moving import copying, source, target, words
+from yaotask.store.moving import side as sides
 from yaotask.store.moving.copying import Copy, Note
 from yaotask.store.moving.move import Moved, MoveRefused, Step, move, undo
 from yaotask.store.opening import Place, place, shown
@@ -362,6 +364,122 @@ def test_of_two_that_move_at_once_one_is_refused(files: tuple[Place, Place]) -> 
     assert stored == 6
 
 
+# --- two movers ---------------------------------------------------------------------------------------
+
+# The connections that have the lock of a move.
+LOCKS = {
+    "postgresql": "SELECT pid FROM pg_locks WHERE locktype = 'advisory'"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+    "mysql": "SELECT IS_USED_LOCK(concat('yaotask move ', left(md5(database()), 32)))",
+}
+
+
+def lose_lock(place: Place) -> None:
+    if place.file:
+        place.file.with_name(f"{place.file.name}-moving").unlink()
+        return
+    engine = place.dialect().engine(writer=False)
+    with engine.connect() as connection:
+        kind = place.url.get_backend_name()
+        owner = connection.exec_driver_sql(LOCKS[kind]).scalar_one()
+        connection.exec_driver_sql(f"KILL {owner}" if kind == "mysql" else f"SELECT pg_terminate_backend({owner})")
+    engine.dispose()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sides, "_PATIENCE", 0.0)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_while_a_move_is_under_way_another_one_and_its_undoing_are_refused(pair: tuple[Place, Place]) -> None:
+    here, there = pair
+    filled(here, 20)
+    refusals: list[str] = []
+
+    def meanwhile(step: Step) -> None:
+        for other in (lambda: moved(here, there), lambda: undo(here, SystemClock(), SystemChance())):
+            with pytest.raises(MoveRefused) as caught:
+                other()
+            refusals.append(str(caught.value))
+
+    moved(here, there, meanwhile)
+
+    assert {refusal.partition(" moves ")[0] for refusal in refusals} == {"another process"}
+    assert same(here, there)
+    assert add(there) == 120
+
+
+def test_a_store_into_which_another_one_is_moved_is_not_filled(
+    files: tuple[Place, Place], place_on: PlaceOn, impatient: None
+) -> None:
+    here, there = files
+    filled(here, 20)
+    other = filled(a_stranger(place_on("sqlite", "other")), 10)
+
+    def meanwhile(step: Step) -> None:
+        with pytest.raises(MoveRefused, match=r"another process moves sqlite:.*there\.db"):
+            moved(other, there)
+
+    moved(here, there, meanwhile)
+
+    assert same(here, there)
+    assert add(other) == 110
+
+
+@pytest.mark.parametrize("lost", [0, 1], ids=["here", "there"])
+def test_a_move_that_has_lost_its_lock_writes_no_more_and_can_be_begun_again(
+    pair: tuple[Place, Place], lost: int
+) -> None:
+    here, there = pair
+    filled(here, 20)
+    steps: list[Step] = []
+
+    def meanwhile(step: Step) -> None:
+        steps.append(step)
+        if len(steps) == 1:
+            lose_lock(pair[lost])
+
+    with pytest.raises(StorageUnavailable, match="was lost: do the same again, it goes on where it was"):
+        moved(here, there, meanwhile)
+    assert len(steps) == 1
+    moved(here, there)
+
+    assert same(here, there)
+    assert add(there) == 120
+
+
+@pytest.mark.parametrize("when", ["preparing", "copying", "comparing"])
+def test_a_mover_that_sleeps_while_another_one_comes_to_the_end_changes_nothing_any_more(
+    files: tuple[Place, Place], monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    here, there = files
+    filled(here, 20)
+    prepare, others = target.prepare, iter([lambda: moved(here, there)])
+    # As on a server that takes a connection for whole that is not.
+    monkeypatch.setattr(FileHold, "is_held", lambda self: True)
+    monkeypatch.setattr(FileHold, "release", lambda self: None)
+
+    def asleep(step: Step) -> None:
+        if step.what == when:
+            for other in others:
+                lose_lock(here)
+                lose_lock(there)
+                other()
+
+    def late(*arguments: Any, **named: Any) -> None:
+        asleep(Step("preparing", 0, 0))
+        prepare(*arguments, **named)
+
+    monkeypatch.setattr(target, "prepare", late)
+    with pytest.raises(StorageBusy, match="another process has moved this store meanwhile"):
+        moved(here, there, asleep)
+
+    assert "this store was moved to " in refused(here)
+    assert same(here, there)
+    assert add(there) == 120
+
+
 # --- what is not moved --------------------------------------------------------------------------------
 
 
@@ -515,7 +633,7 @@ def test_once_moved_the_same_again_says_the_same(pair: tuple[Place, Place], plac
     add(there)
 
     assert moved(here, there) == result
-    with pytest.raises(MoveRefused, match=r"is being moved to|was moved to .* already"):
+    with pytest.raises(MoveRefused, match=r"was moved to .* already: write that as `store:`"):
         moved(here, place_on("sqlite", "elsewhere"))
 
 

@@ -96,6 +96,13 @@ class Dialect(Protocol):
         """A number that changes when another connection has committed; constant where there is none."""
         ...
 
+    def hold(self) -> Hold | None:
+        """Keep others from moving this store until that is released, or this process ends; None where one moves it.
+
+        Raises the driver's error, or StorageError.
+        """
+        ...
+
     # --- hints to other nodes -----------------------------------------------------------------------
 
     def announce(self, connection: Connection, tasks: Collection[str]) -> None:
@@ -286,6 +293,18 @@ class Errors(Protocol):
 
     def explain(self, error: BaseException | None) -> StorageError:
         """The driver's own error in our words, each with what to do."""
+        ...
+
+
+class Hold(Protocol):
+    """The lock of a move on a database. The database lets go of it when the process ends, however it ends."""
+
+    def is_held(self) -> bool:
+        """Whether it was never lost."""
+        ...
+
+    def release(self) -> None:
+        """Let others move the store."""
         ...
 
 

@@ -16,15 +16,16 @@ from sqlalchemy.pool import NullPool, QueuePool
 from yaotask.clock import Clock
 from yaotask.errors import StorageUnavailable
 from yaotask.store.dialects import mysql_address as addresses
+from yaotask.store.dialects import mysql_hold
 from yaotask.store.dialects import mysql_statements as sql
-from yaotask.store.dialects.base import Database, Errors, Statements
+from yaotask.store.dialects.base import Database, Errors, Hold, Statements
 from yaotask.store.dialects.mysql_connection import TlsOnceConnection
 from yaotask.store.dialects.mysql_database import MysqlDatabase
 from yaotask.store.dialects.mysql_errors import MysqlErrors
 from yaotask.store.dialects.mysql_guard import GuardedConnection
 from yaotask.store.dialects.mysql_joining import join
 from yaotask.store.dialects.mysql_line import LedgerConnection
-from yaotask.store.dialects.server import ServerDialect, unwrap
+from yaotask.store.dialects.server import ServerDialect, ServerHold, unwrap
 from yaotask.store.direct import execute
 
 _READ_COMMITTED = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
@@ -124,6 +125,9 @@ class MysqlDialect(ServerDialect):
 
     def now(self, connection: Connection, clock: Clock) -> int:
         return int(execute(connection, sql.NOW).scalar_one())
+
+    def hold(self) -> Hold | None:
+        return ServerHold.take(self.engine(writer=False), mysql_hold.take, mysql_hold.LOOK, mysql_hold.LEAVE)
 
 
 def _connect_by(engine: Engine, kind: type[TlsOnceConnection]) -> None:

@@ -27,13 +27,13 @@ from yaotask.clock import Clock
 from yaotask.errors import StorageUnavailable
 from yaotask.store.dialects import postgresql_notices
 from yaotask.store.dialects import postgresql_statements as sql
-from yaotask.store.dialects.base import Database, Errors, Notices, Statements
-from yaotask.store.dialects.postgresql_database import PostgresqlDatabase, roll_back
+from yaotask.store.dialects.base import Database, Errors, Hold, Notices, Statements
+from yaotask.store.dialects.postgresql_database import PostgresqlDatabase, hold_move, roll_back
 from yaotask.store.dialects.postgresql_errors import PostgresqlErrors
 from yaotask.store.dialects.postgresql_guard import GuardedConnection
 from yaotask.store.dialects.postgresql_joining import Identity, Joining
 from yaotask.store.dialects.postgresql_line import LedgerConnection
-from yaotask.store.dialects.server import ServerDialect, unwrap
+from yaotask.store.dialects.server import ServerDialect, ServerHold, unwrap
 from yaotask.store.direct import execute
 
 # What can be set once a connection, where the address does not say otherwise. A server that has vanished is noticed
@@ -143,6 +143,10 @@ class PostgresqlDialect(ServerDialect):
 
     def now(self, connection: Connection, clock: Clock) -> int:
         return int(execute(connection, sql.NOW).scalar_one())
+
+    def hold(self) -> Hold | None:
+        # Behind a pooler a connection is ours as long as a transaction lasts.
+        return ServerHold.take(self.engine(writer=False), hold_move, "SELECT 1", "ROLLBACK")
 
     # --- hints to other nodes -----------------------------------------------------------------------
 

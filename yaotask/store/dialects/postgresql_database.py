@@ -30,6 +30,18 @@ _TABLES = [table.name for table in metadata.sorted_tables]
 # A lost race for the creation of a store ends here instead of in an error, where there is such a lock.
 ONE_CREATES = "SELECT pg_advisory_xact_lock(7929871154423)"
 
+# By the schema that the tables are in, or will be.
+_ONE_MOVES = """
+SELECT pg_try_advisory_xact_lock(hashtextextended('yaotask move ' || coalesce(
+    (SELECT nspname FROM pg_namespace AS n JOIN pg_class AS c ON c.relnamespace = n.oid
+        WHERE c.oid = to_regclass('yaotask_meta')), current_schema()), 0))
+"""
+# A move lasts as long as it lasts.
+_NO_LIMITS = """
+SELECT set_config(name, '0', true) FROM pg_settings
+WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')
+"""
+
 # Of the whole server, whoever has them.
 _CONNECTIONS = """
 SELECT count(*) AS open, current_setting('max_connections') AS most FROM pg_stat_activity
@@ -215,6 +227,22 @@ def roll_back(connection: Connection) -> None:
     # Where the line is down there is nothing to roll back, and why it is down has been said.
     with suppress(SQLAlchemyError):
         execute(connection, "ROLLBACK")
+
+
+def hold_move(connection: Connection) -> bool:
+    """Begin a transaction that has the lock of a move; False where another process moves the store.
+
+    A server that knows no such locks has none: there, what a move writes is looked at each time it writes.
+    """
+    execute(connection, "BEGIN")
+    try:
+        execute(connection, _NO_LIMITS)
+        return bool(execute(connection, _ONE_MOVES).scalar())
+    except DBAPIError as error:
+        if code_of(error) not in _UNKNOWN:
+            raise
+        execute(connection, "ROLLBACK")
+        return True
 
 
 def _where_known(connection: Connection, statement: str) -> None:

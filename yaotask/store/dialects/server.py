@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 
-from sqlalchemy import URL, ClauseElement, Table, false, select
+from sqlalchemy import URL, ClauseElement, Engine, Table, false, select
 from sqlalchemy.engine import Connection, ExceptionContext
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from yaotask.errors import TransactionError
 from yaotask.store.dialects.base import Notices
+from yaotask.store.direct import execute
 from yaotask.store.tables import metadata
 
 
@@ -32,6 +35,44 @@ class ServerDialect:
 
     def listen(self) -> Notices | None:
         return None
+
+
+class ServerHold:
+    """See Hold. A connection of its own has the lock, which ends with it."""
+
+    def __init__(self, engine: Engine, connection: Connection, look: str, leave: str) -> None:
+        self._engine = engine
+        self._connection = connection
+        self._look = look
+        self._leave = leave
+
+    @classmethod
+    def take(cls, engine: Engine, take: Callable[[Connection], bool], look: str, leave: str) -> ServerHold | None:
+        """The lock that `take` gets, if it can; `look` says whether it is still there, `leave` lets go of it."""
+        try:
+            connection = engine.connect()
+            if take(connection):
+                return cls(engine, connection, look, leave)
+            connection.close()
+        except BaseException:
+            engine.dispose()
+            raise
+        engine.dispose()
+        return None
+
+    def is_held(self) -> bool:
+        try:
+            return bool(execute(self._connection, self._look).scalar())
+        except DBAPIError:
+            return False
+
+    def release(self) -> None:
+        # Where the connection is gone, so is the lock.
+        with suppress(SQLAlchemyError):
+            execute(self._connection, self._leave)
+        self._connection.invalidate()
+        self._connection.close()
+        self._engine.dispose()
 
 
 class ServerDatabase:

@@ -15,10 +15,11 @@ from sqlalchemy.pool import NullPool, QueuePool, StaticPool
 
 from yaotask.clock import Clock
 from yaotask.store.dialects import sqlite_statements as sql
-from yaotask.store.dialects.base import Database, Errors, Notices, Statements
+from yaotask.store.dialects.base import Database, Errors, Hold, Notices, Statements
 from yaotask.store.dialects.sqlite_database import SqliteDatabase
 from yaotask.store.dialects.sqlite_errors import SqliteErrors
 from yaotask.store.dialects.sqlite_guard import GuardedConnection, unwrap
+from yaotask.store.dialects.sqlite_hold import FileHold
 from yaotask.store.dialects.sqlite_joining import join
 from yaotask.store.direct import execute
 
@@ -82,6 +83,10 @@ class SqliteDialect:
 
     def change_mark(self, connection: Connection) -> int:
         return int(execute(connection, "PRAGMA data_version").scalar_one())
+
+    def hold(self) -> Hold | None:
+        file = self.path.resolve()
+        return FileHold.take(file.with_name(f"{file.name}-moving"))
 
     def announce(self, connection: Connection, tasks: Collection[str]) -> None:
         """There are no other machines."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from sqlalchemy import Table, func, select
 from sqlalchemy.engine import Connection
@@ -20,7 +20,7 @@ from yaotask.jobs import JobState
 from yaotask.store import tables
 from yaotask.store.moving import copying, source, target, words
 from yaotask.store.moving.copying import Copy, Note
-from yaotask.store.moving.side import COPIED, MoveRefused, Side, counts, must_be_alone, opened
+from yaotask.store.moving.side import COPIED, MoveRefused, Side, counts, held, must_be_alone, opened
 from yaotask.store.moving.words import ARRIVING, Arriving, Leaving
 from yaotask.store.opening import Place
 
@@ -35,6 +35,7 @@ class Step(NamedTuple):
     total: int
 
 
+T = TypeVar("T")
 Tell = Callable[[Step], None]
 
 
@@ -50,20 +51,28 @@ class Moved(NamedTuple):
 def move(here: Place, there: Place, clock: Clock, chance: Chance, tell: Tell) -> Moved:
     """Carry a store to another place, or go on with that.
 
-    Raises MoveRefused where nodes run, where the other place holds something else, or where the sides differ in
-    the end; StorageError where one of them fails, and then the same move can be begun again.
+    Raises MoveRefused where another process does so, where nodes run, where the other place holds something else, or
+    where the sides differ in the end; StorageError where one of them fails, and then the same move can be begun again.
     """
     with opened(here, clock, chance) as one, opened(there, clock, chance) as other:
-        return _Move(one, other, chance, tell).run()
+        if one.store.dialect.place == other.store.dialect.place:
+            raise MoveRefused("FROM and TO are the same database: name another one as TO")
+        source.must_be_store(one)
+        with held(one, other):
+            return _Move(one, other, chance, tell).run()
 
 
 def undo(here: Place, clock: Clock, chance: Chance) -> None:
-    """Let a store that was left be used again, whatever became of the other. Raises MoveRefused where it was not."""
+    """Let a store that was left be used again, whatever became of the other.
+
+    Raises MoveRefused where it was not left, or is just being moved.
+    """
     with opened(here, clock, chance) as side:
         source.must_be_store(side)
-        if side.ask(words.leaving) is None:
-            raise MoveRefused(f"{side.name} was not moved: there is nothing to undo")
-        side.write(words.reopen)
+        with held(side):
+            if side.ask(words.leaving) is None:
+                raise MoveRefused(f"{side.name} was not moved: there is nothing to undo")
+            side.write(words.reopen)
 
 
 class _Move:
@@ -75,27 +84,33 @@ class _Move:
 
     def run(self) -> Moved:
         here, there = self.here, self.there
-        if here.store.dialect.place == there.store.dialect.place:
-            raise MoveRefused("FROM and TO are the same database: name another one as TO")
         store_id = source.must_be_store(here)
         left = here.ask(words.leaving)
-        if left is not None and left.result is not None and target.is_complete(there, store_id):
-            # An earlier try was ended when it had nothing left to do but to say so.
-            return Moved(**left.result)
+        if left is not None and left.result is not None:
+            return self._end(left, Moved(**left.result))
         word = self._word(left, store_id)
         target.prepare(there, store_id, Arriving(word.move, word.here, word.there))
         if not here.ask(words.is_closed):
             source.settle(here)
             source.close(here, word)
         here.jobs = words.closed_jobs
-        notes = self._copy()
+        notes = self._copy(word.move)
         self._compare(notes)
-        there.write(there.store.dialect.database.set_counters)
+        self._fill(word.move, there.store.dialect.database.set_counters)
         self._analyze(notes)
         moved = self._moved(store_id, notes)
         # In this order: in between, both say what is to be done.
         here.write(partial(words.note_result, word=word, result=moved._asdict()))
-        there.write(target.complete)
+        return self._end(word, moved)
+
+    def _end(self, word: Leaving, moved: Moved) -> Moved:
+        """Let the other side be used; an earlier try may have come that far. Raises MoveRefused where it is another."""
+        if target.is_filled(self.there, word.move):
+            self.there.write(partial(target.complete, move=word.move))
+        elif not target.is_complete(self.there, moved.store_id):
+            raise MoveRefused(
+                f"{self.here.name} was moved to {word.there} already: write that as `store:` into yaotask.yml"
+            )
         return moved
 
     def _moved(self, store_id: str, notes: Mapping[str, Note]) -> Moved:
@@ -122,24 +137,33 @@ class _Move:
 
     # --- rows -----------------------------------------------------------------------------------------
 
-    def _copy(self) -> dict[str, Note]:
+    def _fill(self, move: str, work: Callable[[Connection], T]) -> T:
+        """Write on the other side, as long as this move fills it."""
+
+        def guarded(connection: Connection) -> T:
+            words.must_be_arriving(connection, move)
+            return work(connection)
+
+        return self.there.write(guarded)
+
+    def _copy(self, move: str) -> dict[str, Note]:
         """Copy what is not there yet; how far each table is at the end."""
         total, done = sum(counts(self.here).values()), 0
         notes = {}
         for table in COPIED:
             copy = Copy(f"{ARRIVING}.{table.name}", self.here.table(table), table)
-            for note in self._batches(copy):
+            for note in self._batches(copy, move):
                 self.tell(Step("copying", done + note.rows, total))
                 notes[table.name] = note
             done += notes[table.name].rows
         return notes
 
-    def _batches(self, copy: Copy) -> Iterator[Note]:
+    def _batches(self, copy: Copy, move: str) -> Iterator[Note]:
         """How far a table is: what was there before, and behind each batch."""
         note = self.there.ask(copy.note)
         yield note
         while rows := self.here.ask(partial(copy.read, after=note.after)):
-            note = self.there.write(partial(copy.write, rows=rows, before=note))
+            note = self._fill(move, partial(copy.write, rows=rows, before=note))
             yield note
 
     def _compare(self, notes: Mapping[str, Note]) -> None:

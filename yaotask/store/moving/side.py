@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy import Table, func, select
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from yaotask.chance import Chance
 from yaotask.clock import SECOND, Clock
-from yaotask.errors import YaotaskError
+from yaotask.errors import StorageBusy, StorageUnavailable, YaotaskError
 from yaotask.phrases import counted
 from yaotask.store import tables
 from yaotask.store.cycle import SqlCycle
+from yaotask.store.dialects.base import Hold
 from yaotask.store.forks import forks
+from yaotask.store.moving import words
 from yaotask.store.opening import Place, shown
 from yaotask.store.protocol import Errand, Mailbox, Ticket
 from yaotask.store.reaping import is_lost
@@ -27,6 +30,8 @@ from yaotask.store.tables import workers
 T = TypeVar("T")
 
 _SHOWN = 5
+# A server lets go of the lock of a move that was killed within so many seconds, mostly at once.
+_PATIENCE, _WAIT = 2.0, 0.05
 
 # All that is carried: those who work are not, and what a store says of itself has its own way.
 COPIED = (
@@ -51,6 +56,8 @@ class Side:
     place: Place
     store: SqlStore
     jobs: Table = field(default=tables.jobs)
+    # The locks of the move, those of the other side too.
+    holds: Sequence[Hold] = ()
 
     @property
     def name(self) -> str:
@@ -67,17 +74,61 @@ class Side:
             return question(connection)
 
     def write(self, work: Callable[[Connection], T]) -> T:
-        """See SqlStore."""
-        with forks.held_off():
-            return self.store.write(work)
+        """See SqlStore. Raises StorageUnavailable where a lock of the move was lost, StorageBusy for what is there."""
+        self.must_be_held()
+        try:
+            with forks.held_off():
+                return self.store.write(work)
+        except IntegrityError as error:
+            raise StorageBusy(words.OTHERS) from error
 
     def run(self, errand: Callable[[SqlCycle], Any]) -> None:
         """Do this in a cycle of the store."""
+        self.must_be_held()
         ticket = Ticket()
         with forks.held_off():
             self.store.run_cycle(Mailbox(errands=[Errand(errand, ticket)]))  # type: ignore[arg-type]
         if ticket.error is not None:
             raise ticket.error
+
+    def must_be_held(self) -> None:
+        """Raises StorageUnavailable where a lock of the move was lost."""
+        if not all(hold.is_held() for hold in self.holds):
+            raise StorageUnavailable(
+                "the connection that kept other moves of this store off was lost: do the same again, it goes on where"
+                " it was"
+            )
+
+
+@contextmanager
+def held(*sides: Side) -> Iterator[None]:
+    """Keep others from moving these stores, or from giving a move up. Raises MoveRefused where one is at it."""
+    with ExitStack() as stack:
+        holds = []
+        for side in sides:
+            holds.append(_hold(side))
+            stack.callback(holds[-1].release)
+        for side in sides:
+            side.holds = holds
+        yield
+
+
+def _hold(side: Side) -> Hold:
+    clock, dialect = side.store.clock, side.store.dialect
+    deadline = clock.monotonic() + _PATIENCE
+    while True:
+        try:
+            hold = dialect.hold()
+        except DBAPIError as error:
+            raise dialect.errors.explain(error.orig) from error
+        if hold is not None:
+            return hold
+        if clock.monotonic() > deadline:
+            raise MoveRefused(
+                f"another process moves {side.name}, or gives a move of it up: wait for its end, or end it; one that"
+                " was stopped by Ctrl-Z goes on with `fg`"
+            )
+        clock.pause(_WAIT)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from functools import partial
 from sqlalchemy import Table
 from sqlalchemy.engine import Connection
 
+from yaotask.errors import StorageBusy
 from yaotask.jobs import JobState
 from yaotask.store import adds, opening
 from yaotask.store.moving import words
@@ -60,6 +61,9 @@ def close(side: Side, word: Leaving) -> None:
 
 
 def _close(connection: Connection, word: Leaving, name: str) -> None:
+    found = words.leaving(connection)
+    if found is not None and (found.move, found.result) != (word.move, None):
+        raise StorageBusy(words.OTHERS)
     words.close(connection, word)
     if any(_unsettled(connection, words.closed_jobs)):
         # Undone by hand: not every database rolls back the name of a table.

@@ -7,10 +7,11 @@ from functools import partial
 from sqlalchemy import inspect
 from sqlalchemy.engine import Connection
 
+from yaotask.errors import StorageBusy
 from yaotask.phrases import counted
 from yaotask.store import migrations, opening
 from yaotask.store.moving import words
-from yaotask.store.moving.side import MoveRefused, Side, counts, must_be_alone
+from yaotask.store.moving.side import COPIED, MoveRefused, Side, count, counts, must_be_alone
 from yaotask.store.moving.words import ARRIVING, Arriving, Leaving
 from yaotask.store.tables import meta, workers
 
@@ -28,8 +29,6 @@ def must_fit(side: Side, left: Leaving | None, store_id: str) -> Arriving | None
         if is_ours and side.ask(migrations.store_id) == store_id:
             return filled
         raise MoveRefused(f"{side.name} holds a part of another move, from {filled.here}: {emptying(side)}")
-    if left is not None and left.result is not None:
-        raise MoveRefused(f"{left.here} was moved to {left.there} already: write that as `store:` into yaotask.yml")
     if side.ask(words.leaving):
         raise MoveRefused(f"{side.name} holds a store that was moved away: {emptying(side)}")
     side.ask(opening.must_be_current)
@@ -37,6 +36,14 @@ def must_fit(side: Side, left: Leaving | None, store_id: str) -> Arriving | None
     if contents := _contents(side):
         raise MoveRefused(f"{side.name} is a store already, with {contents}: {emptying(side)}")
     return None
+
+
+def is_filled(side: Side, move: str) -> bool:
+    """Whether the store is there, and waits for the end of this move."""
+    if side.store.dialect.database.is_missing() or not side.ask(partial(_has_store, name=side.name)):
+        return False
+    filled = side.ask(words.arriving)
+    return filled is not None and filled.move == move
 
 
 def is_complete(side: Side, store_id: str) -> bool:
@@ -68,20 +75,26 @@ def prepare(side: Side, store_id: str, word: Arriving) -> None:
     if database.is_missing():
         database.make()
     if not side.ask(partial(_has_store, name=side.name)):
+        side.must_be_held()
         side.ask(create)
-    if side.ask(words.arriving) is None:
-        side.write(partial(_adopt, store_id=store_id, word=word))
+    side.write(partial(_adopt, store_id=store_id, word=word))
 
 
 def _adopt(connection: Connection, store_id: str, word: Arriving) -> None:
-    """Let an empty store be the one that is to come."""
+    """Let an empty store be the one that is to come. Raises StorageBusy where it has come, or another one comes."""
+    if words.arriving(connection) is not None:
+        words.must_be_arriving(connection, word.move)
+        return
+    if migrations.store_id(connection) == store_id or words.leaving(connection) or any(_rows(connection)):
+        raise StorageBusy(words.OTHERS)
     connection.execute(workers.delete())
     connection.execute(meta.update().where(meta.c.name == "store").values(value=store_id))
     words.receive(connection, word)
 
 
-def complete(connection: Connection) -> None:
+def complete(connection: Connection, move: str) -> None:
     """From now on the store can be used."""
+    words.must_be_arriving(connection, move)
     words.forget(connection, ARRIVING)
 
 
@@ -91,6 +104,10 @@ def _has_store(connection: Connection, name: str) -> bool:
     if not migrations.is_ours(connection):
         raise MoveRefused(f"{name} has a table yaotask_meta that is not ours: name another database as TO")
     return not migrations.is_unfinished(connection)
+
+
+def _rows(connection: Connection) -> list[int]:
+    return [count(connection, table) for table in COPIED]
 
 
 def _contents(side: Side) -> str:

@@ -17,10 +17,13 @@ from sqlalchemy import MetaData, inspect
 from sqlalchemy.engine import Connection
 
 from yaotask.clock import SECOND
-from yaotask.errors import StorageUnavailable
+from yaotask.errors import StorageBusy, StorageUnavailable
 from yaotask.store import tables
 
 LEAVING, ARRIVING = "moved", "arriving"
+OTHERS = (
+    "another process has moved this store meanwhile, or given the move up: `yaotask db status` tells what it is now"
+)
 CLOSED = "yaotask_jobs_moved"
 # The table of jobs of a store that is closed.
 closed_jobs = tables.jobs.to_metadata(MetaData(), name=CLOSED)
@@ -60,6 +63,20 @@ def arriving(connection: Connection) -> Arriving | None:
     """The word of a store that is filled, or None."""
     found = _read(connection, ARRIVING)
     return None if found is None else Arriving(**found)
+
+
+def must_be_leaving(connection: Connection, move: str) -> None:
+    """Raises StorageBusy where a store that is closed is not left by this move any more, or its end was noted."""
+    found = leaving(connection)
+    if found is None or (found.move, found.result) != (move, None) or not is_closed(connection):
+        raise StorageBusy(OTHERS)
+
+
+def must_be_arriving(connection: Connection, move: str) -> None:
+    """Raises StorageBusy where a store is not filled by this move any more."""
+    found = arriving(connection)
+    if found is None or found.move != move:
+        raise StorageBusy(OTHERS)
 
 
 def must_be_here(connection: Connection) -> None:
@@ -109,7 +126,8 @@ def is_closed(connection: Connection) -> bool:
 
 
 def note_result(connection: Connection, word: Leaving, result: dict[str, Any]) -> None:
-    """From now on this store says where it went."""
+    """From now on this store says where it went. Raises StorageBusy where it does not leave by this word any more."""
+    must_be_leaving(connection, word.move)
     _write(connection, LEAVING, asdict(replace(word, result=result)))
 
 

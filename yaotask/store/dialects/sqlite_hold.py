@@ -1,0 +1,49 @@
+"""The lock of a move on a file: another file beside it, locked as long as this process lives."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+from yaotask.errors import StorageUnavailable
+
+
+class FileHold:
+    """See Hold. The file is gone with it, unless the process was killed; it does no harm."""
+
+    def __init__(self, path: Path, handle: int) -> None:
+        self.path = path
+        self._handle = handle
+
+    @classmethod
+    def take(cls, path: Path) -> FileHold | None:
+        """The lock of this file, which is made; None where another process has it."""
+        while True:
+            try:
+                handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except OSError as error:
+                raise StorageUnavailable(
+                    f"{path} cannot be made: {error.strerror}; a move shows there that it is under way"
+                ) from error
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(handle)
+                return None
+            hold = cls(path, handle)
+            if hold.is_held():
+                return hold
+            # Whoever had it before has just removed it.
+            os.close(handle)
+
+    def is_held(self) -> bool:
+        try:
+            return os.path.samestat(os.fstat(self._handle), os.stat(self.path))
+        except FileNotFoundError:
+            return False
+
+    def release(self) -> None:
+        if self.is_held():
+            self.path.unlink()
+        os.close(self._handle)
