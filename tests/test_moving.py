@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from yaotask.store.moving import copying, source, target, words
 from yaotask.store.moving import side as sides
 from yaotask.store.moving.copying import Copy, Note
 from yaotask.store.moving.move import Moved, MoveRefused, Step, move, undo
+from yaotask.store.moving.words import Leaving
 from yaotask.store.opening import Place, place, shown
 from yaotask.store.protocol import Add, Mailbox, NewJob, Terms, Ticket
 from yaotask.store.scripting import script
@@ -455,7 +457,7 @@ def test_a_mover_that_sleeps_while_another_one_comes_to_the_end_changes_nothing_
 ) -> None:
     here, there = files
     filled(here, 20)
-    prepare, others = target.prepare, iter([lambda: moved(here, there)])
+    prepare, others = target.prepare, iter([partial(moved, here, there)])
     # As on a server that takes a connection for whole that is not.
     monkeypatch.setattr(FileHold, "is_held", lambda self: True)
     monkeypatch.setattr(FileHold, "release", lambda self: None)
@@ -534,6 +536,23 @@ def test_a_node_that_starts_meanwhile_ends_the_move_and_not_the_store(
     change(here, workers.delete())
     moved(here, there)
     assert same(here, there)
+
+
+def test_what_a_killed_move_has_closed_is_opened_again_where_a_node_had_begun_meanwhile(
+    pair: tuple[Place, Place],
+) -> None:
+    here, there = pair
+    filled(here, 20)
+    word = Leaving("killed", shown(here), shown(there), there.dialect().place, NOW)
+    with opened(here) as store:
+        store.write(partial(words.close, word=word))
+
+    with pytest.raises(MoveRefused, match=r"a node of .* was started meanwhile: stop it, and begin again"):
+        moved(here, there)
+    moved(here, there)
+
+    assert same(here, there)
+    assert {row["worker"] for row in contents_of(there)["yaotask_jobs"].values()} == {None}
 
 
 def test_what_is_not_empty_is_not_overwritten(pair: tuple[Place, Place]) -> None:

@@ -92,7 +92,7 @@ class _Move:
         target.prepare(there, store_id, Arriving(word.move, word.here, word.there))
         if not here.ask(words.is_closed):
             source.settle(here)
-            source.close(here, word)
+        source.close(here, word)
         here.jobs = words.closed_jobs
         notes = self._copy(word.move)
         self._compare(notes)

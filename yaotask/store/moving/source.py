@@ -57,18 +57,24 @@ def settle(side: Side) -> None:
 
 def close(side: Side, word: Leaving) -> None:
     """Close a settled store. Raises MoveRefused, and leaves it open, where somebody has begun to work meanwhile."""
-    side.write(partial(_close, word=word, name=side.name))
+    if not side.write(partial(_close, word=word)):
+        raise MoveRefused(f"a node of {side.name} was started meanwhile: stop it, and begin again")
 
 
-def _close(connection: Connection, word: Leaving, name: str) -> None:
+def _close(connection: Connection, word: Leaving) -> bool:
+    """Whether it is closed, and was settled. An earlier try may have been killed before it came to look."""
     found = words.leaving(connection)
     if found is not None and (found.move, found.result) != (word.move, None):
         raise StorageBusy(words.OTHERS)
+    was_closed = words.is_closed(connection)
     words.close(connection, word)
-    if any(_unsettled(connection, words.closed_jobs)):
-        # Undone by hand: not every database rolls back the name of a table.
-        words.reopen(connection)
-        raise MoveRefused(f"a node of {name} was started meanwhile: stop it, and begin again")
+    entered, *taken = _unsettled(connection, words.closed_jobs)
+    # Whoever enters a closed store can take nothing.
+    if not any(taken) and (was_closed or not entered):
+        return True
+    # Undone by hand: not every database rolls back the name of a table.
+    words.reopen(connection)
+    return False
 
 
 def _unsettled(connection: Connection, jobs: Table) -> tuple[int, int, int]:
