@@ -624,7 +624,7 @@ def test_programs_that_have_it_open_can_add_no_more(
         app.tasks["mail"].add()
         moved(here, there)
         for use in (app.tasks["mail"].add, lambda: app.get("mail.1"), app.list, lambda: app.cancel("mail.1")):
-            with pytest.raises(StorageUnavailable):
+            with pytest.raises(StorageUnavailable, match=r"is missing.*: the store was moved, or is being moved, see"):
                 use()
     with App(root, settings={"store": there.url.render_as_string(hide_password=False)}) as app:
         assert app.get("mail.1")["status"] == "WAITING"

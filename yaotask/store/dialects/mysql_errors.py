@@ -41,7 +41,8 @@ _ADVICE = {
     1143: "{label}: this user may not do that ({text}): GRANT ALL ON the database TO the user",
     1227: "{label}: this user may not do that ({text}): GRANT ALL ON the database TO the user",
     1370: "{label}: this user may not do that ({text}): GRANT ALL ON the database TO the user",
-    1146: "{label}: a table of the store is missing ({text}): restore the database from a backup",
+    1146: "{label}: a table of the store is missing ({text}): the store was moved, or is being moved, see"
+    " `yaotask db status`; if it was not, restore the database from a backup",
     1153: "{label} takes no statement as long as this one: set max_allowed_packet there to 64M",
     1290: "{label} cannot be written ({text}): use the primary server, or make this one writable",
     1836: "{label} cannot be written ({text}): use the primary server, or make this one writable",

@@ -46,7 +46,11 @@ _BY_CODE: dict[str, tuple[type[StorageError], str]] = {
     "28": (StorageUnavailable, "the server does not let this user in: see its pg_hba.conf"),
     "3D000": (StorageUnavailable, "there is no such database: create it, or correct the address in `store`"),
     "42501": (StorageUnavailable, "this user lacks a right: GRANT it, or let the user own yaotask's tables"),
-    "42P01": (StorageUnavailable, "a table is missing: the search_path is another, or the store was dropped"),
+    "42P01": (
+        StorageUnavailable,
+        "a table is missing: the store was moved, or is being moved, see `yaotask db status`; if it was not, the"
+        " search_path is another, or the store was dropped",
+    ),
     # Found by the driver, which has no code for it.
     "certificate": (
         StorageUnavailable,

@@ -61,7 +61,10 @@ class SqliteErrors:
         if name.startswith("SQLITE_CANTOPEN"):
             return StorageUnavailable(f"{path} cannot be opened: {_obstacle(path)}")
         if name == "SQLITE_ERROR" and str(error).startswith("no such table"):
-            return StorageUnavailable(f"{path}: a table of the store is missing ({error}): restore it from a backup")
+            return StorageUnavailable(
+                f"{path}: a table of the store is missing ({error}): the store was moved, or is being moved, see"
+                " `yaotask db status`; if it was not, restore it from a backup"
+            )
         if isinstance(error, sqlite3.Error):
             return StorageUnavailable(f"{path}: {error}")
         return StorageUnavailable(f"{path} cannot be reached: {error}")
