@@ -44,7 +44,7 @@ def try_to_move(order: dict[str, Any]) -> None:
     end_at(order["at"], order["before"])
     copying.MOST_ROWS = SMALL
     root = Path(order["root"])
-    move(place(root, order["here"]), place(root, order["there"]), SystemClock(), SystemChance(), lambda step: None)
+    move(place(root, order["here"]), place(root, order["there"]), SystemClock, SystemChance(), lambda step: None)
 
 
 def in_a_process_of_its_own(order: dict[str, Any]) -> bool:

@@ -22,9 +22,10 @@ from sqlalchemy import select
 
 from yaotask import App
 from yaotask.chance import SystemChance
-from yaotask.clock import SystemClock
+from yaotask.clock import SECOND, SystemClock
 from yaotask.errors import StorageBusy, StorageUnavailable
 from yaotask.store import reads, verifying
+from yaotask.store.dialects.postgresql import PostgresqlDialect
 from yaotask.store.dialects.sqlite_hold import FileHold
 from yaotask.store.moving import copying, source, target, words
 from yaotask.store.moving import side as sides
@@ -93,7 +94,7 @@ def files(place_on: PlaceOn) -> tuple[Place, Place]:
 
 
 def moved(here: Place, there: Place, tell: Callable[[Step], None] = lambda step: None) -> Moved:
-    return move(here, there, SystemClock(), SystemChance(), tell)
+    return move(here, there, SystemClock, SystemChance(), tell)
 
 
 def same(here: Place, there: Place) -> bool:
@@ -505,6 +506,21 @@ def test_it_is_refused_while_a_node_runs_on_either_side(pair: tuple[Place, Place
 
     with opened(here):
         pass
+
+
+def test_a_node_of_the_other_side_is_seen_whatever_the_time_is_here(
+    place_on: PlaceOn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = place_on("postgresql"), place_on("sqlite")
+    now = PostgresqlDialect.now
+    monkeypatch.setattr(PostgresqlDialect, "now", lambda *asked: now(*asked) + 3_600 * SECOND)
+    filled(here, 5)
+    filled(a_stranger(there), 0)
+    change(there, workers.delete())
+    change(there, workers.insert(), [a_worker(SystemClock().now() + 60 * SECOND)])
+
+    with pytest.raises(MoveRefused, match="1 node or program may run jobs of sqlite:"):
+        moved(here, there)
 
 
 def test_a_process_without_a_lease_is_named_with_its_row(files: tuple[Place, Place]) -> None:

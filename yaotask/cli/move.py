@@ -12,6 +12,7 @@ import click
 from yaotask.app import App
 from yaotask.cli.base import Command, Session
 from yaotask.cli.text import cut, echo_json, has_rich, is_terminal, pad
+from yaotask.clock import SystemClock
 from yaotask.errors import StorageUnavailable
 from yaotask.observers.logs import escape
 from yaotask.phrases import counted
@@ -50,7 +51,7 @@ def move(session: Session, source: str, target: str | None, undo: bool, as_json:
             raise click.UsageError("Missing argument 'TO'.")
         there = _place(app, target, "TO")
         with display() as bar:
-            moved = moving.move(here, there, app.clock, app.chance, bar.show)
+            moved = moving.move(here, there, SystemClock, app.chance, bar.show)
     setting = f"store: {target if there.url.password is None else shown(there)}"
     if as_json:
         echo_json({"from": shown(here), "to": shown(there), **moved._asdict(), "setting": setting})

@@ -48,13 +48,13 @@ class Moved(NamedTuple):
     checksum: str
 
 
-def move(here: Place, there: Place, clock: Clock, chance: Chance, tell: Tell) -> Moved:
-    """Carry a store to another place, or go on with that.
+def move(here: Place, there: Place, clock_of: Callable[[], Clock], chance: Chance, tell: Tell) -> Moved:
+    """Carry a store to another place, or go on with that. Each side has a clock of its own, which follows its server's.
 
     Raises MoveRefused where another process does so, where nodes run, where the other place holds something else, or
     where the sides differ in the end; StorageError where one of them fails, and then the same move can be begun again.
     """
-    with opened(here, clock, chance) as one, opened(there, clock, chance) as other:
+    with opened(here, clock_of(), chance) as one, opened(there, clock_of(), chance) as other:
         if one.store.dialect.place == other.store.dialect.place:
             raise MoveRefused("FROM and TO are the same database: name another one as TO")
         source.must_be_store(one)
