@@ -12,6 +12,8 @@ import pytest
 from cli_support import Run, screen
 
 from yaotask import App
+from yaotask.store.moving import move as moving
+from yaotask.store.moving.move import Moved
 
 pytest_plugins = ["cli_fixtures"]
 
@@ -180,7 +182,33 @@ def test_move_as_json_is_for_programs(root: Path, run: Run) -> None:
     facts = json.loads(run("db", "move", FROM, TO, "-a", root, "--json").out)
 
     assert set(facts) == {"from", "to", "store_id", "jobs", "rows", "checksum", "setting"}
-    assert (facts["jobs"], facts["setting"]) == ({"WAITING": 1}, f"store: {TO}")
+    assert (facts["jobs"], facts["setting"]) == ({"WAITING": 1}, f'store: "{TO}"')
+
+
+@pytest.mark.parametrize("name", ["my #1.db", "it: is.db", 'a "b".db', "back\\slash.db", "plain.db"])
+def test_what_to_write_is_yaml_that_says_it(root: Path, run: Run, name: str) -> None:
+    setting = json.loads(run("db", "move", FROM, f"sqlite:///{name}", "-a", root, "--json").out)["setting"]
+    (root / "yaotask.yml").write_text(setting + "\n")
+
+    assert run("add", "mail", "-a", root).out == "mail.2\n"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://me:secret@host/db",
+        "postgresql://me@host/db?password=secret",
+        "mysql://me@host/db?password=secret&connect_timeout=5",
+        "mysql://me@host/db?passwd=secret",
+    ],
+)
+def test_what_to_write_tells_no_password(root: Path, run: Run, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setattr(moving, "move", lambda *_: Moved("id", {}, {}, "0"))
+    told = [run("db", "move", FROM, address, "-a", root, *more) for more in ((), ("--json",))]
+
+    assert [one.status for one in told] == [0, 0]
+    assert "store: " in told[0].out
+    assert "secret" not in str(told)
 
 
 @pytest.mark.parametrize("command", [("db", "status"), ("list",), ("add", "mail"), ("run",), ("db", "verify")])

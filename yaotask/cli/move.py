@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from contextlib import AbstractContextManager
@@ -52,7 +53,7 @@ def move(session: Session, source: str, target: str | None, undo: bool, as_json:
         there = _place(app, target, "TO")
         with display() as bar:
             moved = moving.move(here, there, SystemClock, app.chance, bar.show)
-    setting = f"store: {target if there.url.password is None else shown(there)}"
+    setting = f"store: {json.dumps(_written(there, target), ensure_ascii=False)}"
     if as_json:
         echo_json({"from": shown(here), "to": shown(there), **moved._asdict(), "setting": setting})
     else:
@@ -64,6 +65,12 @@ def _place(app: App, address: str, argument: str) -> Place:
         return opening.place(app.root, address)
     except StorageUnavailable as error:
         raise click.BadParameter(str(error).removeprefix("store: "), param_hint=argument) from error
+
+
+def _written(there: Place, address: str) -> str:
+    """An address as it was given, unless somebody may not see all of it."""
+    is_open = there.file or shown(there) == there.url.render_as_string(hide_password=False)
+    return address if is_open else shown(there)
 
 
 def _tell_undone(here: Place, as_json: bool) -> None:

@@ -28,6 +28,7 @@ from yaotask.store.dialects.mysql_line import LedgerConnection
 from yaotask.store.dialects.server import ServerDialect, ServerHold, unwrap
 from yaotask.store.direct import execute
 
+_SECRETS = ("password", "passwd", "ssl_key_password")
 _READ_COMMITTED = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
 # Without backslashes a text grows little on its way; a claim comes back as one text; and the ledger would rather begin
 # a transaction anew than wait long for a row that somebody else's transaction has, or for a table: any transaction that
@@ -50,6 +51,7 @@ class MysqlDialect(ServerDialect):
 
     def __init__(self, url: URL) -> None:
         super().__init__(url)
+        self.label = url.difference_update_query(_SECRETS).render_as_string(hide_password=True)
         self.database: Database = MysqlDatabase(url, self.label)
         self.errors: Errors = MysqlErrors(self.label)
         self._address = addresses.address(url)
