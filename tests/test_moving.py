@@ -592,6 +592,22 @@ def test_a_store_is_not_moved_onto_itself(files: tuple[Place, Place]) -> None:
         moved(here, here)
 
 
+@pytest.mark.parametrize("jobs", [0, 5])
+@pytest.mark.parametrize("kind", SERVERS)
+def test_nor_onto_itself_by_another_spelling(place_on: PlaceOn, kind: str, jobs: int) -> None:
+    here = filled(place_on(kind), jobs)
+    change(here, workers.delete())
+    name = "host" if kind == "postgresql" else "unix_socket"
+    folder, _, last = str(here.url.query[name]).rpartition("/")
+    there = Place(here.url.update_query_dict({name: f"{folder}/./{last}"}), here.state)
+
+    for _ in range(2):
+        with pytest.raises(MoveRefused, match="the same database"):
+            moved(here, there)
+    assert _told(here) == {"schema", "store"}
+    assert add(here) == (105 if jobs else 1)
+
+
 def test_where_there_is_no_store_there_is_nothing_to_move(files: tuple[Place, Place]) -> None:
     with pytest.raises(MoveRefused, match="holds no yaotask store"):
         moved(*files)

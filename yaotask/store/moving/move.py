@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection
 from yaotask.chance import Chance
 from yaotask.clock import Clock
 from yaotask.jobs import JobState
-from yaotask.store import tables
+from yaotask.store import opening, tables
 from yaotask.store.moving import copying, source, target, words
 from yaotask.store.moving.copying import Copy, Note
 from yaotask.store.moving.side import COPIED, MoveRefused, Side, counts, held, must_be_alone, opened
@@ -55,11 +55,21 @@ def move(here: Place, there: Place, clock_of: Callable[[], Clock], chance: Chanc
     where the sides differ in the end; StorageError where one of them fails, and then the same move can be begun again.
     """
     with opened(here, clock_of(), chance) as one, opened(there, clock_of(), chance) as other:
-        if one.store.dialect.place == other.store.dialect.place:
-            raise MoveRefused("FROM and TO are the same database: name another one as TO")
-        source.must_be_store(one)
+        store_id = source.must_be_store(one)
+        one.ask(opening.must_be_current)
+        if not _is_complete(one, other, store_id):
+            target.must_be_another(other, store_id)
         with held(one, other):
             return _Move(one, other, chance, tell).run()
+
+
+def _is_complete(here: Side, there: Side, store_id: str) -> bool:
+    """Whether the one store was moved, and the other may be where it went."""
+    # In this order: a move that comes to its end meanwhile opens the other side last.
+    if not target.is_complete(there, store_id):
+        return False
+    left = here.ask(words.leaving)
+    return left is not None and left.result is not None
 
 
 def undo(here: Place, clock: Clock, chance: Chance) -> None:

@@ -16,6 +16,14 @@ from yaotask.store.moving.words import ARRIVING, Arriving, Leaving
 from yaotask.store.tables import meta, workers
 
 
+def must_be_another(side: Side, store_id: str) -> None:
+    """Raises MoveRefused for a store that is the very one to be moved, whatever its address, or a copy of it."""
+    if side.store.dialect.database.is_missing() or not side.ask(partial(_has_store, name=side.name)):
+        return
+    if side.ask(words.arriving) is None and side.ask(migrations.store_id) == store_id:
+        raise MoveRefused("FROM and TO are the same database, or one is a copy of the other: name an empty one as TO")
+
+
 def must_fit(side: Side, left: Leaving | None, store_id: str) -> Arriving | None:
     """The word of a store that a move of ours has begun to fill, or None where there is nothing yet.
 
