@@ -32,7 +32,7 @@ from yaotask.store.moving import side as sides
 from yaotask.store.moving.copying import Copy, Note
 from yaotask.store.moving.move import Moved, MoveRefused, Step, move, undo
 from yaotask.store.moving.words import Leaving
-from yaotask.store.opening import Place, place, shown
+from yaotask.store.opening import Place, open_store, place, shown
 from yaotask.store.protocol import Add, Mailbox, NewJob, Terms, Ticket
 from yaotask.store.scripting import script
 from yaotask.store.tables import attempts, ids, jobs, meta, workers
@@ -675,6 +675,18 @@ def test_it_says_where_it_went_and_can_be_used_all_the_same(pair: tuple[Place, P
     assert add(here) == 120
     with pytest.raises(MoveRefused, match="there is nothing to undo"):
         undo(here, SystemClock(), SystemChance())
+
+
+def test_of_an_older_schema_it_can_be_used_again_too(files: tuple[Place, Place]) -> None:
+    here, there = files
+    filled(here, 20)
+    moved(here, there)
+    change(here, meta.update().where(meta.c.name == "schema").values(value="3"))
+    undo(here, SystemClock(), SystemChance())
+
+    assert "run `yaotask db upgrade`" in refused(here)
+    open_store(here, SystemClock(), SystemChance(), upgrade=True).close()
+    assert add(here) == 120
 
 
 def test_once_moved_the_same_again_says_the_same(pair: tuple[Place, Place], place_on: PlaceOn) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 
 from yaotask.errors import StorageBusy
 from yaotask.jobs import JobState
-from yaotask.store import adds, opening
+from yaotask.store import adds, migrations, opening
 from yaotask.store.moving import words
 from yaotask.store.moving.side import MoveRefused, Side, count, must_be_alone
 from yaotask.store.moving.words import Leaving
@@ -29,7 +29,7 @@ def must_be_store(side: Side) -> str:
         if not opening.has_store(place, dialect, connection, known):
             return None
         found = opening.identify(place, dialect, connection, known)
-        opening.must_be_current(connection)
+        migrations.version(connection)  # a newer one may mean something else by its words
         if words.arriving(connection) is not None:
             words.must_be_here(connection)
         return found
