@@ -608,6 +608,17 @@ def test_nor_onto_itself_by_another_spelling(place_on: PlaceOn, kind: str, jobs:
     assert add(here) == (105 if jobs else 1)
 
 
+def test_a_job_in_a_state_that_is_none_ends_the_move_before_it_begins(pair: tuple[Place, Place]) -> None:
+    here, there = pair
+    filled(here, 5)
+    change(here, jobs.update().where(jobs.c.id.in_([2, 3])).values(state=99))
+
+    with pytest.raises(MoveRefused, match=r"^2 jobs of .* in a state that yaotask does not know \(99\): `yaotask db"):
+        moved(here, there)
+    assert _told(here) == {"schema", "store"}
+    assert add(here) == 105
+
+
 def test_where_there_is_no_store_there_is_nothing_to_move(files: tuple[Place, Place]) -> None:
     with pytest.raises(MoveRefused, match="holds no yaotask store"):
         moved(*files)

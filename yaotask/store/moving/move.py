@@ -99,8 +99,10 @@ class _Move:
         if left is not None and left.result is not None:
             return self._end(left, Moved(**left.result))
         word = self._word(left, store_id)
+        is_closed = here.ask(words.is_closed)
+        source.must_know_states(here, words.closed_jobs if is_closed else tables.jobs)
         target.prepare(there, store_id, Arriving(word.move, word.here, word.there))
-        if not here.ask(words.is_closed):
+        if not is_closed:
             source.settle(here)
         source.close(here, word)
         here.jobs = words.closed_jobs

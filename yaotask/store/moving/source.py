@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
-from sqlalchemy import Table
+from sqlalchemy import Table, func, select
 from sqlalchemy.engine import Connection
 
 from yaotask.errors import StorageBusy
 from yaotask.jobs import JobState
+from yaotask.phrases import counted
 from yaotask.store import adds, migrations, opening
 from yaotask.store.moving import words
 from yaotask.store.moving.side import MoveRefused, Side, count, must_be_alone
@@ -38,6 +40,22 @@ def must_be_store(side: Side) -> str:
     if found is None:
         raise MoveRefused(f"{side.name} holds no yaotask store: there is nothing to move")
     return found
+
+
+def must_know_states(side: Side, jobs: Table) -> None:
+    """Raises MoveRefused where jobs are in a state that is none."""
+    found = side.ask(lambda connection: connection.execute(_count_unknown(jobs)).all())
+    if found:
+        states = ", ".join(str(state) for state, _ in found)
+        raise MoveRefused(
+            f"{counted(sum(jobs for _, jobs in found), 'job')} of {side.name} in a state that yaotask does not know"
+            f" ({states}): `yaotask db verify` names them; correct or delete them, and begin again"
+        )
+
+
+def _count_unknown(jobs: Table) -> Any:
+    unknown = jobs.c.state.not_in([int(state) for state in JobState])
+    return select(jobs.c.state, func.count()).where(unknown).group_by(jobs.c.state).order_by(jobs.c.state)
 
 
 def settle(side: Side) -> None:
