@@ -11,14 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Table, inspect, select
+from sqlalchemy import Table, select
 from sqlalchemy.engine import Connection
 
 from yaotask.chance import SystemChance
 from yaotask.clock import SECOND, SystemClock
 from yaotask.jobs import JobState
 from yaotask.store import tables
-from yaotask.store.moving.words import CLOSED, closed_jobs
+from yaotask.store.moving.words import as_it_is
 from yaotask.store.opening import Place, open_store, place
 from yaotask.store.sql import SqlStore
 
@@ -159,9 +159,8 @@ def contents(connection: Connection) -> Contents:
 
 
 def _tables(connection: Connection) -> Iterator[tuple[str, Table]]:
-    is_closed = inspect(connection).has_table(CLOSED)
     for table in tables.metadata.sorted_tables:
-        yield table.name, closed_jobs if is_closed and table is tables.jobs else table
+        yield table.name, as_it_is(connection, table)
 
 
 def _rows(connection: Connection, table: Table) -> dict[tuple[Any, ...], dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -23,7 +24,7 @@ from sqlalchemy import select
 from yaotask import App
 from yaotask.chance import SystemChance
 from yaotask.clock import SECOND, SystemClock
-from yaotask.errors import StorageBusy, StorageUnavailable
+from yaotask.errors import StorageBusy, StorageError, StorageUnavailable
 from yaotask.store import reads, verifying
 from yaotask.store.dialects.postgresql import PostgresqlDialect
 from yaotask.store.dialects.sqlite_hold import FileHold
@@ -219,7 +220,7 @@ def test_long_rows_are_read_a_few_at_a_time(files: tuple[Place, Place], monkeypa
     write = Copy.write
 
     def measured(self: Copy, there: Any, rows: Any, before: Note) -> Note:
-        if self.target is jobs:
+        if self.table is jobs:
             sizes.append(len(rows))
         return write(self, there, rows, before)
 
@@ -353,7 +354,7 @@ def test_of_two_that_move_at_once_one_is_refused(files: tuple[Place, Place]) -> 
     here, there = files
     filled(here, 10)
     filled(a_stranger(there), 0)
-    copy = Copy("arriving.jobs", jobs, jobs)
+    copy = Copy("arriving.jobs", jobs, jobs, jobs)
     with opened(here) as left, opened(a_stranger(there)) as right:
         with left.reading() as connection:
             rows = copy.read(connection, None)
@@ -461,7 +462,7 @@ def test_a_mover_that_sleeps_while_another_one_comes_to_the_end_changes_nothing_
     prepare, others = target.prepare, iter([partial(moved, here, there)])
     # As on a server that takes a connection for whole that is not.
     monkeypatch.setattr(FileHold, "is_held", lambda self: True)
-    monkeypatch.setattr(FileHold, "release", lambda self: None)
+    monkeypatch.setattr(FileHold, "release", lambda self: os.close(self._handle))
 
     def asleep(step: Step) -> None:
         if step.what == when:
@@ -475,7 +476,7 @@ def test_a_mover_that_sleeps_while_another_one_comes_to_the_end_changes_nothing_
         prepare(*arguments, **named)
 
     monkeypatch.setattr(target, "prepare", late)
-    with pytest.raises(StorageBusy, match="another process has moved this store meanwhile"):
+    with pytest.raises(StorageError, match=r"another process has moved this store|the store was moved, or is"):
         moved(here, there, asleep)
 
     assert "this store was moved to " in refused(here)
@@ -642,7 +643,8 @@ def test_what_differs_in_the_end_is_told_and_can_be_done_again(files: tuple[Plac
 
     def spoil(step: Step) -> None:
         if step.what == "comparing" and step.done == 3:
-            change(there, jobs.update().where(jobs.c.id == 7).values(payload='{"text": "changed"}'))
+            closed = words.CLOSED[jobs.name]
+            change(there, closed.update().where(closed.c.id == 7).values(payload='{"text": "changed"}'))
 
     with pytest.raises(MoveRefused, match=r"yaotask_jobs of .*there.db is not what was copied there"):
         moved(here, there, spoil)
@@ -671,6 +673,53 @@ def test_programs_that_have_it_open_can_add_no_more(
                 use()
     with App(root, settings={"store": there.url.render_as_string(hide_password=False)}) as app:
         assert app.get("mail.1")["status"] == "WAITING"
+
+
+def test_programs_that_have_the_new_store_open_can_add_once_it_is_complete(
+    pair: tuple[Place, Place], tmp_path: Path
+) -> None:
+    here, there = pair
+    filled(here, 20)
+    (tmp_path / "other" / "tasks").mkdir(parents=True)
+    (tmp_path / "other" / "tasks" / "mail.yml").write_text(TASK)
+    refusals = []
+    store = there.url.render_as_string(hide_password=False)
+    with App(tmp_path / "other", settings={"store": store}) as app:
+        app.list()
+
+        def meanwhile(step: Step) -> None:
+            with pytest.raises(StorageUnavailable, match="was moved, or is being moved") as caught:
+                app.tasks["mail"].add()
+            refusals.append(caught.value)
+
+        moved(here, there, meanwhile)
+        assert same(here, there)
+        assert app.tasks["mail"].add() == 120
+
+    assert refusals
+    assert verifying.verify(there, {"mail"}) == []
+
+
+@pytest.mark.parametrize("kind", ["sqlite", *SERVERS])
+def test_what_a_program_adds_before_the_new_store_is_closed_is_kept(
+    place_on: PlaceOn, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    here, there = place_on("sqlite", "here"), place_on(kind, "there")
+    filled(here, 20)
+    filled(a_stranger(there), 0)
+    change(there, workers.delete())
+    prepare, others = target.prepare, iter([partial(add, a_stranger(there))])
+
+    def late(*arguments: Any) -> None:
+        assert [other() for other in others] == [1]
+        prepare(*arguments)
+
+    monkeypatch.setattr(target, "prepare", late)
+    with pytest.raises(MoveRefused, match=r"is a store already, with .*1 row in yaotask_jobs"):
+        moved(here, there)
+
+    assert add(here) == 120
+    assert add(a_stranger(there)) > 1
 
 
 def test_it_says_where_it_went_and_can_be_used_all_the_same(pair: tuple[Place, Place]) -> None:

@@ -291,6 +291,10 @@ class Errors(Protocol):
         """Whether somebody else's open transaction has kept a row or a key for too long. It is a conflict too."""
         ...
 
+    def is_forbidden(self, error: DBAPIError) -> bool:
+        """Whether the user lacks a right."""
+        ...
+
     def explain(self, error: BaseException | None) -> StorageError:
         """The driver's own error in our words, each with what to do."""
         ...

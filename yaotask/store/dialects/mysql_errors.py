@@ -83,6 +83,9 @@ class MysqlErrors:
     def is_held(self, error: DBAPIError) -> bool:
         return code_of(error.orig) == HELD
 
+    def is_forbidden(self, error: DBAPIError) -> bool:
+        return code_of(error.orig) in (1142, 1143, 1227)
+
     def explain(self, error: BaseException | None) -> StorageError:
         if isinstance(error, StorageError):
             return error

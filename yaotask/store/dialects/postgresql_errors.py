@@ -108,6 +108,9 @@ class PostgresqlErrors:
     def is_held(self, error: DBAPIError) -> bool:
         return code_of(error) == HELD
 
+    def is_forbidden(self, error: DBAPIError) -> bool:
+        return code_of(error) == "42501"
+
     def explain(self, error: BaseException | None) -> StorageError:
         text = self._redacted(_said(error))
         code = getattr(error, "sqlstate", None) or _code_in(text)

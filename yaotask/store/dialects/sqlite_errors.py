@@ -34,6 +34,9 @@ class SqliteErrors:
     def is_held(self, error: DBAPIError) -> bool:
         return False
 
+    def is_forbidden(self, error: DBAPIError) -> bool:
+        return False
+
     def explain(self, error: BaseException | None) -> StorageError:
         path, name = self.path, getattr(error, "sqlite_errorname", None) or ""
         if name == "SQLITE_BUSY_SNAPSHOT":

@@ -59,10 +59,11 @@ class Note:
 class Copy:
     """The way of one table from one store to the other; `name` is that of its notes.
 
-    In the two stores the table may have different names.
+    In the two stores the table may have other names than its own.
     """
 
     name: str
+    table: Table
     source: Table
     target: Table
 
@@ -76,7 +77,7 @@ class Copy:
 
     def write(self, there: Connection, rows: Rows, before: Note) -> Note:
         """Store rows behind those of a note, and a new one. Raises StorageBusy where somebody else has moved on."""
-        note = before.behind(self.target, rows)
+        note = before.behind(self.table, rows)
         self._write_note(there, before, note)
         there.execute(self.target.insert(), list(rows))
         return note

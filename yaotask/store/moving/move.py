@@ -20,8 +20,8 @@ from yaotask.jobs import JobState
 from yaotask.store import opening, tables
 from yaotask.store.moving import copying, source, target, words
 from yaotask.store.moving.copying import Copy, Note
-from yaotask.store.moving.side import COPIED, MoveRefused, Side, counts, held, must_be_alone, opened
-from yaotask.store.moving.words import ARRIVING, Arriving, Leaving
+from yaotask.store.moving.side import MoveRefused, Side, counts, held, must_be_alone, opened
+from yaotask.store.moving.words import ARRIVING, COPIED, LEAVING, Arriving, Leaving
 from yaotask.store.opening import Place
 
 __all__ = ["MoveRefused", "Moved", "Step", "move", "undo"]
@@ -82,7 +82,7 @@ def undo(here: Place, clock: Clock, chance: Chance) -> None:
         with held(side):
             if side.ask(words.leaving) is None:
                 raise MoveRefused(f"{side.name} was not moved: there is nothing to undo")
-            side.write(words.reopen)
+            side.write(partial(words.reopen, word=LEAVING))
 
 
 class _Move:
@@ -99,16 +99,13 @@ class _Move:
         if left is not None and left.result is not None:
             return self._end(left, Moved(**left.result))
         word = self._word(left, store_id)
-        is_closed = here.ask(words.is_closed)
-        source.must_know_states(here, words.closed_jobs if is_closed else tables.jobs)
-        target.prepare(there, store_id, Arriving(word.move, word.here, word.there))
-        if not is_closed:
+        source.must_know_states(here)
+        target.prepare(there, Arriving(word.move, store_id, word.here, word.there))
+        if not here.ask(words.is_closed):
             source.settle(here)
         source.close(here, word)
-        here.jobs = words.closed_jobs
         notes = self._copy(word.move)
         self._compare(notes)
-        self._fill(word.move, there.store.dialect.database.set_counters)
         self._analyze(notes)
         moved = self._moved(store_id, notes)
         # In this order: in between, both say what is to be done.
@@ -118,7 +115,8 @@ class _Move:
     def _end(self, word: Leaving, moved: Moved) -> Moved:
         """Let the other side be used; an earlier try may have come that far. Raises MoveRefused where it is another."""
         if target.is_filled(self.there, word.move):
-            self.there.write(partial(target.complete, move=word.move))
+            set_counters = self.there.store.dialect.database.set_counters
+            self.there.write(partial(target.complete, move=word.move, set_counters=set_counters))
         elif not target.is_complete(self.there, moved.store_id):
             raise MoveRefused(
                 f"{self.here.name} was moved to {word.there} already: write that as `store:` into yaotask.yml"
@@ -128,7 +126,7 @@ class _Move:
     def _moved(self, store_id: str, notes: Mapping[str, Note]) -> Moved:
         checksum = copying.add(*(note.sum for note in notes.values()))
         rows = {name: note.rows for name, note in notes.items()}
-        return Moved(store_id, self.there.ask(partial(_by_state, jobs=tables.jobs)), rows, f"{checksum:032x}")
+        return Moved(store_id, _by_state(self.there), rows, f"{checksum:032x}")
 
     def _word(self, left: Leaving | None, store_id: str) -> Leaving:
         """The word of this move. Raises MoveRefused where it may not be; nothing was changed yet."""
@@ -163,7 +161,7 @@ class _Move:
         total, done = sum(counts(self.here).values()), 0
         notes = {}
         for table in COPIED:
-            copy = Copy(f"{ARRIVING}.{table.name}", self.here.table(table), table)
+            copy = Copy(f"{ARRIVING}.{table.name}", table, self.here.table(table), self.there.table(table))
             for note in self._batches(copy, move):
                 self.tell(Step("copying", done + note.rows, total))
                 notes[table.name] = note
@@ -188,7 +186,7 @@ class _Move:
             done += found.rows
             if (found.rows, found.sum) != (note.rows, note.sum):
                 wrong.append(name)
-        states = [side.ask(partial(_by_state, jobs=side.jobs)) for side in (self.here, self.there)]
+        states = [_by_state(side) for side in (self.here, self.there)]
         if wrong or states[0] != states[1]:
             raise MoveRefused(
                 f"{', '.join(wrong) or tables.jobs.name} of {self.there.name} is not what was copied there: let nobody"
@@ -203,18 +201,20 @@ class _Move:
             return
         total, done = sum(note.rows for note in notes.values()), 0
         for name, note in notes.items():
-            self.there.ask(partial(dialect.database.analyze, table=name))
+            self.there.ask(partial(dialect.database.analyze, table=self.there.table(tables.metadata.tables[name]).name))
             done += note.rows
             self.tell(Step("analyzing", done, total))
 
     def _read_back(self, table: Table) -> Iterator[Note]:
         """How far a table was read on the other side, behind each batch."""
-        note = Note()
-        while rows := self.there.ask(partial(copying.read, table=table, after=note.after)):
+        note, there = Note(), self.there.table(table)
+        while rows := self.there.ask(partial(copying.read, table=there, after=note.after)):
             note = note.behind(table, rows)
             yield note
 
 
-def _by_state(connection: Connection, jobs: Table) -> dict[str, int]:
-    found = connection.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state).order_by(jobs.c.state))
+def _by_state(side: Side) -> dict[str, int]:
+    jobs = side.table(tables.jobs)
+    query = select(jobs.c.state, func.count()).group_by(jobs.c.state).order_by(jobs.c.state)
+    found = side.ask(lambda connection: connection.execute(query).all())
     return {JobState(state).name: total for state, total in found}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -16,11 +16,11 @@ from yaotask.chance import Chance
 from yaotask.clock import SECOND, Clock
 from yaotask.errors import StorageBusy, StorageUnavailable, YaotaskError
 from yaotask.phrases import counted
-from yaotask.store import tables
 from yaotask.store.cycle import SqlCycle
 from yaotask.store.dialects.base import Hold
 from yaotask.store.forks import forks
 from yaotask.store.moving import words
+from yaotask.store.moving.words import COPIED
 from yaotask.store.opening import Place, shown
 from yaotask.store.protocol import Errand, Mailbox, Ticket
 from yaotask.store.reaping import is_lost
@@ -33,17 +33,6 @@ _SHOWN = 5
 # A server lets go of the lock of a move that was killed within so many seconds, mostly at once.
 _PATIENCE, _WAIT = 2.0, 0.05
 
-# All that is carried: those who work are not, and what a store says of itself has its own way.
-COPIED = (
-    tables.ids,
-    tables.sizes,
-    tables.size_debts,
-    tables.rollups,
-    tables.jobs,
-    tables.attempts,
-    tables.events,
-)
-
 
 class MoveRefused(YaotaskError):
     """The store cannot be moved as things are; nothing was lost, and the message says what to do."""
@@ -51,11 +40,10 @@ class MoveRefused(YaotaskError):
 
 @dataclass(slots=True)
 class Side:
-    """A store, and what its table of jobs is called now."""
+    """A store, and the locks that keep other moves off."""
 
     place: Place
     store: SqlStore
-    jobs: Table = field(default=tables.jobs)
     # The locks of the move, those of the other side too.
     holds: Sequence[Hold] = ()
 
@@ -65,8 +53,8 @@ class Side:
         return shown(self.place)
 
     def table(self, table: Table) -> Table:
-        """A table as it is called here."""
-        return self.jobs if table is tables.jobs else table
+        """A table by the name that it has here now."""
+        return self.ask(partial(words.as_it_is, table=table))
 
     def ask(self, question: Callable[[Connection], T]) -> T:
         """What a connection that reads has answered."""

@@ -11,12 +11,12 @@ from sqlalchemy.engine import Connection
 from yaotask.errors import StorageBusy
 from yaotask.jobs import JobState
 from yaotask.phrases import counted
-from yaotask.store import adds, migrations, opening
+from yaotask.store import adds, migrations, opening, tables
 from yaotask.store.moving import words
 from yaotask.store.moving.side import MoveRefused, Side, count, must_be_alone
-from yaotask.store.moving.words import Leaving
+from yaotask.store.moving.words import LEAVING, Leaving
 from yaotask.store.reaping import reap
-from yaotask.store.tables import events, workers
+from yaotask.store.tables import workers
 
 # No process has this key, so that all that are entered are others.
 _NOBODY = -1
@@ -42,13 +42,14 @@ def must_be_store(side: Side) -> str:
     return found
 
 
-def must_know_states(side: Side, jobs: Table) -> None:
+def must_know_states(side: Side) -> None:
     """Raises MoveRefused where jobs are in a state that is none."""
+    jobs = side.table(tables.jobs)
     found = side.ask(lambda connection: connection.execute(_count_unknown(jobs)).all())
     if found:
         states = ", ".join(str(state) for state, _ in found)
         raise MoveRefused(
-            f"{counted(sum(jobs for _, jobs in found), 'job')} of {side.name} in a state that yaotask does not know"
+            f"{counted(sum(total for _, total in found), 'job')} of {side.name} in a state that yaotask does not know"
             f" ({states}): `yaotask db verify` names them; correct or delete them, and begin again"
         )
 
@@ -60,7 +61,7 @@ def _count_unknown(jobs: Table) -> Any:
 
 def settle(side: Side) -> None:
     """Take back what dead workers had, and pay what is owed. Raises MoveRefused where that cannot be done."""
-    before, left = None, side.ask(partial(_unsettled, jobs=side.jobs))
+    before, left = None, side.ask(_unsettled)
     while any(left):
         must_be_alone(side)
         if left == before:
@@ -69,7 +70,7 @@ def settle(side: Side) -> None:
                 " wrong with them"
             )
         side.run(lambda cycle: reap(cycle, _NOBODY, lambda: cycle.now))
-        before, left = left, side.ask(partial(_unsettled, jobs=side.jobs))
+        before, left = left, side.ask(_unsettled)
     side.run(adds.pay_debts)
 
 
@@ -86,17 +87,18 @@ def _close(connection: Connection, word: Leaving) -> bool:
         raise StorageBusy(words.OTHERS)
     was_closed = words.is_closed(connection)
     words.close(connection, word)
-    entered, *taken = _unsettled(connection, words.closed_jobs)
+    entered, *taken = _unsettled(connection)
     # Whoever enters a closed store can take nothing.
     if not any(taken) and (was_closed or not entered):
         return True
     # Undone by hand: not every database rolls back the name of a table.
-    words.reopen(connection)
+    words.reopen(connection, LEAVING)
     return False
 
 
-def _unsettled(connection: Connection, jobs: Table) -> tuple[int, int, int]:
+def _unsettled(connection: Connection) -> tuple[int, int, int]:
     """How many processes are entered, how many jobs run, and how many events are being delivered."""
+    jobs, events = (words.as_it_is(connection, table) for table in (tables.jobs, tables.events))
     return (
         count(connection, workers),
         count(connection, jobs, jobs.c.state == JobState.RUNNING),

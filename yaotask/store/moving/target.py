@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from sqlalchemy import inspect
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
 
-from yaotask.errors import StorageBusy
+from yaotask.errors import StorageBusy, StorageUnavailable
 from yaotask.phrases import counted
 from yaotask.store import migrations, opening
 from yaotask.store.moving import words
-from yaotask.store.moving.side import COPIED, MoveRefused, Side, count, counts, must_be_alone
-from yaotask.store.moving.words import ARRIVING, Arriving, Leaving
+from yaotask.store.moving.side import MoveRefused, Side, count, counts, must_be_alone
+from yaotask.store.moving.words import ARRIVING, COPIED, Arriving, Leaving
 from yaotask.store.tables import meta, workers
 
 
@@ -34,15 +36,14 @@ def must_fit(side: Side, left: Leaving | None, store_id: str) -> Arriving | None
     if filled := side.ask(words.arriving):
         # Before the first row, the other side may not have been told.
         is_ours = filled.move == left.move if left else not _contents(side)
-        if is_ours and side.ask(migrations.store_id) == store_id:
+        if is_ours and filled.store == store_id:
             return filled
         raise MoveRefused(f"{side.name} holds a part of another move, from {filled.here}: {emptying(side)}")
     if side.ask(words.leaving):
         raise MoveRefused(f"{side.name} holds a store that was moved away: {emptying(side)}")
     side.ask(opening.must_be_current)
     must_be_alone(side)
-    if contents := _contents(side):
-        raise MoveRefused(f"{side.name} is a store already, with {contents}: {emptying(side)}")
+    must_be_empty(side)
     return None
 
 
@@ -69,8 +70,8 @@ def emptying(side: Side) -> str:
     return f"{how}, or name another database as TO"
 
 
-def prepare(side: Side, store_id: str, word: Arriving) -> None:
-    """Make the store, closed, with the id of the one that is to come."""
+def prepare(side: Side, word: Arriving) -> None:
+    """Make the store, closed, with the id of the one that is to come. Raises MoveRefused where it is in use by now."""
     database = side.store.dialect.database
 
     def furnish(connection: Connection) -> None:
@@ -78,31 +79,62 @@ def prepare(side: Side, store_id: str, word: Arriving) -> None:
         words.receive(connection, word)
 
     def create(connection: Connection) -> None:
-        database.create(connection, lambda within: migrations.create(within, store_id, furnish))
+        database.create(connection, lambda within: migrations.create(within, word.store, furnish))
 
     if database.is_missing():
         database.make()
     if not side.ask(partial(_has_store, name=side.name)):
         side.must_be_held()
         side.ask(create)
-    side.write(partial(_adopt, store_id=store_id, word=word))
+    if not _close(side, word):
+        must_be_empty(side)
+        raise StorageBusy(words.OTHERS)
 
 
-def _adopt(connection: Connection, store_id: str, word: Arriving) -> None:
-    """Let an empty store be the one that is to come. Raises StorageBusy where it has come, or another one comes."""
+def _close(side: Side, word: Arriving) -> bool:
+    """See `_adopt`. Where somebody else has made the tables, and lets nobody rename them, they keep their names."""
+    try:
+        return side.write(partial(_adopt, word=word, close=words.put_out_of_reach))
+    except StorageUnavailable as error:
+        cause = error.__cause__
+        if not (isinstance(cause, DBAPIError) and side.store.dialect.errors.is_forbidden(cause)):
+            raise
+    return side.write(partial(_adopt, word=word, close=lambda _: None))
+
+
+def _adopt(connection: Connection, word: Arriving, close: Callable[[Connection], None]) -> bool:
+    """Let an empty store be the one that is to come; False where it is not empty any more, and is left as it was.
+
+    Raises StorageBusy where it has come, or another one comes.
+    """
     if words.arriving(connection) is not None:
         words.must_be_arriving(connection, word.move)
-        return
-    if migrations.store_id(connection) == store_id or words.leaving(connection) or any(_rows(connection)):
+    elif migrations.store_id(connection) == word.store or words.leaving(connection):
         raise StorageBusy(words.OTHERS)
+    else:
+        words.receive(connection, word)
+    close(connection)
+    if words.is_begun(connection):
+        return True
+    if any(count(connection, words.as_it_is(connection, table)) for table in COPIED):
+        words.reopen(connection, ARRIVING)
+        return False
     connection.execute(workers.delete())
-    connection.execute(meta.update().where(meta.c.name == "store").values(value=store_id))
-    words.receive(connection, word)
+    connection.execute(meta.update().where(meta.c.name == "store").values(value=word.store))
+    return True
 
 
-def complete(connection: Connection, move: str) -> None:
+def must_be_empty(side: Side) -> None:
+    """Raises MoveRefused where a store has any rows."""
+    if contents := _contents(side):
+        raise MoveRefused(f"{side.name} is a store already, with {contents}: {emptying(side)}")
+
+
+def complete(connection: Connection, move: str, set_counters: Callable[[Connection], None]) -> None:
     """From now on the store can be used."""
     words.must_be_arriving(connection, move)
+    words.put_within_reach(connection)
+    set_counters(connection)
     words.forget(connection, ARRIVING)
 
 
@@ -112,10 +144,6 @@ def _has_store(connection: Connection, name: str) -> bool:
     if not migrations.is_ours(connection):
         raise MoveRefused(f"{name} has a table yaotask_meta that is not ours: name another database as TO")
     return not migrations.is_unfinished(connection)
-
-
-def _rows(connection: Connection) -> list[int]:
-    return [count(connection, table) for table in COPIED]
 
 
 def _contents(side: Side) -> str:

@@ -1,7 +1,7 @@
 """What a store says of its own move: the one that is left, and the one that is filled.
 
-They are rows of the meta table. A store that is left is closed by more than a word: programs that opened it before
-would not look. Its table of jobs gets another name, so that whatever they ask for is refused by the database.
+They are rows of the meta table. Each of the two stores is closed by more than a word: programs that opened it before
+would not look. Its tables get other names, so that whatever they ask for is refused by the database.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import MetaData, inspect
+from sqlalchemy import MetaData, Table, inspect
 from sqlalchemy.engine import Connection
 
 from yaotask.clock import SECOND
@@ -24,9 +24,20 @@ LEAVING, ARRIVING = "moved", "arriving"
 OTHERS = (
     "another process has moved this store meanwhile, or given the move up: `yaotask db status` tells what it is now"
 )
-CLOSED = "yaotask_jobs_moved"
-# The table of jobs of a store that is closed.
-closed_jobs = tables.jobs.to_metadata(MetaData(), name=CLOSED)
+# All that is carried: those who work are not, and what a store says of itself has its own way.
+COPIED = (
+    tables.ids,
+    tables.sizes,
+    tables.size_debts,
+    tables.rollups,
+    tables.jobs,
+    tables.attempts,
+    tables.events,
+)
+# The same in a store that is closed.
+CLOSED = {table.name: table.to_metadata(MetaData(), name=f"{table.name}_moved") for table in COPIED}
+# Where each new name is committed at once, a store is closed with the first, and open with the last.
+_JOBS_FIRST = sorted(COPIED, key=lambda table: table is not tables.jobs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +57,10 @@ class Leaving:
 
 @dataclass(frozen=True, slots=True)
 class Arriving:
-    """Of a store that is filled, and cannot be used until it is."""
+    """Of a store that is filled, and cannot be used until it is: it will be the one with the id `store`."""
 
     move: str
+    store: str
     here: str
     there: str
 
@@ -109,20 +121,43 @@ def command(*arguments: str) -> str:
 def close(connection: Connection, word: Leaving) -> None:
     """Let nobody use this store any more, whoever has it open. More than once is fine."""
     _write(connection, LEAVING, asdict(word))
-    if not is_closed(connection):
-        connection.exec_driver_sql("ALTER TABLE yaotask_jobs RENAME TO yaotask_jobs_moved")
+    put_out_of_reach(connection)
 
 
-def reopen(connection: Connection) -> None:
-    """Let a store that was left be used again."""
-    if is_closed(connection):
-        connection.exec_driver_sql("ALTER TABLE yaotask_jobs_moved RENAME TO yaotask_jobs")
-    forget(connection, LEAVING)
+def reopen(connection: Connection, word: str) -> None:
+    """Let a store be used again, and take back its word."""
+    put_within_reach(connection)
+    forget(connection, word)
+
+
+def put_out_of_reach(connection: Connection) -> None:
+    """Give the tables their other names. An earlier try may have done so with some of them."""
+    for table in _JOBS_FIRST:
+        if as_it_is(connection, table) is table:
+            connection.exec_driver_sql(_renaming(table, CLOSED[table.name]))
+
+
+def put_within_reach(connection: Connection) -> None:
+    """Give the tables their own names again. An earlier try may have done so with some of them."""
+    for table in reversed(_JOBS_FIRST):
+        if as_it_is(connection, table) is not table:
+            connection.exec_driver_sql(_renaming(CLOSED[table.name], table))
+
+
+def _renaming(table: Table, name: Table) -> str:
+    """Let a table have the name of another; only their names reach the text."""
+    return f"ALTER TABLE {table.name} RENAME TO {name.name}"
+
+
+def as_it_is(connection: Connection, table: Table) -> Table:
+    """A table by the name that it has now."""
+    closed = CLOSED.get(table.name)
+    return table if closed is None or not inspect(connection).has_table(closed.name) else closed
 
 
 def is_closed(connection: Connection) -> bool:
     """Whether the jobs of this store are out of reach."""
-    return inspect(connection).has_table(CLOSED)
+    return as_it_is(connection, tables.jobs) is not tables.jobs
 
 
 def note_result(connection: Connection, word: Leaving, result: dict[str, Any]) -> None:
@@ -134,6 +169,12 @@ def note_result(connection: Connection, word: Leaving, result: dict[str, Any]) -
 def receive(connection: Connection, word: Arriving) -> None:
     """Let nobody use this store until it is complete."""
     _write(connection, ARRIVING, asdict(word))
+
+
+def is_begun(connection: Connection) -> bool:
+    """Whether anything was copied into this store."""
+    meta = tables.meta
+    return connection.execute(meta.select().where(meta.c.name.like(f"{ARRIVING}.%")).limit(1)).first() is not None
 
 
 def forget(connection: Connection, name: str) -> None:
