@@ -104,6 +104,10 @@ class MysqlErrors:
         return StorageUnavailable(f"{self.label}: {text}")
 
 
+# The connection is gone, as the driver says it.
+LOST = frozenset({2006, 2013})
+
+
 def code_of(error: BaseException | None) -> int:
     """The server's number of an error; 0 where it has none."""
     arguments: tuple[Any, ...] = getattr(error, "args", ())
