@@ -110,7 +110,7 @@ async def test_a_retry_writes_once(stage: StageApp) -> None:
 
 
 async def test_a_timeout_rolls_back_at_once_and_the_late_success_is_refused(stage: StageApp) -> None:
-    entered, gate = threading.Event(), threading.Event()
+    entered, gate, told = threading.Event(), threading.Event(), threading.Event()
     late: list[type[BaseException]] = []
 
     def handler(task_id: int) -> str:
@@ -125,6 +125,7 @@ async def test_a_timeout_rolls_back_at_once_and_the_late_success_is_refused(stag
             job.progress(50)
         except ClaimLost as error:
             late.append(type(error))
+        told.set()
         return "late"
 
     app = prepare(stage(handler, timeout="1s"))
@@ -135,6 +136,8 @@ async def test_a_timeout_rolls_back_at_once_and_the_late_success_is_refused(stag
         # It has given the lock back although its handler goes on: others can write.
         await app.acall("tasks.mail.add")
         gate.set()
+        # Its thread is nobody's any more, so that nobody waits for it.
+        assert await anyio.to_thread.run_sync(told.wait, PATIENCE)
 
     assert (job["status"], job["error_type"]) == ("FAILURE", "TimeoutError")
     assert (effects(app), late) == (0, [ClaimLost])
