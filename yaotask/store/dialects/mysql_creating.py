@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from yaotask.errors import StorageUnavailable
 from yaotask.store import tables
-from yaotask.store.dialects.mysql_errors import LOST, code_of
+from yaotask.store.dialects.mysql_errors import code_of, is_lost
 from yaotask.store.dialects.mysql_statements import STORE_NAME
 from yaotask.store.dialects.server import on_tables
 from yaotask.store.direct import execute
@@ -78,7 +78,7 @@ def _ask_for_lock(connection: Connection) -> bool:
         asked = "SELECT GET_LOCK(concat('yaotask ', left(md5(database()), 32)), :seconds)"
         return bool(execute(connection, asked, {"seconds": _SECONDS}).scalar() == 1)
     except DBAPIError as error:
-        if error.connection_invalidated or code_of(error.orig) in LOST:
+        if is_lost(error):
             raise
         return False
 

@@ -104,8 +104,9 @@ class MysqlErrors:
         return StorageUnavailable(f"{self.label}: {text}")
 
 
-# The connection is gone, as the driver says it.
-LOST = frozenset({2006, 2013})
+def is_lost(error: DBAPIError) -> bool:
+    """Whether the connection is gone, as the driver says it."""
+    return error.connection_invalidated or code_of(error.orig) in (2006, 2013)
 
 
 def code_of(error: BaseException | None) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from yaotask.store.dialects.mysql_errors import LOST, code_of
+from yaotask.store.dialects.mysql_errors import is_lost
 from yaotask.store.direct import execute
 
 # It waits while rows are copied, for as long as a session may wait at most: in seconds, a year.
@@ -25,6 +25,6 @@ def take(connection: Connection) -> bool:
     try:
         return bool(execute(connection, _TAKE).scalar() == 1)
     except DBAPIError as error:
-        if error.connection_invalidated or code_of(error.orig) in LOST:
+        if is_lost(error):
             raise
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
@@ -14,6 +15,8 @@ from yaotask.errors import TransactionError
 from yaotask.store.dialects.base import Notices
 from yaotask.store.direct import execute
 from yaotask.store.tables import metadata
+
+log = logging.getLogger(__name__)
 
 
 class ServerDialect:
@@ -63,7 +66,8 @@ class ServerHold:
     def is_held(self) -> bool:
         try:
             return bool(execute(self._connection, self._look).scalar())
-        except DBAPIError:
+        except DBAPIError as error:
+            log.info("the lock of a move is lost: %s", error.orig)
             return False
 
     def release(self) -> None:

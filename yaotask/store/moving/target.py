@@ -18,9 +18,13 @@ from yaotask.store.moving.words import ARRIVING, COPIED, Arriving, Leaving
 from yaotask.store.tables import meta, workers
 
 
+def _is_store(side: Side) -> bool:
+    return not side.store.dialect.database.is_missing() and side.ask(partial(_has_store, name=side.name))
+
+
 def must_be_another(side: Side, store_id: str) -> None:
     """Raises MoveRefused for a store that is the very one to be moved, whatever its address, or a copy of it."""
-    if side.store.dialect.database.is_missing() or not side.ask(partial(_has_store, name=side.name)):
+    if not _is_store(side):
         return
     if side.ask(words.arriving) is None and side.ask(migrations.store_id) == store_id:
         raise MoveRefused("FROM and TO are the same database, or one is a copy of the other: name an empty one as TO")
@@ -31,7 +35,7 @@ def must_fit(side: Side, left: Leaving | None, store_id: str) -> Arriving | None
 
     `left` is the word of the other side. Raises MoveRefused for anything else.
     """
-    if side.store.dialect.database.is_missing() or not side.ask(partial(_has_store, name=side.name)):
+    if not _is_store(side):
         return None
     if filled := side.ask(words.arriving):
         # Before the first row, the other side may not have been told.
@@ -49,7 +53,7 @@ def must_fit(side: Side, left: Leaving | None, store_id: str) -> Arriving | None
 
 def is_filled(side: Side, move: str) -> bool:
     """Whether the store is there, and waits for the end of this move."""
-    if side.store.dialect.database.is_missing() or not side.ask(partial(_has_store, name=side.name)):
+    if not _is_store(side):
         return False
     filled = side.ask(words.arriving)
     return filled is not None and filled.move == move
@@ -57,7 +61,7 @@ def is_filled(side: Side, move: str) -> bool:
 
 def is_complete(side: Side, store_id: str) -> bool:
     """Whether the store is there, and in use."""
-    if side.store.dialect.database.is_missing() or not side.ask(partial(_has_store, name=side.name)):
+    if not _is_store(side):
         return False
     under_way = side.ask(words.arriving) or side.ask(words.leaving)
     return under_way is None and side.ask(migrations.store_id) == store_id
