@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fleet_folders import Administrator
 from run_support import Program, started, until
 from server_fixtures import Database
 from servers import SERVERS
@@ -16,6 +15,8 @@ from sqlalchemy import create_engine
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
+
+from yaotask.store import sessions
 
 # `yaotask run` as it is after `ulimit -n`, which is its first word.
 LIMITED = """
@@ -71,9 +72,9 @@ class Crowd:
         """Take what is free, and end what others have, for the next time."""
         while self._takes_one():
             pass
-        for number in self._first.exec_driver_sql(Administrator.OTHERS[self._kind]).scalars().all():
+        for number in sessions.others(self._first):
             if number not in self._held:
-                self._end(number)
+                sessions.end(self._first, number)
         return len(self._held) == ALL[self._kind]
 
     def _takes_one(self) -> bool:
@@ -86,12 +87,6 @@ class Crowd:
 
     def _number_of(self, connection: Connection) -> int:
         return int(connection.exec_driver_sql(OWN_NUMBER[self._kind]).scalar_one())
-
-    def _end(self, number: int) -> None:
-        try:
-            self._first.exec_driver_sql(Administrator.END[self._kind].format(number))
-        except OperationalError:
-            pass  # it has gone by itself
 
     def leave(self) -> None:
         """Give all of them back."""

@@ -15,6 +15,7 @@ from sqlalchemy.pool import NullPool
 
 from yaotask import App
 from yaotask.clock import SystemClock
+from yaotask.store import sessions
 
 # What another node shall notice soon.
 BRISK = "lease: 1500ms\nheartbeat: 500ms\n"
@@ -89,16 +90,7 @@ class Skewed(SystemClock):
 class Administrator:
     """Somebody with rights on the server, and a connection of their own for each thing they do."""
 
-    # Of each database: the other connections to it, by number, and what ends one.
-    OTHERS: Mapping[str, str] = {
-        "postgresql": "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        " AND backend_type = 'client backend'",
-        "mariadb": "SELECT id FROM information_schema.processlist WHERE db = database() AND id <> connection_id()",
-    }
-    END: Mapping[str, str] = {"postgresql": "SELECT pg_terminate_backend({})", "mariadb": "KILL {}"}
-
     def __init__(self, database: Database) -> None:
-        self._kind = database.kind
         options: Any = {"connect_args": {"ssl_disabled": True}} if database.kind == "mariadb" else {}
         self._engine = create_engine(database.url, poolclass=NullPool, isolation_level="AUTOCOMMIT", **options)
 
@@ -108,14 +100,11 @@ class Administrator:
             answer = connection.exec_driver_sql(statement)
             return list(answer.scalars()) if answer.returns_rows else []
 
-    def connections(self, doing: str = "") -> list[int]:
-        return [int(number) for number in self.ask(self.OTHERS[self._kind] + doing)]
-
-    def end(self, numbers: list[int]) -> None:
-        """End these connections, but for those that have gone by themselves."""
-        for number in numbers:
-            if number in self.connections():
-                self.ask(self.END[self._kind].format(number))
+    def end_all(self) -> None:
+        """End the connections of all others to the same database."""
+        with self._engine.connect() as connection:
+            for number in sessions.others(connection):
+                sessions.end(connection, number)
 
 
 def processes(app: App, kind: str) -> list[dict[str, Any]]:

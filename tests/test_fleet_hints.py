@@ -34,6 +34,10 @@ FOR_EVER = """
 """
 TASKS = {"hold": "name: H\nprocess: scripts.hold.Hold\n", "quick": "name: Q\nprocess: scripts.hold.Quick\nsize: 9999\n"}
 NEVER = "poll: 1h\n"
+LISTENING = (
+    "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    " AND query = 'LISTEN yaotask'"
+)
 
 
 @contextmanager
@@ -118,13 +122,12 @@ async def seen(look: object, app: App) -> None:
 @pytest.mark.only_on("postgresql")
 def test_a_node_listens_again_once_its_connections_were_ended(tmp_path: Path, database: Database) -> None:
     administrator = Administrator(database)
-    listening = " AND query = 'LISTEN yaotask'"
     with node_and_adder(tmp_path, database, NEVER) as (_, app, _):
         for round_ in range(1, 4):
-            (ear,) = until(lambda: administrator.connections(listening))
+            (ear,) = until(lambda: administrator.ask(LISTENING))
             # All of the node's, and those of who adds, which are idle.
-            administrator.end(administrator.connections())
-            until(lambda ear=ear: administrator.connections(listening) not in ([], [ear]))  # type: ignore[misc]
+            administrator.end_all()
+            until(lambda ear=ear: administrator.ask(LISTENING) not in ([], [ear]))  # type: ignore[misc]
             app.tasks["quick"].add()
             all_succeed(app, round_)
 
@@ -138,7 +141,7 @@ def test_nothing_is_lost_while_connections_are_ended(tmp_path: Path, database: D
                     ids.append(app.tasks["quick"].add())
                 except StorageError as error:
                     refused.append(error)
-            administrator.end(administrator.connections())
+            administrator.end_all()
         all_succeed(app, 160)
         runs = list(map(int, notes(root, "quick")))
 

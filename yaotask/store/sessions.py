@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from sqlalchemy import make_url
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
 
 # Of each kind of server: its port, and the part of an address that names a socket in the file system.
 _PORTS: Mapping[str, int] = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306}
@@ -20,6 +21,8 @@ _END: Mapping[str, str] = {
     "postgresql": "SELECT pg_terminate_backend(%(number)s)",
     "mysql": "KILL %(number)s",
 }
+# MySQL's error of a KILL that comes too late (ER_NO_SUCH_THREAD); to PostgreSQL that is none.
+_GONE = 1094
 
 
 def is_server(url: str) -> bool:
@@ -51,8 +54,12 @@ def others(connection: Connection) -> list[int]:
 
 
 def end(connection: Connection, number: int) -> None:
-    """End a session, which may be in the middle of anything."""
-    connection.exec_driver_sql(_END[_kind(connection)], {"number": number})
+    """End a session, which may be in the middle of anything, unless it has gone by itself."""
+    try:
+        connection.exec_driver_sql(_END[_kind(connection)], {"number": number})
+    except DBAPIError as error:
+        if not error.orig or error.orig.args[0] != _GONE:
+            raise
 
 
 def _kind(connection: Connection) -> str:
