@@ -547,6 +547,21 @@ def test_a_report_without_faults_proves_nothing_unless_none_were_wanted() -> Non
     assert not Report.of(faults, [], store="s", seed=7, seconds=1, wanted=["kill-worker"]).holds
 
 
+def test_a_report_names_the_faults_that_were_wanted_and_never_came_about() -> None:
+    story, _ = whole()
+    wanted = ["kill-worker", "kill-child", "stop-node"]
+    report = Report.of(story.facts, [], store="s", seed=7, seconds=1, wanted=wanted)
+
+    assert report.holds
+    lines = list(report.lines())
+    (place,) = (number for number, line in enumerate(lines) if line.startswith("faults"))
+    assert lines[place : place + 2] == [
+        "faults      1 kill-worker",
+        "not made    kill-child, stop-node: of these the run says nothing",
+    ]
+    assert report.as_json()["unmade"] == ["kill-child", "stop-node"]
+
+
 def test_a_report_of_a_broken_run_in_which_little_was_tried_says_both() -> None:
     story, _ = whole()
     story.notes.clear()

@@ -37,6 +37,8 @@ class Report:
     """Transitions by their names in the table."""
     hooks: int
     faults: Mapping[str, int]
+    unmade: Sequence[str]
+    """Faults that were wanted and never came about, of which the run says nothing."""
     kills: int
     """How often something was ended by SIGKILL, a process or all those of a node at once."""
     killed: int
@@ -61,6 +63,7 @@ class Report:
         index = Index.of(facts)
         answers = Counter(call.answer for call in index.adds)
         tags = {job.tag for job in facts.jobs.values()}
+        faults = Counter(fault.kind for fault in facts.faults)
         return cls(
             store=store,
             seed=seed,
@@ -77,7 +80,8 @@ class Report:
             starts=sum(note.what == "start" for note in facts.notes),
             changes=dict(sorted(Counter(named(change) or "unknown" for change in facts.changes).items())),
             hooks=sum(note.is_of_hook for note in facts.notes),
-            faults=dict(sorted(Counter(fault.kind for fault in facts.faults).items())),
+            faults=dict(sorted(faults.items())),
+            unmade=[name for name in wanted if name not in faults],
             kills=sum(bool(fault.killed) for fault in facts.faults),
             killed=sum(len(fault.killed) for fault in facts.faults),
             recoveries=sorted(round(one.took / SECOND, 3) for one in recoveries(index)),
@@ -111,6 +115,8 @@ class Report:
         yield f"ran         {counted(self.starts, 'start')} of handlers, {counted(self.hooks, 'call')} of hooks"
         yield f"changes     {_listed(self.changes)}"
         yield f"faults      {_listed(self.faults) or 'none'}"
+        if self.faults and self.unmade:
+            yield f"not made    {', '.join(self.unmade)}: of these the run says nothing"
         yield f"kills       {self.kills:,} by SIGKILL, of which {counted(self.killed, 'process', 'processes')} died"
         yield from self._histogram()
         yield ""
