@@ -58,7 +58,7 @@ def end(connection: Connection, number: int) -> None:
     try:
         connection.exec_driver_sql(_END[_kind(connection)], {"number": number})
     except DBAPIError as error:
-        if not error.orig or error.orig.args[0] != _GONE:
+        if error.orig is None or error.orig.args[:1] != (_GONE,):
             raise
 
 
