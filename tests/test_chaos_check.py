@@ -116,7 +116,7 @@ def test_reads_never_go_back() -> None:
 def test_two_who_ask_at_the_same_time_may_see_it_in_either_order() -> None:
     story, key = whole()
     first = story.see(key, "SUCCESS")
-    story.calls.append(replace(first, began=first.began, seen={"status": "RETRYING", "attempt": 2}))
+    story.calls.append(replace(first, began=first.began, seen={"status": "RETRYING", "attempt": 1}))
 
     assert found(story) == []
 
@@ -149,7 +149,7 @@ def test_what_is_seen_is_what_was(status: str, attempt: int | None) -> None:
 def test_a_job_that_is_seen_before_it_runs_waits() -> None:
     story = Story()
     story.claim(key := story.add())
-    story.see(key, "WAITING")
+    story.see(key, "WAITING", 0)
     story.tick(30)
     story.set(key, started_at=story.now)
     story.tick(30)
@@ -157,6 +157,18 @@ def test_a_job_that_is_seen_before_it_runs_waits() -> None:
     story.succeed(key)
 
     assert "I16" not in found(story)
+
+
+def test_a_job_that_was_claimed_long_ago_and_has_not_begun_is_seen_as_before() -> None:
+    story = Story()
+    story.claim(key := story.add())
+    story.tick(30)
+    story.see(key, "WAITING", 0)
+    right = found(story)
+    story.see(key, "WAITING", 1)
+
+    assert "I16" not in right
+    assert "I16" in found(story)
 
 
 def test_a_cancel_that_is_acknowledged_is_done() -> None:

@@ -303,6 +303,29 @@ def test_pauses_grow_while_the_store_fails_and_end_with_the_trouble(ledger: Ledg
     assert ledger.turn() == FIRST_PAUSE
 
 
+def test_a_look_that_fails_after_a_cycle_is_made_again(
+    bench: Bench, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taker, postman, next_event = Taker(), Postman("mail"), bench.store.next_event
+
+    def fail(*_: Any) -> None:
+        monkeypatch.setattr(bench.store, "next_event", next_event)
+        raise StorageUnavailable("away")
+
+    ledger.employ(1, {"mail": taker}, postman)
+    told = ask(ledger, events=EVERY_EVENT)
+    ledger.turn()
+    monkeypatch.setattr(bench.store, "next_event", fail)
+    ledger.errand(lambda cycle: None, Ticket())
+    pauses = [ledger.turn() for _ in range(4)]
+    untold = ask(ledger)
+    ledger.turn()
+
+    assert pauses.count(FIRST_PAUSE) == 1
+    assert [delivery.id for delivery in postman.taken] == answer(told)
+    assert taker.ids == answer(untold)
+
+
 def test_what_was_delivered_is_settled_before_the_worker_leaves(bench: Bench, ledger: Ledger) -> None:
     postman = Postman("mail")
     ledger.employ(1, {"mail": Taker()}, postman)

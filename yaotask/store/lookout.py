@@ -45,6 +45,8 @@ class Lookout:
         self._told: set[tuple[str, int, int]] = set()
         self._next_due: int | None = None
         self._next_event: int | None = None
+        # Whether it is to be asked for when that is.
+        self._seeks_event = False
         # How many claims of a task make as many bytes as one cycle should have.
         self._fit: dict[str, int] = {}
         self._next_poll = 0.0
@@ -61,12 +63,17 @@ class Lookout:
         self._wet = set(self._consumers)
         self.events_wet = self._courier is not None and bool(self._courier.tasks)
         self._cancels_wet = bool(self._consumers)
+        self._seeks_event = False
 
     @property
     def wants_more(self) -> bool:
-        """Whether somebody could take claims of a task that may have some, or events, or must be told to stop."""
+        """Whether somebody could take claims of a task that may have some, or events, or must be told to stop.
+
+        And whether there is something to look for, which is done before a cycle: what was stored is not to wait for it.
+        """
         return (
             self._cancels_wet
+            or self._seeks_event
             or self._wants_events
             or any(self._consumers[task].demand() > 0 for task in self._wet if task in self._consumers)
         )
@@ -105,6 +112,8 @@ class Lookout:
         if due:
             # Of which task is not known; its claim can be in the transaction that promotes it.
             self._wet = set(self._consumers)
+        if self._seeks_event and self._courier is not None:
+            self._next_event, self._seeks_event = self._store.next_event(self._courier.tasks), False
         if self._next_event is not None and self._next_event <= now:
             self.events_wet = True
         # What is added here can be claimed here.
@@ -128,7 +137,7 @@ class Lookout:
             return True
         self._next_due, self._next_event = glance.next_due, glance.next_event
         # Whether its time has come is seen below.
-        self.events_wet = False
+        self.events_wet = self._seeks_event = False
         self._wet = set(glance.ready)
         self._cancels_wet = glance.asked_to_stop
         return glance.owed
@@ -194,8 +203,7 @@ class Lookout:
             return
         if mailbox.deliveries:
             self.events_wet = len(harvest.deliveries) >= mailbox.deliveries
-            if not self.events_wet:
-                self._next_event = self._store.next_event(courier.tasks)
+            self._seeks_event = not self.events_wet
         elif harvest.wrote_events:
             self.events_wet = True
 

@@ -130,17 +130,18 @@ def reads_are_true(index: Index) -> Iterator[Violation]:
         if call.seen is None or job is None:
             continue
         seen = call.seen["status"], call.seen["attempt"]
-        were = {(_status(row), row.attempt) for row in _rows_seen_by(index, job, call)}
+        were = {_shown(row) for row in _rows_seen_by(index, job, call)}
         if seen not in were:
             words = ", ".join(f"{status} (try {attempt})" for status, attempt in sorted(were))
             yield Violation("I16", f"{job.id} was seen as {seen[0]} (try {seen[1]}), and was {words or 'not there'}")
 
 
-def _status(row: Row) -> str:
-    """As it is shown: a job that was claimed, and has not begun, waits."""
+def _shown(row: Row) -> tuple[str, int]:
+    """Its status and its try as users see them: a job that was claimed, and has not begun, is as it was before."""
     if row.state == JobState.RUNNING and row.started_at is None:
-        return (JobState.RETRYING if row.attempt > 1 or row.losses or row.deaths else JobState.WAITING).name
-    return row.state.name
+        was_tried = row.attempt > 1 or row.losses or row.deaths
+        return (JobState.RETRYING if was_tried else JobState.WAITING).name, row.attempt - 1
+    return row.state.name, row.attempt
 
 
 def reads_never_go_back(index: Index) -> Iterator[Violation]:
