@@ -368,15 +368,26 @@ def test_one_that_ends_badly_says_so(begun: Callable[[str], Node], code: str, wr
     assert node.must_end() == wrong
 
 
-def test_a_node_may_give_up_for_its_store_where_that_is_on_a_server(begun: Callable[..., Node]) -> None:
-    gone = "import sys; print('up', flush=True); sys.exit(4)"
-    near, far = begun(gone), begun(gone, far=True)
-    for node in (near, far):
+def test_a_node_may_give_up_for_its_store_where_that_is_on_a_server_as_it_begins(begun: Callable[..., Node]) -> None:
+    def falls(code: str, *, far: bool) -> list[str]:
+        node = begun(code, far=far)
         until(node.has_ended)
         node.note_fall()
+        return node.falls
 
-    assert near.falls == [f"{near.folder.name} ended by itself with 4: see its log"]
-    assert far.falls == []
+    gone, gone_later = "import sys; sys.exit(4)", "import sys; print('up', flush=True); sys.exit(4)"
+
+    assert len(falls(gone, far=False)) == 1
+    assert falls(gone, far=True) == []
+    (fall,) = falls(gone_later, far=True)
+    assert fall.endswith("ended by itself with 4: see its log")
+
+
+def test_a_ledger_that_died_is_a_defect_of_its_program(begun: Callable[[str], Node]) -> None:
+    node = begun("print('up')\nprint('12:00:00 FATAL the ledger has died')")
+    node.status()
+
+    assert node.defects() == [f"1 ledgers of {node.folder.name} died: see its log"]
 
 
 TASK = "name: Mail\nprocess: scripts.mail.Send\nexecutor: process\n"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 from pkgutil import resolve_name
 from typing import Any
 from unittest.mock import patch
@@ -27,7 +28,7 @@ from yaotask.runtime import slots
 from yaotask.runtime.calling import arguments
 from yaotask.runtime.quarantine import Called, Quarantine
 from yaotask.runtime.slots import LoopSlot
-from yaotask.store import direct, lookout, writer
+from yaotask.store import direct, lookout, sql, writer
 from yaotask.store.direct import Answer
 
 LAST_CHANGE = "SELECT seq FROM sqlite_sequence WHERE name = 'yaotask_chaos_changes'"
@@ -155,9 +156,15 @@ class World:
         self.time.pause(self.dice.uniform(0.01, 0.3))
         return plain(connection, *rest)
 
+    def look(self, plain: Callable[..., Answer], *what: Any) -> Answer:
+        """A look of a ledger outside of its transactions, which may fail."""
+        if self.writing is not None and self.rages and self.dice.random() < 0.005:
+            raise broken("SQLITE_IOERR_READ")
+        return plain(*what)
+
     @contextmanager
     def taken_in(self) -> Iterator[None]:
-        """Commits may fail; what is given to threads and to child processes is done on the loop."""
+        """Commits and looks may fail; what is given to threads and to child processes is done on the loop."""
         plain = direct.execute
 
         def execute(connection: Any, statement: str, *rest: Any) -> Answer:
@@ -169,6 +176,7 @@ class World:
             # Most looks find nothing, and take as long as one that does.
             patch.object(lookout, "EAGER_LOOK", 0.1),
             patch.object(writer, "execute", execute),
+            patch.object(sql, "execute", partial(self.look, plain)),
             patch.object(anyio.to_thread, "run_sync", _at_once),
             patch.object(slots, "run_apart", LoopSlot._run),
             patch.object(Quarantine, "call", _call_here),

@@ -201,7 +201,7 @@ class Run:
         for program in up:
             if wrong := program.must_end():
                 self._leftovers.append(f"{program.folder.name} {wrong}: see its log")
-        self._leftovers += [fall for program in programs for fall in program.falls]
+        self._leftovers += [defect for program in programs for defect in program.defects()]
 
     def _clear_away(self) -> None:
         """Whatever has happened, nothing of the run goes on: nor does it where we are killed."""

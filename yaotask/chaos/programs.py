@@ -15,11 +15,12 @@ from typing import IO, NamedTuple
 from yaotask.clock import Clock
 from yaotask.processes import program_of
 from yaotask.runtime.ward import GIVEN_UP
+from yaotask.store.ledger_thread import DEATH
 
 LOOK = 0.02
 # Seconds that a process which was killed has to be gone, and a node to be up or to be over.
 BURIAL, BIRTH, END = 20.0, 60.0, 30.0
-# The status with which `yaotask run` ends by itself where its store is out of reach.
+# The status with which `yaotask run` ends where its store is out of reach as it begins.
 NO_STORE = 4
 
 
@@ -112,6 +113,11 @@ class Program:
         except subprocess.TimeoutExpired:
             return None
 
+    def defects(self) -> list[str]:
+        """What was wrong with it in all its lives, unless somebody did it on purpose."""
+        deaths = self.said().count(DEATH)
+        return [*self.falls, *([f"{deaths} ledgers of {self.folder.name} died: see its log"] if deaths else [])]
+
     def must_end(self, patience: float = END) -> str:
         """Wait for the end of one that was asked to; one that goes on is killed. What was wrong with it, in words."""
         status = self.status(patience)
@@ -141,7 +147,9 @@ class Program:
 
     def said(self, since: int = 0) -> str:
         """Its log, of all its lives, or from a byte on."""
-        return self._log.read_bytes()[since:].decode(errors="replace")
+        with self._log.open("rb") as log:
+            log.seek(since)
+            return log.read().decode(errors="replace")
 
 
 class Node(Program):
@@ -153,9 +161,10 @@ class Node(Program):
         self._far = far
 
     def note_fall(self) -> None:
-        """See Program. A node may give up where its store is away, or its workers are killed as they begin."""
-        is_cut_off = self._far and self.status() == NO_STORE
-        if not is_cut_off and GIVEN_UP not in self.said(self._birth):
+        """See Program. As they begin, a node may give up where its store is away, and where its workers are killed."""
+        said = self.said(self._birth)
+        is_cut_off = self._far and self._ready not in said and self.status() == NO_STORE
+        if not is_cut_off and GIVEN_UP not in said:
             super().note_fall()
 
     def family(self) -> list[int]:

@@ -12,6 +12,9 @@ from yaotask.store.ledger import Ledger
 
 log = logging.getLogger(__name__)
 
+# Said where one ends by itself, which is a defect of ours: no state of a store is a reason.
+DEATH = "the ledger has died"
+
 
 class LedgerThread:
     """Drives a ledger on a thread of its own, which is started at the first request."""
@@ -69,7 +72,7 @@ class LedgerThread:
             while self._turn():
                 pass
         except BaseException as error:
-            log.critical("the ledger has died", exc_info=error)
+            log.critical(DEATH, exc_info=error)
             self.died = error
             self.on_death()
         finally:
