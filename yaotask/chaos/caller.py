@@ -35,6 +35,8 @@ ENDS = ("ok", "ok", "ok", "retry", "fail", "ignore")
 # Seconds: most jobs are short; a few are long, and run when something happens to their worker.
 SHORT, LONG, FEW = 0.02, 1.0, 0.1
 BREATH = 0.04
+# One whose add was refused waits for as long at most, as for a queue that is full.
+PATIENCE = 0.4
 # How often it looks whether it shall end.
 LOOK = 0.1
 REPEATS = 100
@@ -86,6 +88,8 @@ class Caller:
             if answer is not None or key is None or self.over.wait(BREATH):
                 break
             answer = self._call(told, add)
+        if answer == {}:
+            self.over.wait(dice.uniform(0, PATIENCE))
         if answer:
             self._known.append((task, answer["id"]))
             if key is not None and dice.random() < AGAIN:
