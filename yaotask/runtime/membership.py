@@ -84,9 +84,18 @@ class Membership:
         await self._reaper.reap()
         return self._leases.take_jump()
 
-    async def leave(self) -> None:
-        """Take the node out. Raises StorageError."""
-        await self._do(lambda cycle: presence.leave(cycle, self._node))
+    async def leave(self, patience: float) -> None:
+        """Take the node out; a store that is away has `patience` seconds to come back. Raises StorageError."""
+        deadline = self._clock.monotonic() + patience
+        while True:
+            try:
+                await self._do(lambda cycle: presence.leave(cycle, self._node))
+            except StorageError:
+                if self._clock.monotonic() >= deadline:
+                    raise
+                await self._clock.sleep(PAUSE)
+            else:
+                return
 
     async def _do(self, errand: Callable[[SqlCycle], Any]) -> Any:
         done = await self._access.aask(lambda ledger, ticket: ledger.errand(errand, ticket))
