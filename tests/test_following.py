@@ -13,6 +13,7 @@ import pytest
 
 from yaotask import App, JobNotFound, StorageBusy, UnknownName, current_app, current_job
 from yaotask.clock import SystemClock
+from yaotask.errors import StorageError, StorageUnavailable
 from yaotask.following import LONGEST_WAIT, SHORTEST_WAIT, Subscriptions, Watch, follow
 
 pytest_plugins = ["door_support", "runtime_fixtures"]
@@ -193,9 +194,15 @@ def test_a_callback_runs_on_behalf_of_whoever_subscribed(app: App) -> None:
     assert roots == [app]
 
 
-def test_a_store_that_is_busy_for_a_while_ends_no_subscription() -> None:
+@pytest.mark.parametrize(
+    ("error", "lines"),
+    [(StorageBusy("locked"), []), (StorageUnavailable("away"), ["mail.1 cannot be watched for now: away"])],
+)
+def test_a_store_that_is_away_for_a_while_ends_no_subscription(
+    caplog: pytest.LogCaptureFixture, error: StorageError, lines: list[str]
+) -> None:
     told = Told("SUCCESS")
-    faults: Iterator[Exception] = iter([StorageBusy("locked")])
+    faults: Iterator[Exception] = iter([error, error])
 
     def look() -> dict[str, Any]:
         for fault in faults:
@@ -207,6 +214,7 @@ def test_a_store_that_is_busy_for_a_while_ends_no_subscription() -> None:
 
     assert told.done.wait(PATIENCE)
     subscriptions.close()
+    assert caplog.messages == lines
 
 
 def test_watching_a_job_that_is_not_there_ends_with_a_line_in_the_log(

@@ -357,6 +357,26 @@ def test_what_became_of_events_is_kept_until_it_is_written(
     assert bench.value("SELECT count(*) FROM yaotask_events") == 0
 
 
+def test_how_long_something_is_held_is_counted_anew_once_what_was_held_before_is_written(
+    ledger: Ledger, store: Store, clock: ManualClock, taker: Taker
+) -> None:
+    def hold(claim: Claim) -> None:
+        ledger._shelf.keep(Mailbox(progress=[Progress(claim.key, claim.fence, 1, {"current": 1})], hurried=True))
+
+    ask(ledger)
+    ledger.turn()
+    (claim,) = taker.claims
+    hold(claim)
+    clock.advance(1)
+    store.before = [StorageBusy("busy")]
+    ledger.turn()
+    clock.advance(600)
+    ledger.turn()
+    hold(claim)
+
+    assert ledger.is_behind
+
+
 # --- what once hung in silence --------------------------------------------------------------------------------
 
 

@@ -18,7 +18,7 @@ from yaotask.store import presence
 LEASE = timedelta(seconds=15)
 
 
-@pytest.mark.parametrize(("failures", "patience", "is_left"), [(2, 5.0, True), (1, 0.0, False), (9, 5.0, False)])
+@pytest.mark.parametrize(("failures", "patience", "is_left"), [(2, 5.0, True), (1, 0.0, False), (99, 5.0, False)])
 async def test_a_store_that_is_away_as_a_node_leaves_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int, patience: float, is_left: bool
 ) -> None:

@@ -327,6 +327,7 @@ async def test_a_runner_that_cannot_leave_may_work_again(stage: StageApp, monkey
     def away(*_: object) -> None:
         raise StorageUnavailable("the server is away")
 
+    monkeypatch.setattr(runner, "LAST_WORDS", 0.1)
     with monkeypatch.context() as patch, pytest.raises(StorageUnavailable, match="away"):
         patch.setattr(presence, "leave", away)
         async with app.running():
@@ -335,6 +336,21 @@ async def test_a_runner_that_cannot_leave_may_work_again(stage: StageApp, monkey
         job = await ended(app, await app.acall("tasks.mail.add"))
 
     assert job["status"] == "SUCCESS"
+
+
+async def test_a_store_that_is_away_for_a_moment_as_a_runner_leaves_is_waited_for(
+    stage: StageApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, leave = stage(succeed), presence.leave
+
+    def away(*_: object) -> None:
+        monkeypatch.setattr(presence, "leave", leave)
+        raise StorageUnavailable("the server is away")
+
+    async with app.running():
+        monkeypatch.setattr(presence, "leave", away)
+
+    assert query(app, "SELECT count(*) FROM yaotask_workers") == [(0,)]
 
 
 async def test_results_are_written_before_their_worker_leaves_in_a_hurry(

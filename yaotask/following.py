@@ -12,7 +12,7 @@ import anyio.to_thread
 
 from yaotask import context, invoke
 from yaotask.clock import Clock
-from yaotask.errors import StorageBusy, YaotaskError
+from yaotask.errors import StorageBusy, StorageError, YaotaskError
 from yaotask.jobs import TERMINAL
 from yaotask.jobview import View
 
@@ -92,7 +92,12 @@ class Subscriptions:
         self.unsubscribe(name, callback)
         watcher = Watcher(name, look, callback, self._clock, self._forget)
         self._watchers.append(watcher)
-        watcher.thread.start()
+        try:
+            watcher.thread.start()
+        except RuntimeError:
+            # The system has no thread for it.
+            self._forget(watcher)
+            raise
 
     def unsubscribe(self, name: str, callback: Callback | None = None) -> None:
         """Call back no more; without a callback, nobody for this job.
@@ -133,6 +138,8 @@ class Watcher:
         self._watch = Watch(clock)
         self._ended = ended
         self._stop = threading.Event()
+        # Whether it was said that the store cannot be read.
+        self._is_away = False
         # The callback belongs to whoever subscribed, but is no part of a job's transaction.
         self._context = copy_context()
         self._context.run(context.transaction.set, None)
@@ -156,8 +163,13 @@ class Watcher:
         """Look, and call back if anything is new; whether that was the end."""
         try:
             job = self._look()
-        except StorageBusy:
+        except StorageError as error:
+            # It may come back: the end of the job is told then.
+            if not self._is_away and not isinstance(error, StorageBusy):
+                log.warning("%s cannot be watched for now: %s", self.name, error)
+                self._is_away = True
             return False
+        self._is_away = False
         if self._watch.is_new(job) and not self._stop.is_set():
             self._call(job)
         return self._watch.is_over(job)

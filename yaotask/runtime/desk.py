@@ -209,4 +209,11 @@ class JobDesk:
         """Roll back the transaction of an attempt, if it has one, although its handler goes on; called on the loop."""
         opened: OpenTransaction | None = attempt.job.open_transaction
         if opened is not None and not opened.closed and self._spawner is not None:
-            self._spawner.start(partial(invoke.in_thread, opened.transaction.expire))
+            self._spawner.start(partial(_expire, attempt.job.name, opened))
+
+
+async def _expire(name: str, opened: OpenTransaction) -> None:
+    try:
+        await invoke.in_thread(opened.transaction.expire)
+    except Exception as error:  # noqa: BLE001 - what becomes of one transaction ends no worker
+        log.warning("%s: its transaction could not be rolled back: %s", name, error)

@@ -75,7 +75,12 @@ class Herald:
         call = partial(inside.run, self._call_here, job, progress)
         # In a thread of its own, so that a hook that hangs cannot keep its handler.
         thread = threading.Thread(target=call, name="yaotask-progress", daemon=True)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:
+            # The system has no thread for it.
+            self._complain(job, error)
+            return
         thread.join(self._timeout)
         if thread.is_alive():
             self._complain(job, TimeoutError(f"it takes longer than {self._timeout:g} s"))

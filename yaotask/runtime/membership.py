@@ -86,16 +86,11 @@ class Membership:
 
     async def leave(self, patience: float) -> None:
         """Take the node out; a store that is away has `patience` seconds to come back. Raises StorageError."""
-        deadline = self._clock.monotonic() + patience
-        while True:
-            try:
-                await self._do(lambda cycle: presence.leave(cycle, self._node))
-            except StorageError:
-                if self._clock.monotonic() >= deadline:
-                    raise
-                await self._clock.sleep(PAUSE)
-            else:
-                return
+        await self._access.insist(
+            lambda ledger, ticket: ledger.errand(lambda cycle: presence.leave(cycle, self._node), ticket),
+            patience,
+            self._clock,
+        )
 
     async def _do(self, errand: Callable[[SqlCycle], Any]) -> Any:
         done = await self._access.aask(lambda ledger, ticket: ledger.errand(errand, ticket))

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from contextvars import Context
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -25,7 +24,6 @@ from yaotask.runtime.pool import Pool
 from yaotask.runtime.spawner import Spawner
 from yaotask.store import presence, reads
 from yaotask.store.access import Access
-from yaotask.store.cycle import SqlCycle
 
 log = logging.getLogger(__name__)
 
@@ -157,11 +155,18 @@ class Runner:
         # Else what jobs came to would be overtaken, and refused.
         await self._until_written()
         try:
-            late = {call.seq for call in self.courier.late()}
-            await self._do(lambda cycle: presence.leave(cycle, self._worker, late))
+            await self._leave()
         finally:
             self._access.opened.ledger.dismiss(self._worker)
         self._left()
+
+    async def _leave(self) -> None:
+        late = {call.seq for call in self.courier.late()}
+        await self._access.insist(
+            lambda ledger, ticket: ledger.errand(lambda cycle: presence.leave(cycle, self._worker, late), ticket),
+            LAST_WORDS,
+            self._clock,
+        )
 
     async def _close_children(self) -> None:
         async with anyio.create_task_group() as group:
@@ -186,9 +191,6 @@ class Runner:
                 return False
             await self._clock.sleep(GLANCE)
         return True
-
-    async def _do(self, errand: Callable[[SqlCycle], Any]) -> Any:
-        return await self._access.aask(lambda ledger, ticket: ledger.errand(errand, ticket))
 
 
 def _alone(error: BaseException) -> BaseException:

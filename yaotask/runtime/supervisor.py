@@ -65,7 +65,6 @@ class Supervisor:
         # Taken for as long as the node is kept.
         self._lock: presence.Lock
         self._hurried = False
-        self._has_ledger = True
         # The tasks that this node runs, or would if they were not broken.
         self._tasks = {id: catalog.tasks[id] for id in plan.only or catalog.tasks} if plan.processes else {}
         # The tasks that were told to be broken.
@@ -113,7 +112,8 @@ class Supervisor:
 
     async def _keep(self, drain: bool) -> None:
         self._reaped = anyio.Event()
-        self._access.on_death = partial(Bell.of_this_loop().call, self._lose_the_ledger)
+        # Without a ledger nothing can be kept; the end will say why.
+        self._access.on_death = partial(Bell.of_this_loop().call, self._stopping.set)
         async with anyio.create_task_group() as group:
             self._living = len(self._wards)
             for ward in self._wards:
@@ -238,11 +238,6 @@ class Supervisor:
         self._hurried = True
         self._stopping.set()
 
-    def _lose_the_ledger(self) -> None:
-        """Nothing can be kept; the end will say why."""
-        self._has_ledger = False
-        self._stopping.set()
-
     @property
     def is_stopping(self) -> bool:
         return self._stopping.is_set()
@@ -270,8 +265,7 @@ class Supervisor:
             raise self._estate.failed
         if not self._estate.is_settled:
             log.error("not all jobs could be given back in time: the next node takes them over as lost")
-        # Without a ledger there is nothing to wait for.
-        await self._membership.leave(PATIENCE if self._has_ledger else 0.0)
+        await self._membership.leave(PATIENCE)
 
     def _sum_up(self) -> None:
         ended: Counter[str] = Counter()

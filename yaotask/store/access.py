@@ -14,6 +14,7 @@ from sqlalchemy.engine import Connection
 
 from yaotask import context
 from yaotask.bell import Bell
+from yaotask.clock import Clock
 from yaotask.errors import StorageError, StorageUnavailable, TransactionError
 from yaotask.store.cycle import SqlCycle
 from yaotask.store.forks import forks
@@ -23,6 +24,9 @@ from yaotask.store.protocol import Ticket
 from yaotask.store.sql import SqlStore
 
 Request = Callable[[Ledger, Ticket], None]
+
+# Seconds between two tries of who insists.
+PAUSE = 0.2
 
 
 class Driver(Protocol):
@@ -64,6 +68,7 @@ class Access:
         self._drive = drive
         # Called by the ledger's driver when it ends by an error, after which nothing can be written any more.
         self.on_death: Callable[[], None] = lambda: None
+        self._has_died = False
         self._opened: Opened | None = None
         self._opening = threading.Lock()
         # Why the store cannot be used any more.
@@ -83,10 +88,14 @@ class Access:
                 store = self._open()
                 ledger = self._ledger_of(store)
                 driver = self._drive(ledger)
-                # The one of that moment: it may be said before the store is opened, and again later.
-                driver.on_death = lambda: self.on_death()
+                driver.on_death = self._note_death
                 self._opened = Opened(store, ledger, driver)
             return self._opened
+
+    def _note_death(self) -> None:
+        self._has_died = True
+        # The one of this moment: it may be said before the store is opened, and again later.
+        self.on_death()
 
     # --- the ledger ---------------------------------------------------------------------------------------
 
@@ -108,6 +117,18 @@ class Access:
         self._submit(request, ticket)
         await answered.wait()
         return _answer(ticket)
+
+    async def insist(self, request: Request, patience: float, clock: Clock) -> Any:
+        """Like `aask`, for what may be done twice: a store that is away has `patience` seconds to come back."""
+        deadline = clock.monotonic() + patience
+        while True:
+            try:
+                return await self.aask(request)
+            except StorageError:
+                # Without a ledger there is nothing to wait for.
+                if self._has_died or clock.monotonic() >= deadline:
+                    raise
+            await clock.sleep(PAUSE)
 
     def _submit(self, request: Request, ticket: Ticket) -> None:
         opened = self.opened

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import anyio
@@ -99,14 +99,12 @@ def hint(folder: Path, tasks: Collection[str] = EVERYWHERE) -> None:
     if not ears:
         return
     words = said(tasks).encode()
-    with _datagrams() as mouth:
+    # Where there is no socket to be had they poll.
+    with suppress(OSError), _datagrams() as mouth:
         for path in ears:
-            try:
-                with _address(path) as address:
-                    mouth.sendto(words, address)
-            except OSError:
-                # It is dead, or has hints enough already: it polls.
-                continue
+            # One that is dead, or has hints enough already, polls too.
+            with suppress(OSError), _address(path) as address:
+                mouth.sendto(words, address)
 
 
 def _ears(folder: Path) -> list[Path]:

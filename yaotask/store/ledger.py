@@ -255,6 +255,9 @@ class Ledger:
         _refuse(mailbox, error)
         mailbox.adds = undecided
         self._inbox.put_back(mailbox)
+        if mailbox.hurried:
+            # What was held is not on the shelf any more.
+            self._shelf.keep(Mailbox(hurried=True))
         self._lookout.forget()
         return self._trouble
 

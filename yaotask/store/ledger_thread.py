@@ -14,6 +14,7 @@ log = logging.getLogger(__name__)
 
 # Said where one ends by itself, which is a defect of ours: no state of a store is a reason.
 DEATH = "the ledger has died"
+_NO_THREAD = "nothing can be written without one; raise the limit of processes and threads (ulimit -u), or end some"
 
 
 class LedgerThread:
@@ -39,8 +40,13 @@ class LedgerThread:
     def _begin(self) -> None:
         with self._start:
             if self._thread is None and not self._over:
-                self._thread = threading.Thread(target=self._run, name="yaotask-ledger", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="yaotask-ledger", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as error:
+                    self.ledger.refuse(StorageUnavailable(f"{error}: {_NO_THREAD}"))
+                else:
+                    self._thread = thread
 
     def refuse_if_over(self) -> None:
         """Answer what was asked too late: nothing will be written any more."""

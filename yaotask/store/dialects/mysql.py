@@ -6,11 +6,12 @@ What a session must have is set when it is made, so that neither the server's co
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool, QueuePool
 
 from yaotask.clock import Clock
@@ -123,7 +124,9 @@ class MysqlDialect(ServerDialect):
         try:
             yield
         finally:
-            execute(connection, "ROLLBACK")
+            # Where the line is down there is nothing to roll back, and why it is down has been said.
+            with suppress(SQLAlchemyError):
+                execute(connection, "ROLLBACK")
 
     def now(self, connection: Connection, clock: Clock) -> int:
         return int(execute(connection, sql.NOW).scalar_one())

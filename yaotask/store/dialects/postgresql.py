@@ -94,8 +94,7 @@ class PostgresqlDialect(ServerDialect):
         engine = create_engine(
             self._url, **pool, connect_args=self._habits, isolation_level="AUTOCOMMIT", use_native_hstore=False
         )
-        if writer:
-            event.listen(engine, "do_connect", _connect_by(LedgerConnection))
+        event.listen(engine, "do_connect", _connect_by(LedgerConnection if writer else psycopg.Connection))
         event.listen(engine, "connect", self._configure_writer if writer else self._configure_reader)
         return engine
 
@@ -156,7 +155,8 @@ class PostgresqlDialect(ServerDialect):
 
     def listen(self) -> Notices | None:
         _, options = create_engine(self._url).dialect.create_connect_args(self._url)
-        connection = psycopg.connect(**{**options, **self._habits}, prepare_threshold=None, autocommit=True)
+        habits = {**options, **self._habits}
+        connection = connect(psycopg.Connection, **habits, prepare_threshold=None, autocommit=True)
         return postgresql_notices.listen(connection, is_direct, self.errors.explain)
 
 
@@ -175,7 +175,15 @@ def is_direct(connection: Any) -> bool:
 
 
 def _connect_by(kind: type[psycopg.Connection[Any]]) -> Callable[..., Any]:
-    return lambda _dialect, _record, arguments, options: kind.connect(*arguments, **options)
+    return lambda _dialect, _record, arguments, options: connect(kind, *arguments, **options)
+
+
+def connect(kind: type[psycopg.Connection[Any]], *arguments: Any, **options: Any) -> psycopg.Connection[Any]:
+    """A connection. Raises psycopg.Error, also where the system refuses what psycopg waits with."""
+    try:
+        return kind.connect(*arguments, **options)
+    except OSError as error:
+        raise psycopg.OperationalError(f"connection failed: {error.strerror}") from error
 
 
 def _prepare_threshold(url: URL) -> int | None:

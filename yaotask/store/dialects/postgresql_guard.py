@@ -113,7 +113,7 @@ class GuardedConnection(psycopg.Connection[Any]):
 
     def _stop(self) -> None:
         # A server that cannot be asked is left when the tries are used up.
-        with suppress(psycopg.Error):
+        with suppress(psycopg.Error, OSError):
             self.cancel_safe(timeout=2)
 
     def _abandon(self, reason: Reason) -> bool:

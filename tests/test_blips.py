@@ -1,0 +1,85 @@
+"""What fails for a moment ends nothing that goes on: no ledger, no worker, no node."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NoReturn
+
+import psycopg
+import pytest
+from broken_lines import break_off
+from store_support import Bench
+
+from yaotask import App
+from yaotask.errors import StorageError, StorageUnavailable
+from yaotask.runtime import desk
+from yaotask.store import hints
+from yaotask.store.direct import ask
+from yaotask.store.hints import SUFFIX, Ear, hint
+
+pytest_plugins = ["door_support", "store_fixtures"]
+
+
+def no_room(*_: Any, **__: Any) -> NoReturn:
+    raise OSError(errno.EMFILE, "Too many open files")
+
+
+@pytest.mark.only_on("postgresql", "mariadb")
+def test_a_line_that_breaks_under_a_reader_of_one_moment_is_an_error_of_the_store(bench: Bench) -> None:
+    with pytest.raises(StorageError), bench.store.snapshot() as connection:
+        break_off(connection.connection.driver_connection)
+        ask(connection, "SELECT count(*) FROM yaotask_jobs")
+
+    with bench.store.snapshot() as connection:
+        assert ask(connection, "SELECT count(*) FROM yaotask_jobs").scalar() == 0
+
+
+@pytest.mark.only_on("postgresql")
+def test_where_the_system_refuses_a_file_to_connect_with_it_is_an_error_of_the_store(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.store.writer.disconnect()
+    bench.store.readers.dispose()
+    with monkeypatch.context() as patch:
+        patch.setattr(psycopg.waiting, "wait_conn", no_room)
+        with pytest.raises(StorageError, match="Too many open files"):
+            bench.cycle()
+        with pytest.raises(StorageError, match="Too many open files"), bench.store.reading():
+            pass
+        with pytest.raises(psycopg.OperationalError, match="Too many open files"):
+            bench.store.dialect.listen()
+
+    bench.cycle()
+
+
+def test_a_hint_for_which_there_is_no_socket_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(Ear(tmp_path / f"one{SUFFIX}")):
+        monkeypatch.setattr(hints, "_datagrams", no_room)
+        hint(tmp_path)
+
+
+def test_who_adds_when_the_system_has_no_thread_is_told_and_the_next_is_served(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(thread: threading.Thread) -> NoReturn:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(StorageUnavailable, match=r"can't start new thread: .*ulimit -u"):
+            app.tasks["mail"].add()
+    id = app.tasks["mail"].add()
+
+    assert app.get(f"mail.{id}")["status"] == "WAITING"
+    assert [job["id"] for job in app.list("mail")["items"]] == [id]
+
+
+async def test_a_transaction_that_cannot_be_rolled_back_ends_no_worker(caplog: pytest.LogCaptureFixture) -> None:
+    opened: Any = SimpleNamespace(transaction=SimpleNamespace(expire=no_room))
+    await desk._expire("mail.1", opened)
+
+    assert "mail.1: its transaction could not be rolled back" in caplog.text
