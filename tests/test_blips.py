@@ -5,21 +5,31 @@ from __future__ import annotations
 import errno
 import threading
 from contextlib import closing
+from contextvars import copy_context
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
+import anyio
 import psycopg
 import pytest
 from broken_lines import break_off
-from store_support import Bench
+from children_support import until
+from store_support import Bench, EvenChance, Postman
 
-from yaotask import App
+from yaotask import App, Job
+from yaotask.clock import SystemClock
 from yaotask.errors import StorageError, StorageUnavailable
-from yaotask.runtime import desk
+from yaotask.following import Subscriptions
+from yaotask.runtime.desk import JobDesk
+from yaotask.runtime.herald import Herald
+from yaotask.runtime.spawner import Spawner
+from yaotask.settings import Limits
 from yaotask.store import hints
 from yaotask.store.direct import ask
 from yaotask.store.hints import SUFFIX, Ear, hint
+from yaotask.store.ledger import Ledger
+from yaotask.store.ledger_thread import LedgerThread
 
 pytest_plugins = ["door_support", "store_fixtures"]
 
@@ -62,12 +72,13 @@ def test_a_hint_for_which_there_is_no_socket_is_none(tmp_path: Path, monkeypatch
         hint(tmp_path)
 
 
+def refuse(thread: threading.Thread) -> NoReturn:
+    raise RuntimeError("can't start new thread")
+
+
 def test_who_adds_when_the_system_has_no_thread_is_told_and_the_next_is_served(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(thread: threading.Thread) -> NoReturn:
-        raise RuntimeError("can't start new thread")
-
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
         with pytest.raises(StorageUnavailable, match=r"can't start new thread: .*ulimit -u"):
@@ -78,8 +89,43 @@ def test_who_adds_when_the_system_has_no_thread_is_told_and_the_next_is_served(
     assert [job["id"] for job in app.list("mail")["items"]] == [id]
 
 
-async def test_a_transaction_that_cannot_be_rolled_back_ends_no_worker(caplog: pytest.LogCaptureFixture) -> None:
-    opened: Any = SimpleNamespace(transaction=SimpleNamespace(expire=no_room))
-    await desk._expire("mail.1", opened)
+def test_a_worker_whose_ledger_has_no_thread_does_not_begin(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = Ledger(bench.store, bench.clock, EvenChance())
+    thread = LedgerThread(ledger)
+    with monkeypatch.context() as patch, pytest.raises(StorageUnavailable, match="can't start new thread"):
+        patch.setattr(threading.Thread, "start", refuse)
+        ledger.employ(1, {}, Postman())
+    thread.close()
 
-    assert "mail.1: its transaction could not be rolled back" in caplog.text
+
+def test_where_there_is_no_thread_to_watch_with_nobody_is_subscribed(monkeypatch: pytest.MonkeyPatch) -> None:
+    subscriptions = Subscriptions(SystemClock())
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="can't start new thread"):
+        patch.setattr(threading.Thread, "start", refuse)
+        subscriptions.subscribe("mail.1", dict, print)
+
+    subscriptions.close()
+
+
+def test_where_there_is_no_thread_for_a_progress_hook_its_job_goes_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    herald = Herald(print, 1.0, Limits())
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        herald.announce(cast("Job", SimpleNamespace(name="mail.1", id=1)), (1, 2, None))
+
+    assert "can't start new thread" in caplog.text
+
+
+async def test_a_transaction_that_cannot_be_rolled_back_ends_no_worker(caplog: pytest.LogCaptureFixture) -> None:
+    opened = SimpleNamespace(closed=False, transaction=SimpleNamespace(expire=no_room))
+    attempt: Any = SimpleNamespace(job=SimpleNamespace(name="mail.1", open_transaction=opened))
+    nobody: Any = None
+    async with anyio.create_task_group() as group:
+        spawner, desk = Spawner(), JobDesk(nobody, nobody, nobody, SystemClock(), nobody)
+        group.start_soon(spawner.run, group, copy_context())
+        desk.open(spawner)
+        desk.expire(attempt)
+        await until(lambda: "mail.1: its transaction could not be rolled back" in caplog.text)
+        group.cancel_scope.cancel()

@@ -387,7 +387,7 @@ def test_a_ledger_that_died_is_a_defect_of_its_program(begun: Callable[[str], No
     node = begun("print('up')\nprint('12:00:00 FATAL the ledger has died')")
     node.status()
 
-    assert node.defects() == [f"1 ledgers of {node.folder.name} died: see its log"]
+    assert node.defects() == [f"a ledger of {node.folder.name} died: see its log"]
 
 
 TASK = "name: Mail\nprocess: scripts.mail.Send\nexecutor: process\n"

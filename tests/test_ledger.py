@@ -34,6 +34,7 @@ from yaotask.store import direct, inbox, presence
 from yaotask.store.access import Access
 from yaotask.store.ledger import FIRST_PAUSE, LONGEST_PAUSE, Ledger
 from yaotask.store.ledger_thread import LedgerThread
+from yaotask.store.lookout import EAGER_LOOK, SHORTEST_REST
 from yaotask.store.protocol import Add, Harvest, Mailbox, Progress, Started, Ticket
 from yaotask.store.sql import SqlStore
 
@@ -324,6 +325,19 @@ def test_a_look_that_fails_after_a_cycle_is_made_again(
     assert pauses.count(FIRST_PAUSE) == 1
     assert [delivery.id for delivery in postman.taken] == answer(told)
     assert taker.ids == answer(untold)
+
+
+def test_an_event_that_is_in_the_hands_of_others_is_looked_for_now_and_then(
+    bench: Bench, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger.employ(1, {}, Postman("mail"))
+    ledger.turn()
+    monkeypatch.setattr(bench.store, "next_event", lambda tasks: bench.clock.now())
+    ledger.errand(lambda cycle: None, Ticket())
+    ledger._lookout.events_wet = True
+    pauses = [ledger.turn() for _ in range(2)]
+
+    assert pauses == [SHORTEST_REST, pytest.approx(EAGER_LOOK)]
 
 
 def test_what_was_delivered_is_settled_before_the_worker_leaves(bench: Bench, ledger: Ledger) -> None:

@@ -48,3 +48,18 @@ async def test_a_store_that_is_away_as_a_node_leaves_is_waited_for(
             left = connection.execute(text("SELECT count(*) FROM yaotask_workers")).scalar()
 
     assert left == (0 if is_left else 1)
+
+
+async def test_a_node_that_leaves_is_not_entered_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with App(tmp_path) as app:
+        app.upgrade_store()
+        lock = presence.Lock.take(app.root / ".yaotask" / presence.FOLDER, "one")
+        member = Membership(app.works.access, lock, LEASE, ManualClock(), EvenChance())
+        await member.enter_node()
+        await member.leave(0.0)
+        missing = await member.renew({}, {})
+        lock.release()
+        with app.works.access.reading() as connection:
+            left = connection.execute(text("SELECT count(*) FROM yaotask_workers")).scalar()
+
+    assert (missing, left, caplog.messages) == (set(), 0, [])

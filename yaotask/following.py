@@ -12,7 +12,7 @@ import anyio.to_thread
 
 from yaotask import context, invoke
 from yaotask.clock import Clock
-from yaotask.errors import StorageBusy, StorageError, YaotaskError
+from yaotask.errors import StorageBusy, StorageError, StorageUnavailable, YaotaskError
 from yaotask.jobs import TERMINAL
 from yaotask.jobview import View
 
@@ -41,8 +41,15 @@ class Watch:
         """Whether anything has changed since the last look."""
         changed = job != self._seen
         self._seen = job
-        self.wait = SHORTEST_WAIT if changed else min(self.wait * 1.5, LONGEST_WAIT)
+        if changed:
+            self.wait = SHORTEST_WAIT
+        else:
+            self.slow_down()
         return changed
+
+    def slow_down(self) -> None:
+        """Wait longer before the next look: the last one brought nothing."""
+        self.wait = min(self.wait * 1.5, LONGEST_WAIT)
 
     def is_over(self, job: View) -> bool:
         """Whether it has ended; TimeoutError where it should have by now."""
@@ -83,12 +90,15 @@ class Subscriptions:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._watchers: list[Watcher] = []
+        self._is_closed = False
 
     def subscribe(self, name: str, look: Look, callback: Callback) -> None:
         """Call back with the job now, after each change that is seen, and at its end.
 
-        A callback that was subscribed to the job before is called once.
+        A callback that was subscribed to the job before is called once. Raises StorageUnavailable after `close`.
         """
+        if self._is_closed:
+            raise StorageUnavailable("this app was closed")
         self.unsubscribe(name, callback)
         watcher = Watcher(name, look, callback, self._clock, self._forget)
         self._watchers.append(watcher)
@@ -111,6 +121,7 @@ class Subscriptions:
 
     def close(self) -> None:
         """Call back nobody any more."""
+        self._is_closed = True
         for watcher in list(self._watchers):
             self._forget(watcher)
             watcher.stop()
@@ -165,6 +176,7 @@ class Watcher:
             job = self._look()
         except StorageError as error:
             # It may come back: the end of the job is told then.
+            self._watch.slow_down()
             if not self._is_away and not isinstance(error, StorageBusy):
                 log.warning("%s cannot be watched for now: %s", self.name, error)
                 self._is_away = True

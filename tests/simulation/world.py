@@ -159,7 +159,7 @@ class World:
     def look(self, plain: Callable[..., Answer], *what: Any) -> Answer:
         """A look of a ledger outside of its transactions, which may fail."""
         if self.writing is not None and self.rages and self.dice.random() < 0.005:
-            raise broken("SQLITE_IOERR_READ")
+            raise broken("SQLITE_IOERR_READ", what[1])
         return plain(*what)
 
     @contextmanager
@@ -184,10 +184,10 @@ class World:
             yield
 
 
-def broken(name: str) -> DBAPIError:
+def broken(name: str, statement: str = "COMMIT") -> DBAPIError:
     error = sqlite3.OperationalError(f"simulated: {name}")
     error.sqlite_errorname = name
-    return DBAPIError("COMMIT", {}, error)
+    return DBAPIError(statement, {}, error)
 
 
 def own() -> tuple[World, JobId, Any]:

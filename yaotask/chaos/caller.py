@@ -19,7 +19,7 @@ from yaotask import App
 from yaotask.chance import Dice
 from yaotask.chaos.facts import FAIL, INFO, OK
 from yaotask.chaos.history import History
-from yaotask.errors import OutcomeUnknown, YaotaskError
+from yaotask.errors import OutcomeUnknown, QueueFull, YaotaskError
 
 Answer = dict[str, Any]
 
@@ -35,7 +35,7 @@ ENDS = ("ok", "ok", "ok", "retry", "fail", "ignore")
 # Seconds: most jobs are short; a few are long, and run when something happens to their worker.
 SHORT, LONG, FEW = 0.02, 1.0, 0.1
 BREATH = 0.04
-# One whose add was refused waits for as long at most, as for a queue that is full.
+# How long, at most, who finds a queue full waits before the next call.
 PATIENCE = 0.4
 # How often it looks whether it shall end.
 LOOK = 0.1
@@ -79,8 +79,15 @@ class Caller:
         args = [tag, seconds, dice.choice(ENDS)]
         told = {"operation": "add", "task": task, "tag": tag, "key": key}
 
+        is_full = False
+
         def add() -> Answer:
-            return {"id": self._app.tasks[task].options(key=key).add(*args)}
+            nonlocal is_full
+            try:
+                return {"id": self._app.tasks[task].options(key=key).add(*args)}
+            except QueueFull:
+                is_full = True
+                raise
 
         answer = self._call(told, add)
         # What nobody can say is asked again with the same key: that can make no second job.
@@ -88,7 +95,7 @@ class Caller:
             if answer is not None or key is None or self.over.wait(BREATH):
                 break
             answer = self._call(told, add)
-        if answer == {}:
+        if is_full:
             self.over.wait(dice.uniform(0, PATIENCE))
         if answer:
             self._known.append((task, answer["id"]))

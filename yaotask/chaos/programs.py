@@ -115,8 +115,8 @@ class Program:
 
     def defects(self) -> list[str]:
         """What was wrong with it in all its lives, unless somebody did it on purpose."""
-        deaths = self.said().count(DEATH)
-        return [*self.falls, *([f"{deaths} ledgers of {self.folder.name} died: see its log"] if deaths else [])]
+        died = [f"a ledger of {self.folder.name} died: see its log"] if DEATH in self.said() else []
+        return [*self.falls, *died]
 
     def must_end(self, patience: float = END) -> str:
         """Wait for the end of one that was asked to; one that goes on is killed. What was wrong with it, in words."""
@@ -161,7 +161,7 @@ class Node(Program):
         self._far = far
 
     def note_fall(self) -> None:
-        """See Program. As they begin, a node may give up where its store is away, and where its workers are killed."""
+        """See Program. A node may give up as it begins, where its store is away, or where its workers never begin."""
         said = self.said(self._birth)
         is_cut_off = self._far and self._ready not in said and self.status() == NO_STORE
         if not is_cut_off and GIVEN_UP not in said:

@@ -56,7 +56,7 @@ class Listener:
                     return
                 told = False
                 await self._hear(notices)
-            except StorageError as error:
+            except (StorageError, RuntimeError) as error:  # or there is no thread to be had
                 if not told:
                     log.info("jobs of other nodes are found by polling alone for now: %s", error)
                     told = True

@@ -38,6 +38,7 @@ class Membership:
         self._chance = chance
         self._leases = Leases(access, clock, lease)
         self._node = 0
+        self._leaves = False
         # Whether it was said that the store cannot be written.
         self._is_away = False
         self._reaper: Reaper
@@ -74,7 +75,8 @@ class Membership:
         """
         told = {worker: dumps({"version": self.version, **info}) for worker, info in infos.items()}
         missing = await self._leases.renew({self._node: dumps({"version": self.version, **node}), **told})
-        if self._node in missing:
+        # Taken out while we asked, or by a try to leave of which we did not hear: it is not to be there.
+        if self._node in missing and not self._leaves:
             log.error("this node was out of reach for longer than its lease: others have taken over its jobs")
             await self.enter_node()
         return missing & infos.keys()
@@ -86,6 +88,7 @@ class Membership:
 
     async def leave(self, patience: float) -> None:
         """Take the node out; a store that is away has `patience` seconds to come back. Raises StorageError."""
+        self._leaves = True
         await self._access.insist(
             lambda ledger, ticket: ledger.errand(lambda cycle: presence.leave(cycle, self._node), ticket),
             patience,

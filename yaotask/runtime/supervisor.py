@@ -265,7 +265,7 @@ class Supervisor:
             raise self._estate.failed
         if not self._estate.is_settled:
             log.error("not all jobs could be given back in time: the next node takes them over as lost")
-        await self._membership.leave(PATIENCE)
+        await self._membership.leave(0.0 if self._hurried else PATIENCE)
 
     def _sum_up(self) -> None:
         ended: Counter[str] = Counter()

@@ -240,7 +240,7 @@ class Watch:
             return []
         try:
             return await anyio.to_thread.run_sync(self._read, life.worker)
-        except StorageError:
+        except (StorageError, RuntimeError):  # or there is no thread to be had
             return None
 
     def _read(self, worker: int) -> list[hangs.Held]:

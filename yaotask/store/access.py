@@ -190,7 +190,7 @@ class Access:
                 " or by multiprocessing's spawn or forkserver"
             )
         # The lock may have been held by a thread that is not in this process.
-        self._opened, self._opening = None, threading.Lock()
+        self._opened, self._opening, self._has_died = None, threading.Lock(), False
 
 
 def _answer(ticket: Ticket) -> Any:

@@ -44,9 +44,10 @@ class LedgerThread:
                 try:
                     thread.start()
                 except RuntimeError as error:
-                    self.ledger.refuse(StorageUnavailable(f"{error}: {_NO_THREAD}"))
-                else:
-                    self._thread = thread
+                    why = StorageUnavailable(f"{error}: {_NO_THREAD}")
+                    self.ledger.refuse(why)
+                    raise why from error
+                self._thread = thread
 
     def refuse_if_over(self) -> None:
         """Answer what was asked too late: nothing will be written any more."""

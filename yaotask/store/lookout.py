@@ -45,8 +45,8 @@ class Lookout:
         self._told: set[tuple[str, int, int]] = set()
         self._next_due: int | None = None
         self._next_event: int | None = None
-        # Whether it is to be asked for when that is.
-        self._seeks_event = False
+        # From when on an event is to be taken that is to be asked for; None: it is known, or is of no interest.
+        self._events_from: int | None = None
         # How many claims of a task make as many bytes as one cycle should have.
         self._fit: dict[str, int] = {}
         self._next_poll = 0.0
@@ -63,17 +63,13 @@ class Lookout:
         self._wet = set(self._consumers)
         self.events_wet = self._courier is not None and bool(self._courier.tasks)
         self._cancels_wet = bool(self._consumers)
-        self._seeks_event = False
+        self._events_from = None
 
     @property
     def wants_more(self) -> bool:
-        """Whether somebody could take claims of a task that may have some, or events, or must be told to stop.
-
-        And whether there is something to look for, which is done before a cycle: what was stored is not to wait for it.
-        """
+        """Whether somebody could take claims of a task that may have some, or events, or must be told to stop."""
         return (
             self._cancels_wet
-            or self._seeks_event
             or self._wants_events
             or any(self._consumers[task].demand() > 0 for task in self._wet if task in self._consumers)
         )
@@ -112,8 +108,8 @@ class Lookout:
         if due:
             # Of which task is not known; its claim can be in the transaction that promotes it.
             self._wet = set(self._consumers)
-        if self._seeks_event and self._courier is not None:
-            self._next_event, self._seeks_event = self._store.next_event(self._courier.tasks), False
+        if self._events_from is not None:
+            self._ask_for_events(self._events_from)
         if self._next_event is not None and self._next_event <= now:
             self.events_wet = True
         # What is added here can be claimed here.
@@ -126,18 +122,25 @@ class Lookout:
             # A cycle of nothing: it promotes what is due, and gives back what nobody was given.
             mailbox.errands.append(Errand(lambda cycle: None, Ticket()))
 
+    def _ask_for_events(self, earliest: int) -> None:
+        courier = self._courier
+        if courier is not None:
+            found = self._store.next_event(courier.tasks)
+            self._next_event = None if found is None else max(found, earliest)
+        self._events_from = None
+
     def _everything_may_have_changed(self, worker: int) -> bool:
         """Whether jobs of others may be to be counted."""
         self._next_poll = self._clock.monotonic() + self._poll * self._chance.uniform(0.9, 1.1)
-        self._look = EAGER_LOOK
-        glance = self._store.glance(worker, self._consumers, self._courier.tasks if self._courier is not None else ())
+        self._look, courier = EAGER_LOOK, self._courier
+        glance = self._store.glance(worker, self._consumers, courier.tasks if courier is not None else ())
         if glance is None:
             self._next_due = self._store.next_due()
             self.forget()
             return True
         self._next_due, self._next_event = glance.next_due, glance.next_event
         # Whether its time has come is seen below.
-        self.events_wet = self._seeks_event = False
+        self.events_wet, self._events_from = False, None
         self._wet = set(glance.ready)
         self._cancels_wet = glance.asked_to_stop
         return glance.owed
@@ -203,7 +206,10 @@ class Lookout:
             return
         if mailbox.deliveries:
             self.events_wet = len(harvest.deliveries) >= mailbox.deliveries
-            self._seeks_event = not self.events_wet
+            if not self.events_wet:
+                # Before the next cycle, where a look may fail. One that is due, and did not come, is in others' hands.
+                now = self._clock.now()
+                self._events_from = now if harvest.deliveries else now + round(EAGER_LOOK * SECOND)
         elif harvest.wrote_events:
             self.events_wet = True
 
@@ -221,7 +227,9 @@ class Lookout:
             waits.append(self._look)
         if self._next_due is not None:
             waits.append((self._next_due - wall) / SECOND)
-        if self._next_event is not None and not self.events_wet:
+        if self._events_from is not None:
+            waits.append(0.0)
+        elif self._next_event is not None and not self.events_wet:
             # Otherwise nobody could take it before, and whoever can will ask.
             waits.append((self._next_event - wall) / SECOND)
         return max(SHORTEST_REST, min(waits))

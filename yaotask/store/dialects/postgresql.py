@@ -183,7 +183,7 @@ def connect(kind: type[psycopg.Connection[Any]], *arguments: Any, **options: Any
     try:
         return kind.connect(*arguments, **options)
     except OSError as error:
-        raise psycopg.OperationalError(f"connection failed: {error.strerror}") from error
+        raise psycopg.OperationalError(f"connection failed: {error}") from error
 
 
 def _prepare_threshold(url: URL) -> int | None:
