@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import weakref
 from collections.abc import Callable
 from functools import partial
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from yaotask.bell import Bell
@@ -27,7 +29,7 @@ class Caller:
     def __init__(self, bell: Bell) -> None:
         self.times = 0
         self._soon = bell._soon
-        bell._soon = self
+        bell._soon = self  # type: ignore[method-assign]
 
     def __call__(self, function: Callable[[], object]) -> None:
         self.times += 1
@@ -144,9 +146,21 @@ async def test_a_call_for_which_there_is_no_memory_keeps_none_of_the_later_ones_
             raise error
         soon(function)
 
-    bell._soon = fail_once
+    bell._soon = fail_once  # type: ignore[method-assign]
     with pytest.raises(MemoryError):
         bell.call(int)
     bell.call(done.set)
     with anyio.fail_after(5):
         await done.wait()
+
+
+def test_a_loop_that_has_ended_is_let_go() -> None:
+    async def ring() -> weakref.ref[asyncio.AbstractEventLoop]:
+        Bell.of_this_loop().call(int)
+        await anyio.lowlevel.checkpoint()
+        return weakref.ref(asyncio.get_running_loop())
+
+    loops = [asyncio.run(ring()) for _ in range(3)]
+    gc.collect()
+
+    assert [loop() for loop in loops] == [None] * 3

@@ -101,6 +101,14 @@ def test_a_number_that_is_none_is_refused_and_nothing_is_said(number: Any) -> No
     assert (desk.stored, desk.announced) == ([], [])
 
 
+def test_there_are_no_more_steps_than_a_store_can_hold() -> None:
+    desk = Notes.empty()
+    with pytest.raises(InvalidPayload, match=r"\$\.total: must be a number from 0 to 2\*\*31 - 1"):
+        a_job(desk).progress_step("upload", 1, 2**31)
+
+    assert desk.stored == []
+
+
 def test_steps_are_progress_too() -> None:
     desk = Notes.empty()
     a_job(desk).progress_step("transcode", 2, 5, "half way")

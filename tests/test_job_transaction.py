@@ -237,6 +237,18 @@ async def test_an_async_handler_cannot_have_one(stage: StageApp) -> None:
     assert (job["status"], job["error_type"]) == ("FAILURE", "TransactionError")
 
 
+async def test_a_thread_of_an_async_handler_cannot_have_one(stage: StageApp) -> None:
+    """It may go on when the handler has ended, and then nobody would commit."""
+
+    async def handler(task_id: int) -> None:
+        await anyio.to_thread.run_sync(write(), task_id)
+
+    app = prepare(stage(handler))
+    job = await run(app)
+
+    assert (job["status"], job["error_type"], effects(app)) == ("FAILURE", "TransactionError", 0)
+
+
 async def test_a_definition_can_ask_for_it_and_a_failure_undoes_the_adds_of_the_handler(stage: StageApp) -> None:
     def handler(task_id: int, what: str) -> str:
         if what == "parent":

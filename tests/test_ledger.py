@@ -30,7 +30,7 @@ from yaotask.errors import (
     StorageUnavailable,
 )
 from yaotask.jobs import Claim, JobState, Outcome, Succeeded
-from yaotask.store import direct, inbox, presence
+from yaotask.store import direct, inbox, ledger_thread, presence
 from yaotask.store.access import Access
 from yaotask.store.ledger import FIRST_PAUSE, LONGEST_PAUSE, Ledger
 from yaotask.store.ledger_thread import LedgerThread
@@ -354,6 +354,22 @@ def test_what_was_delivered_is_settled_before_the_worker_leaves(bench: Bench, le
     assert bench.value("SELECT count(*) FROM yaotask_events") == 0
 
 
+def test_progress_that_no_store_can_hold_keeps_nothing_else_from_being_stored(
+    bench: Bench, ledger: Ledger, taker: Taker
+) -> None:
+    ask(ledger, 2)
+    ledger.turn()
+    for claim, steps in zip(taker.claims, (5, 2**62), strict=True):
+        ledger.progress(Progress(claim.key, claim.fence, 1, {"total_steps": steps}))
+        ledger.finish(bench.end(claim))
+    pauses = [ledger.turn() for _ in range(2)]
+
+    jobs = bench.query("SELECT state, total_steps FROM yaotask_jobs ORDER BY id")
+    assert [job["state"] for job in jobs] == [JobState.SUCCESS, JobState.SUCCESS]
+    assert jobs[0]["total_steps"] == 5
+    assert FIRST_PAUSE not in pauses
+
+
 def test_what_became_of_events_is_kept_until_it_is_written(
     bench: Bench, ledger: Ledger, store: Store, clock: ManualClock
 ) -> None:
@@ -544,6 +560,39 @@ def test_the_death_of_the_thread_answers_everything(
     assert [type(ticket.error) for ticket in (waiting, errand, late)] == [StorageUnavailable] * 3
     assert "no room for a page" in str(late.error)
     assert "the ledger has died" in caplog.text
+
+
+def test_a_death_is_told_although_the_log_is_broken(
+    ledger: Ledger, store: Store, thread: LedgerThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise LookupError("no context")
+
+    dead = threading.Event()
+    thread.on_death = dead.set
+    store.before.append(MemoryError("no room for a page"))
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    monkeypatch.setattr(ledger_thread.log, "critical", fail)
+    asked = ask(ledger)
+    thread.close()
+
+    assert dead.is_set()
+    assert isinstance(asked.error, MemoryError)
+
+
+@pytest.mark.usefixtures("taker")
+def test_a_log_that_users_code_has_broken_ends_no_ledger(bench: Bench, ledger: Ledger) -> None:
+    def fail(claim: Claim, outcome: Outcome) -> None:
+        raise LookupError("no context")
+
+    ledger.tell = fail
+    ask(ledger)
+    ledger.turn()
+    (claim,) = ledger._consumers["mail"].claims  # type: ignore[attr-defined]
+    ledger.finish(bench.end(claim, FAILED))
+    ledger.turn()
+
+    assert bench.value("SELECT state FROM yaotask_jobs") == JobState.FAILURE
 
 
 def test_who_uses_a_store_hears_of_a_death_as_said_last_even_before_it_was_opened(

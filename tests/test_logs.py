@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import logging.config
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yaotask.observers.logs import LOGGER, JsonFormatter, TextFormatter, configure, escape
+from yaotask.observers.logs import LOGGER, JsonFormatter, TextFormatter, configure, escape, revive
 
 NASTY = "a\nb\rc\x1b[31m\x1b]0;title\x07\x9b2J\u202edcba\u2066\u200f\u2028\x85\x00\ud800"
 
@@ -140,3 +141,20 @@ def test_what_is_logged_is_not_logged_again_by_the_root(caplog: pytest.LogCaptur
     logging.getLogger(LOGGER).warning("once")
 
     assert caplog.records == []
+
+
+def test_a_stream_that_was_closed_is_nobodys_error() -> None:
+    stream = io.StringIO()
+    handler = configure("text", stream)
+    stream.close()
+    handler.handle(logging.makeLogRecord({"name": "yaotask", "levelno": logging.ERROR, "msg": "late"}))
+
+
+def test_loggers_that_users_code_disabled_speak_again() -> None:
+    ours, theirs = logging.getLogger("yaotask.store.ledger"), logging.getLogger("yaotasks")
+    logging.config.dictConfig({"version": 1})
+    were_disabled = ours.disabled, theirs.disabled
+    revive()
+
+    assert were_disabled == (True, True)
+    assert (ours.disabled, theirs.disabled) == (False, True)

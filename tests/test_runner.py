@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -351,6 +353,28 @@ async def test_a_store_that_is_away_for_a_moment_as_a_runner_leaves_is_waited_fo
         monkeypatch.setattr(presence, "leave", away)
 
     assert query(app, "SELECT count(*) FROM yaotask_workers") == [(0,)]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_handlers_task_that_is_cancelled_after_its_end_ends_nobody_else(stage: StageApp) -> None:
+    """A watchdog that comes late, as `loop.call_later(60, task.cancel)`."""
+    tasks: list[asyncio.Task[Any] | None] = []
+
+    async def handler(task_id: int) -> None:
+        tasks.append(asyncio.current_task())
+
+    app = stage(handler)
+    async with app.running():
+        for _ in range(3):
+            job = await ended(app, await app.acall("tasks.mail.add"))
+            # It rests by then.
+            await until(lambda: bool(app._access.opened.ledger.is_quiet))
+            assert job["status"] == "SUCCESS"
+            task = tasks[-1]
+            assert task is not None
+            task.cancel()
+
+    assert len(tasks) == 3
 
 
 async def test_results_are_written_before_their_worker_leaves_in_a_hurry(

@@ -21,34 +21,35 @@ from yaotask.chaos.facts import Violation
 TESTS = Path(__file__).parent
 SEEDS = range(6)
 
-# Bugs, and of the seeds from the first on the number within which each is found.
-# How many seeds it takes to find each, and which promise it breaks.
+# Bugs, and the promises of which each breaks one. Nearly all show in the first seed; which ones do not changes with
+# whatever changes the order of events.
 FOUND = {
-    "another_end_of_any_claim_counts": (1, "I10"),
-    "a_success_of_any_claim_counts": (1, "I3"),
-    "progress_of_any_claim_counts": (1, "I3"),
-    "acknowledged_before_it_is_committed": (1, "I1"),
-    "everybody_else_is_dead": (1, "I4"),
-    "the_dead_are_left_alone": (1, "I1"),
-    "sizes_are_counted_elsewhere": (1, "I14"),
-    "events_are_written_elsewhere": (1, "I10"),
-    "events_are_settled_before_they_are_told": (1, "I10"),
-    "events_are_given_up_untold": (1, "I10"),
-    "a_cancel_comes_over_everything": (1, "I5"),
-    "a_cancel_does_nothing": (1, "I18"),
-    "a_retry_does_nothing": (1, "I18"),
-    "what_has_failed_comes_back": (1, "I18"),
-    "what_returned_has_failed": (1, "I17"),
-    "arguments_are_of_another_job": (1, "I7"),
-    "the_first_failure_is_the_last": (1, "I17"),
-    "the_first_death_poisons": (1, "I19"),
-    "timeouts_come_early": (1, "I17"),
-    "what_is_in_doubt_is_forgotten": (4, "I1"),
-    "what_is_in_doubt_goes_back_whoever_has_it": (4, "T10"),
-    "retries_have_no_end": (1, "I7"),
-    "no_timeout": (1, "I13"),
-    "twice_as_many_at_once": (1, "I14"),
+    "another_end_of_any_claim_counts": {"I5", "I10"},
+    "a_success_of_any_claim_counts": {"I3"},
+    "progress_of_any_claim_counts": {"I3"},
+    "acknowledged_before_it_is_committed": {"I1"},
+    "everybody_else_is_dead": {"I4"},
+    "the_dead_are_left_alone": {"I1"},
+    "sizes_are_counted_elsewhere": {"I14"},
+    "events_are_written_elsewhere": {"I10"},
+    "events_are_settled_before_they_are_told": {"I10"},
+    "events_are_given_up_untold": {"I10"},
+    "a_cancel_comes_over_everything": {"I5"},
+    "a_cancel_does_nothing": {"I18"},
+    "a_retry_does_nothing": {"I18"},
+    "what_has_failed_comes_back": {"I18"},
+    "what_returned_has_failed": {"I17"},
+    "arguments_are_of_another_job": {"I7"},
+    "the_first_failure_is_the_last": {"I17"},
+    "the_first_death_poisons": {"I19"},
+    "timeouts_come_early": {"I17"},
+    "what_is_in_doubt_is_forgotten": {"I1", "I10"},
+    "what_is_in_doubt_goes_back_whoever_has_it": {"T10"},
+    "retries_have_no_end": {"I7"},
+    "no_timeout": {"I13"},
+    "twice_as_many_at_once": {"I14"},
 }
+FIRST = 48
 
 
 @pytest.fixture(autouse=True)
@@ -129,12 +130,10 @@ def test_a_seed_that_broke_a_promise_ends_its_process(monkeypatch: pytest.Monkey
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("bug", FOUND)
 def test_a_planted_bug_is_found(bug: str) -> None:
-    seeds, promise = FOUND[bug]
-
-    found = _simulate("--seeds", str(seeds), bug=bug)
+    found = _simulate("--seeds", str(FIRST), bug=bug)
 
     assert found.returncode == 1
-    assert f" {promise}: " in found.stdout
+    assert any(f" {promise}: " in found.stdout for promise in FOUND[bug])
     assert "again: PYTHONPATH=tests python -m simulation --seed" in found.stdout
 
 

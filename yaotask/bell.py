@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from typing import Any
+from weakref import ref
 
 from anyio.lowlevel import RunVar, current_token
 
@@ -19,9 +20,8 @@ class Bell:
     """
 
     def __init__(self) -> None:
-        native: Any = current_token().native_token
-        # The two loops that anyio runs on have one such method each, under its own name.
-        self._soon = getattr(native, "call_soon_threadsafe", None) or native.run_sync_soon
+        # Not held: the bell is kept by what anyio keeps for as long as the loop is there.
+        self._loop: ref[Any] = ref(current_token().native_token)
         self._calls: deque[Callable[[], object]] = deque()
         self._rung = False
 
@@ -50,6 +50,14 @@ class Bell:
         except BaseException:  # for want of memory: the next call rings again
             self._rung = False
             raise
+
+    def _soon(self, function: Callable[[], object]) -> None:
+        loop = self._loop()
+        if loop is None:
+            raise RuntimeError("the loop has gone")
+        # The two loops that anyio runs on have one such method each, under its own name.
+        soon = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
+        soon(function)
 
     def _answer(self) -> None:
         # Lowered first: a call that comes from here on rings again.

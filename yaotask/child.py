@@ -59,6 +59,7 @@ class Child:
         threading.Thread(target=self._listen, name="yaotask-worker", daemon=True).start()
         # What it takes to import the scripts is not of any job's time; what is wrong with one, its jobs will say.
         self._app.broken()
+        logs.revive()
         self._channel.send({"ready": True})
         while (order := self._orders.get()) is not None:
             if "hook" in order:

@@ -74,7 +74,10 @@ def rfc3339(microseconds: int | None) -> str | None:
 
 
 def microseconds(moment: datetime) -> int:
-    """An aware datetime as a stored time; a naive one is refused with ValueError."""
+    """An aware datetime as a stored time. ValueError for a naive one, and for one that UTC has no date for."""
     if moment.utcoffset() is None:
         raise ValueError(f"{moment.isoformat()} has no time zone; write it with an offset, as in 2026-11-22T08:00:00Z")
-    return (moment - EPOCH) // timedelta(microseconds=1)
+    try:
+        return (moment.astimezone(UTC) - EPOCH) // timedelta(microseconds=1)
+    except OverflowError:
+        raise ValueError(f"{moment.isoformat()} is out of the calendar in UTC, which has the years 1 to 9999") from None

@@ -14,7 +14,7 @@ from yaotask.callbacks import Callback, Callbacks
 from yaotask.clock import instant
 from yaotask.errors import ClaimLost, NoCurrentJob
 from yaotask.jobs import Claim
-from yaotask.reporting import Desk, whole
+from yaotask.reporting import MOST_STEPS, Desk, whole
 from yaotask.values import dumps
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Job:
 
     __slots__ = (
         *("claim", "started", "attempts", "timeout_ms", "cancelled", "over", "result", "hide"),
-        *("open_transaction", "said", "_desk", "_extra", "_counts", "_callbacks", "_lock"),
+        *("open_transaction", "is_in_thread", "said", "_desk", "_extra", "_counts", "_callbacks", "_lock"),
     )
 
     def __init__(self, claim: Claim, desk: Desk, started: int, attempts: int, timeout_ms: int) -> None:
@@ -66,6 +66,8 @@ class Job:
         # Takes the sensitive arguments out of a text that will be seen.
         self.hide: Callable[[str], str] = str
         self.open_transaction: Any = None
+        # Whether its handler is a sync function: then whoever calls it ends what it leaves open.
+        self.is_in_thread = False
         # All that was reported, by column: the latest of each.
         self.said: dict[str, Any] = {}
         self._desk = desk
@@ -132,8 +134,11 @@ class Job:
         self._report(whole("current", current), whole("total", total), message, {})
 
     def progress_step(self, step: str, completed: int, total: int, message: str | None = None) -> None:
-        """Progress by named steps (seed 001): which one is under way, how many of how many are done."""
-        done, of = whole("completed", completed), whole("total", total)
+        """Progress by named steps (seed 001): which one is under way, how many of how many are done.
+
+        Raises InvalidPayload for a number below 0 or above 2**31 - 1.
+        """
+        done, of = whole("completed", completed, MOST_STEPS), whole("total", total, MOST_STEPS)
         steps = {"step": self._desk.text(self.hide(str(step))), "completed_steps": done, "total_steps": of}
         self._report(done, of, message, steps)
 

@@ -13,8 +13,8 @@ import anyio
 def run(work: Callable[[], Awaitable[None]], on_end: Callable[[BaseException], NoReturn]) -> None:
     """Run `work` on a loop of asyncio; `on_end` is told when a task ends that loop, before the work itself has ended.
 
-    A SystemExit, or a KeyboardInterrupt, does that. Otherwise asyncio would cancel all other tasks then, and each
-    would seem to have failed by itself.
+    A SystemExit, or a KeyboardInterrupt, does that, and so does its `stop`. Otherwise asyncio would cancel all other
+    tasks then, and each would seem to have failed by itself.
     """
     is_over = False
 
@@ -36,6 +36,8 @@ def run(work: Callable[[], Awaitable[None]], on_end: Callable[[BaseException], N
                 if is_over:
                     raise
                 on_end(error)
+            if not is_over:
+                on_end(RuntimeError("the loop was stopped"))
 
         loop.run_forever = run_to_the_end  # type: ignore[method-assign]
         return loop

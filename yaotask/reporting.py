@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 ProgressHook = Callable[..., Any]
 
+# The columns of steps have four bytes. What may be more, as bytes, is for `progress`.
+MOST_STEPS = 2**31 - 1
+
 
 class Desk(Protocol):
     """Where a job's words go; brought by whoever runs it."""
@@ -46,12 +49,15 @@ class Desk(Protocol):
         ...
 
 
-def whole(name: str, number: object) -> int:
-    """A number of a progress report, rounded down; InvalidPayload for one that cannot be."""
+def whole(name: str, number: object, most: int = MAX_ID) -> int:
+    """A number of a progress report, rounded down; InvalidPayload for one that cannot be.
+
+    The bits of `most` are all ones.
+    """
     try:
         whole = int(number) if isinstance(number, (int, float)) else -1
     except (ValueError, OverflowError):  # NaN, infinity
         whole = -1
-    if not 0 <= whole <= MAX_ID:
-        raise InvalidPayload("must be a number from 0 to 2**53 - 1", f"$.{name}")
+    if not 0 <= whole <= most:
+        raise InvalidPayload(f"must be a number from 0 to 2**{most.bit_length()} - 1", f"$.{name}")
     return whole

@@ -75,6 +75,7 @@ class Worker:
             self._channel.send({"complaint": "the definitions or settings are at fault: " + str(app.problems[0])})
             return FAULTY
         broken = app.broken()
+        logs.revive()
         _look_seldom_for_garbage()
         self._channel.send({"ready": True, "broken": {id: _reason(problems) for id, problems in broken.items()}})
         begin = self._channel.receive()

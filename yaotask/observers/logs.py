@@ -10,6 +10,7 @@ import json
 import logging
 import re
 import sys
+from contextlib import suppress
 from typing import Any, Literal, TextIO
 
 from yaotask.clock import SECOND, rfc3339
@@ -73,8 +74,20 @@ def configure(log: Literal["text", "json"], stream: TextIO | None = None) -> log
     return handler
 
 
+def revive() -> None:
+    """Let our loggers speak again where users' code has configured logging: by default that disables all others."""
+    for name in [LOGGER, *logging.root.manager.loggerDict]:
+        if name == LOGGER or name.startswith(f"{LOGGER}."):
+            logging.getLogger(name).disabled = False
+
+
 class _Handler(logging.StreamHandler[TextIO]):
     """Ours, so that a second `configure` finds it and leaves the user's handlers alone."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name
+        """Users' code may have closed the stream: then there is nobody to tell, and nothing else to end by that."""
+        with suppress(Exception):
+            super().handleError(record)
 
 
 def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> list[str]:

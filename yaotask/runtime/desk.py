@@ -146,6 +146,11 @@ class JobDesk:
         """See Job.transaction."""
         if invoke.on_loop():
             raise TransactionError("job.transaction() is for handlers in threads: an `async def` would block its loop")
+        if not job.is_in_thread:
+            raise TransactionError(
+                "job.transaction() is for handlers that are sync functions: it ends with the handler, and the thread of"
+                " an `async def` may go on"
+            )
         if job.open_transaction is not None:
             raise TransactionError("job.transaction() can be used once in an attempt")
         job.must_be_open()

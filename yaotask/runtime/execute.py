@@ -77,6 +77,7 @@ async def execute(job: Job, handler: Handler, policy: Policy, start: Context) ->
 
 def execute_here(job: Job, handler: Handler, policy: Policy, start: Context) -> Outcome:
     """Run a handler in this thread to its outcome, in a copy of the context `start`."""
+    job.is_in_thread = True
     _hide(job, handler, policy)
     try:
         value = start.copy().run(_call, job, handler, policy)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+from contextlib import suppress
 from contextvars import Context
 from typing import TYPE_CHECKING
 
 import anyio
 import anyio.lowlevel
 
+from yaotask import invoke
 from yaotask.jobs import Claim
 from yaotask.runtime.apart import run_apart
 from yaotask.runtime.attempt import Attempt
@@ -38,8 +41,22 @@ class LoopSlot:
     async def run(self) -> None:
         """Until `end`. A scope is good for one cancellation; there is a new one after each."""
         while not self._ended:
-            with anyio.CancelScope() as self._scope:
-                await self._work(self._scope)
+            try:
+                with anyio.CancelScope() as self._scope:
+                    await self._work(self._scope)
+            except BaseException as error:
+                if not self._is_for_an_ended_job(error):
+                    raise
+                with suppress(ValueError):
+                    self.pool.idle.remove(self)
+
+    def _is_for_an_ended_job(self, error: BaseException) -> bool:
+        """Whether users' code has cancelled the task of a handler that had returned: it is ours, and goes on."""
+        task = asyncio.current_task() if isinstance(error, asyncio.CancelledError) else None
+        if task is None or self.attempt is not None or invoke.ends_us(error):
+            return False
+        task.uncancel()
+        return True
 
     async def _work(self, scope: anyio.CancelScope) -> None:
         turn = 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from typing import Any
 
 from yaotask.chance import Chance
@@ -208,7 +209,9 @@ class Ledger:
                 continue
             kind: type = type(outcome)
             if kind is not Succeeded:
-                self.tell(claim, outcome)
+                # Whatever users' code has made of the log.
+                with suppress(Exception):
+                    self.tell(claim, outcome)
                 if isinstance(outcome, Lost) and outcome.poisoned:
                     # A loss too many is how a job fails.
                     kind = Failed

@@ -79,9 +79,10 @@ class LedgerThread:
             while self._turn():
                 pass
         except BaseException as error:
-            log.critical(DEATH, exc_info=error)
+            # First of all: it may have died of a log that users' code has broken.
             self.died = error
             self.on_death()
+            log.critical(DEATH, exc_info=error)
         finally:
             self._over = True
             self.refuse_if_over()

@@ -67,7 +67,7 @@ def replay(cycle: SqlCycle, mailbox: Mailbox) -> Answers:
     answers = Answers()
     free = replace(mailbox)
     put_off = free.take_out(Held(cycle.held_of(mailbox.jobs)))
-    _tell(cycle, free)
+    _tell_safely(cycle, free)
     mailbox.finishes[:] = [*_finish_all(cycle, free.finishes), *put_off.finishes]
     settled, later = True, set[Add | Errand]()
     if free.errands or free.settles:
@@ -87,6 +87,21 @@ def _tell(cycle: SqlCycle, mailbox: Mailbox) -> None:
     if mailbox.progress:
         cycle.progress(mailbox.progress)
     if mailbox.started:
+        cycle.store_started(mailbox.started)
+
+
+def _tell_safely(cycle: SqlCycle, mailbox: Mailbox) -> None:
+    """What the database refuses of a report is given up: it would keep from being stored all that comes after it."""
+    try:
+        with cycle.savepoint():
+            _tell(cycle, mailbox)
+    except DataError:
+        for note in mailbox.progress:
+            try:
+                with cycle.savepoint():
+                    cycle.progress([note])
+            except DataError as error:
+                log.error("progress is given up, the database does not take %s: %s", note.changes, error.orig)
         cycle.store_started(mailbox.started)
 
 
