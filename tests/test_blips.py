@@ -110,7 +110,7 @@ def test_where_there_is_no_thread_to_watch_with_nobody_is_subscribed(monkeypatch
 def test_where_there_is_no_thread_for_a_progress_hook_its_job_goes_on(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    herald = Herald(print, 1.0, Limits())
+    herald = Herald(print, 1.0, Limits(), SystemClock())
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
         herald.announce(cast("Job", SimpleNamespace(name="mail.1", id=1)), (1, 2, None))

@@ -14,7 +14,7 @@ import anyio.to_thread
 import pytest
 from pulse_support import CANCEL_GRACE, HOOK_TIMEOUT, Beat, Shifted, Supervisor, worker
 from run_support import until
-from runtime_support import PATIENCE, StageApp, ended, query
+from runtime_support import PATIENCE, StageApp, a_job, ended, query
 
 from yaotask import App
 from yaotask.channel import Channel
@@ -265,7 +265,7 @@ async def test_a_hook_that_goes_on_although_it_was_cancelled_has_its_worker_repl
         late.clear()
         after = await turning(supervisor, 1)
 
-    assert [beat["stuck"] for beat in told] == [{}, {}, {"hooks of events": "one goes on although it was cancelled"}]
+    assert [beat["stuck"] for beat in told] == [{}, {}, {"hooks": "one goes on although it was cancelled"}]
     assert after["stuck"] == {}
 
 
@@ -281,8 +281,31 @@ async def test_many_hooks_that_do_not_end_in_their_threads_have_their_worker_rep
         late.pop()
         fewer = await turning(supervisor, 1)
 
-    assert many["stuck"] == {"hooks of events": "those that do not end hold too many threads"}
+    assert many["stuck"] == {"hooks": "those that do not end hold too many threads"}
     assert fewer["stuck"] == {}
+
+
+async def test_progress_hooks_that_do_not_end_are_among_them(stage: StageApp, supervisor: Supervisor) -> None:
+    release, told = threading.Event(), threading.Event()
+
+    def hook(id: int, *progress: Any) -> None:
+        told.set()
+        release.wait(PATIENCE)
+
+    async def handler(task_id: int) -> None: ...
+
+    app = stage(handler, hooks={"progress": hook})
+    runner = app.works.runner(())
+    (pool,) = runner.pools
+    assert pool.desk.herald is not None
+    pool.desk.herald._timeout = pool.desk.herald._under_way._timeout = 0.01
+    await anyio.to_thread.run_sync(pool.desk.herald.announce, a_job(), (1, 2, None))
+    late = runner.late_hooks()
+    release.set()
+    await anyio.to_thread.run_sync(until, lambda: not runner.late_hooks())
+
+    assert told.is_set()
+    assert [call.is_async for call in late] == [False]
 
 
 async def test_while_the_loop_does_not_turn_no_hook_can_end(stage: StageApp, supervisor: Supervisor) -> None:

@@ -165,7 +165,7 @@ class Worker:
             runner.pools,
             ended=lambda: _told(runner),
             is_helpless=lambda: runner.children.is_helpless or runner.courier.children.is_helpless,
-            late_hooks=runner.courier.late,
+            late_hooks=runner.late_hooks,
             cancel_grace=settings.cancel_grace.total_seconds(),
             hook_timeout=settings.hook_timeout.total_seconds(),
         )

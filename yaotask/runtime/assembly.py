@@ -120,7 +120,7 @@ class Assembly:
     def _herald(self, definition: Definition) -> Herald | None:
         hook = self._hook(definition)
         timeout = self._settings.hook_timeout.total_seconds()
-        return None if hook is None else Herald(hook, timeout, self._settings.limits)
+        return None if hook is None else Herald(hook, timeout, self._settings.limits, self._clock)
 
     def _hook(self, definition: Definition) -> ProgressHook | None:
         try:

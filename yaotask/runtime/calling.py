@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import Context
 from dataclasses import dataclass
 from functools import partial
@@ -28,15 +29,39 @@ class Call:
     since: float
 
 
+class UnderWay:
+    """Which hooks run, and which of them for longer than `timeout` seconds. From any thread."""
+
+    def __init__(self, clock: Clock, timeout: float) -> None:
+        self._clock = clock
+        self._timeout = timeout
+        self._calls: set[Call] = set()
+
+    @contextmanager
+    def calling(self, seq: int = 0, *, is_async: bool = False) -> Iterator[None]:
+        """While the block lasts one runs: the hook of an event, by its number, or one of progress."""
+        call = Call(seq, is_async, self._clock.monotonic())
+        self._calls.add(call)
+        try:
+            yield
+        finally:
+            self._calls.discard(call)
+
+    def late(self) -> list[Call]:
+        """Those that run although their time is up."""
+        longest = self._clock.monotonic() - self._timeout
+        return [call for call in self._calls.copy() if call.since < longest]
+
+
 class Caller:
     """Calls the hooks of a worker. One that takes longer than `timeout` seconds is given up; it may go on."""
 
     def __init__(self, resolver: Resolver, clock: Clock, timeout: float, limits: Limits) -> None:
         self._resolver = resolver
-        self._clock = clock
         self._timeout = timeout
         self._limits = limits
-        self._calls: set[Call] = set()
+        self._under_way = UnderWay(clock, timeout)
+        self.late = self._under_way.late
 
     async def call(self, path: str, delivery: Delivery) -> str | None:
         """Call a hook; what went wrong, or None."""
@@ -56,27 +81,14 @@ class Caller:
             return brief(error, self._limits)
         return f"the hook took longer than {self._timeout:g} s" if scope.cancelled_caught else None
 
-    def late(self) -> list[Call]:
-        """The hooks that run although their time is up; from any thread."""
-        longest = self._clock.monotonic() - self._timeout
-        return [call for call in self._calls.copy() if call.since < longest]
-
     async def _call_on_loop(self, hook: Callable[..., Any], delivery: Delivery) -> None:
-        call = Call(delivery.seq, True, self._clock.monotonic())
-        self._calls.add(call)
-        try:
+        with self._under_way.calling(delivery.seq, is_async=True):
             await invoke.acall(hook, delivery.id, *arguments(delivery))
-        finally:
-            self._calls.discard(call)
 
     def _call_in_thread(self, hook: Callable[..., Any], delivery: Delivery) -> None:
         """Perhaps for longer than anybody waits."""
-        call = Call(delivery.seq, False, self._clock.monotonic())
-        self._calls.add(call)
-        try:
+        with self._under_way.calling(delivery.seq):
             invoke.call(hook, delivery.id, *arguments(delivery))
-        finally:
-            self._calls.discard(call)
 
 
 def call_here(resolver: Resolver, path: str, delivery: Delivery, start: Context, limits: Limits) -> str | None:

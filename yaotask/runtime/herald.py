@@ -16,9 +16,11 @@ import anyio
 
 from yaotask import context, invoke
 from yaotask.bell import Bell
+from yaotask.clock import Clock
 from yaotask.context import Job
 from yaotask.jobs import Outcome
 from yaotask.runtime.attempt import Attempt
+from yaotask.runtime.calling import UnderWay
 from yaotask.runtime.failures import brief
 from yaotask.runtime.spawner import Spawner
 from yaotask.settings import Limits
@@ -39,15 +41,25 @@ class Calls:
 class Herald:
     """Tells one hook of all progress of one task; a call that takes longer than `timeout` seconds is given up."""
 
-    def __init__(self, hook: Callable[..., Any], timeout: float, limits: Limits) -> None:
-        self._hook = hook
+    def __init__(self, hook: Callable[..., Any], timeout: float, limits: Limits, clock: Clock) -> None:
         self._timeout = timeout
+        self._under_way = UnderWay(clock, timeout)
+        # Those that hold a thread for longer than they may.
+        self.late = self._under_way.late
+        self._hook = hook if invoke.is_async(hook) else self._noted(hook)
         self._limits = limits
         self._spawner: Spawner | None = None
         self._bell: Bell | None = None
         # Where no loop of a worker is, hooks start in this context: that of a job may know the loop of its handler.
         self._start: Context | None = None
         self._calls: dict[Job, Calls] = {}
+
+    def _noted(self, hook: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any) -> Any:
+            with self._under_way.calling():
+                return hook(*given)
+
+        return call
 
     def open(self, spawner: Spawner) -> None:
         """Begin to work on the running loop."""

@@ -166,7 +166,7 @@ class Pulse:
             elif pool.has_dead_threads:
                 stuck[pool.work.task] = "a thread that ran its handlers has died"
         if (why := self._why_hooks_are_stuck(now)) is not None:
-            stuck["hooks of events"] = why
+            stuck["hooks"] = why
         if self._is_helpless():
             stuck["child processes"] = "none can be started: what runs here has used up its open files (ulimit -n)"
         return stuck

@@ -16,6 +16,7 @@ from anyio.abc import TaskGroup
 
 from yaotask.bell import Bell
 from yaotask.clock import Clock
+from yaotask.runtime.calling import Call
 from yaotask.runtime.children import Children
 from yaotask.runtime.deadlines import Deadlines
 from yaotask.runtime.hooks import Courier
@@ -66,6 +67,11 @@ class Runner:
     def ended(self) -> Counter[type]:
         """How the attempts of this process ended, by kind of outcome."""
         return self._access.opened.ledger.ended
+
+    def late_hooks(self) -> list[Call]:
+        """The hooks that run although their time is up, those of progress in threads; from any thread."""
+        heralds = [pool.desk.herald for pool in self.pools if pool.desk.herald is not None]
+        return [*self.courier.late(), *(call for herald in heralds for call in herald.late())]
 
     def hurry(self) -> None:
         """Give no grace, or no more of it."""
