@@ -31,6 +31,7 @@ from yaotask.errors import (
 )
 from yaotask.jobs import Claim, JobState, Outcome, Succeeded
 from yaotask.store import direct, inbox, ledger_thread, presence
+from yaotask.store import ledger as ledger_module
 from yaotask.store.access import Access
 from yaotask.store.ledger import FIRST_PAUSE, LONGEST_PAUSE, Ledger
 from yaotask.store.ledger_thread import LedgerThread
@@ -370,6 +371,23 @@ def test_progress_that_no_store_can_hold_keeps_nothing_else_from_being_stored(
     assert FIRST_PAUSE not in pauses
 
 
+@pytest.mark.only_on("postgresql", "mariadb")
+def test_a_claim_that_was_lost_is_told_once_beside_progress_that_no_store_can_hold(
+    ledger: Ledger, taker: Taker, caplog: pytest.LogCaptureFixture
+) -> None:
+    ask(ledger, 2)
+    ledger.turn()
+    again, bad = taker.claims
+    lost = again._replace(fence=again.fence - 1)
+    for current in (1, 2):
+        ledger.progress(Progress(lost.key, lost.fence, 1, {"current": current}))
+    ledger.progress(Progress(bad.key, bad.fence, 1, {"total_steps": 2**62}))
+    ledger.turn()
+
+    assert taker.lost_claims == [(lost.key, lost.fence)]
+    assert caplog.text.count("was given to another worker") == 1
+
+
 def test_what_became_of_events_is_kept_until_it_is_written(
     bench: Bench, ledger: Ledger, store: Store, clock: ManualClock
 ) -> None:
@@ -578,6 +596,24 @@ def test_a_death_is_told_although_the_log_is_broken(
 
     assert dead.is_set()
     assert isinstance(asked.error, MemoryError)
+
+
+@pytest.mark.usefixtures("taker")
+def test_a_store_that_is_away_is_told_although_the_log_is_broken(
+    ledger: Ledger, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise LookupError("no context")
+
+    monkeypatch.setattr(ledger_module.log, "error", fail)
+    store.before = [StorageBusy("busy")]
+    refused = ask(ledger)
+    ledger.turn()
+    stored = ask(ledger)
+    ledger.turn()
+
+    assert isinstance(refused.error, StorageBusy)
+    assert answer(stored) == [1]
 
 
 @pytest.mark.usefixtures("taker")

@@ -66,7 +66,7 @@ class Job:
         # Takes the sensitive arguments out of a text that will be seen.
         self.hide: Callable[[str], str] = str
         self.open_transaction: Any = None
-        # Whether its handler is a sync function: then whoever calls it ends what it leaves open.
+        # Whether it has a thread or a process of its own: then whoever calls it ends what it leaves open.
         self.is_in_thread = False
         # All that was reported, by column: the latest of each.
         self.said: dict[str, Any] = {}

@@ -35,6 +35,8 @@ class LoopSlot:
         self._backlog = pool.backlog
         self._is_apart = pool.work.handler.executor == "process"
         self._ended = False
+        # Whether it has no claim.
+        self._is_free = True
         self._scope: anyio.CancelScope | None = None
         self._called: anyio.Event | None = None
 
@@ -53,7 +55,7 @@ class LoopSlot:
     def _is_for_an_ended_job(self, error: BaseException) -> bool:
         """Whether users' code has cancelled the task of a handler that had returned: it is ours, and goes on."""
         task = asyncio.current_task() if isinstance(error, asyncio.CancelledError) else None
-        if task is None or self.attempt is not None or invoke.ends_us(error):
+        if task is None or not self._is_free or invoke.ends_us(error):
             return False
         task.uncancel()
         return True
@@ -66,10 +68,12 @@ class LoopSlot:
                 await self._rest()
                 turn = 0
                 continue
+            self._is_free = False
             if claim.losses or self._is_apart:
                 await run_apart(self, claim)
             else:
                 await self._run(claim)
+            self._is_free = True
             turn += 1
             if turn % JOBS_A_TURN == 0:
                 await anyio.lowlevel.checkpoint()

@@ -38,7 +38,7 @@ class Ledger:
         self.store = store
         self._clock = clock
         self.poke: Callable[[], None] = lambda: None
-        # Told of each attempt that ended otherwise than well, once that is stored; must not raise.
+        # Told of each attempt that ended otherwise than well, once that is stored.
         self.tell: Callable[[Claim, Outcome], None] = lambda claim, outcome: None
         # Told once that the worker was taken for dead by others, and claims no more; must not raise.
         self.dismissed: Callable[[], None] = lambda: None
@@ -147,7 +147,7 @@ class Ledger:
             _refuse(mailbox, error)
             raise
         if self._told:
-            log.info("the store can be written again")
+            _say(log.info, "the store can be written again")
             self._told.clear()
         self._trouble = 0.0
         if harvest.held or mailbox.hurried:
@@ -190,7 +190,7 @@ class Ledger:
             for consumer in self._consumers.values():
                 consumer.lost(key, fence)
         if harvest.dismissed and mailbox.worker is not None:
-            log.error("this worker was taken for dead: it claims no more")
+            _say(log.error, "this worker was taken for dead: it claims no more")
             self.dismiss(mailbox.worker)
             self.dismissed()
 
@@ -198,7 +198,7 @@ class Ledger:
         names = {(finish.claim.key, finish.claim.fence): finish.claim.name for finish in mailbox.finishes}
         for key, fence in harvest.lost:
             name = names.get((key, fence), "a job")
-            log.warning("%s was given to another worker, or ended: what this one did of it is not stored", name)
+            _say(log.warning, "%s was given to another worker, or ended: what this one did of it is not stored", name)
             for consumer in self._consumers.values():
                 consumer.lost(key, fence)
 
@@ -209,9 +209,7 @@ class Ledger:
                 continue
             kind: type = type(outcome)
             if kind is not Succeeded:
-                # Whatever users' code has made of the log.
-                with suppress(Exception):
-                    self.tell(claim, outcome)
+                _say(self.tell, claim, outcome)
                 if isinstance(outcome, Lost) and outcome.poisoned:
                     # A loss too many is how a job fails.
                     kind = Failed
@@ -248,11 +246,6 @@ class Ledger:
 
     def _put_off(self, mailbox: Mailbox, error: StorageError) -> float:
         """The store failed: tell the askers of what is not stored, keep the rest, and wait a little."""
-        why = str(error)
-        # Where no worker has something to lose, whoever asked hears of it, and nobody else need.
-        if self._worker is not None and why not in self._told:
-            self._told.add(why)
-            log.error("the store cannot be written: %s", why)
         self._trouble = min(max(FIRST_PAUSE, self._trouble * 2), LONGEST_PAUSE)
         undecided = mailbox.take_out_undecided(self._clock.monotonic())
         _refuse(mailbox, error)
@@ -262,7 +255,18 @@ class Ledger:
             # What was held is not on the shelf any more.
             self._shelf.keep(Mailbox(hurried=True))
         self._lookout.forget()
+        why = str(error)
+        # Where no worker has something to lose, whoever asked hears of it, and nobody else need.
+        if self._worker is not None and why not in self._told:
+            self._told.add(why)
+            _say(log.error, "the store cannot be written: %s", why)
         return self._trouble
+
+
+def _say(tell: Callable[..., None], *words: Any) -> None:
+    """Whatever users' code has made of the log: what is said is no reason to do nothing more."""
+    with suppress(Exception):
+        tell(*words)
 
 
 def _refuse(mailbox: Mailbox, error: BaseException) -> None:

@@ -92,17 +92,21 @@ def _tell(cycle: SqlCycle, mailbox: Mailbox) -> None:
 
 def _tell_safely(cycle: SqlCycle, mailbox: Mailbox) -> None:
     """What the database refuses of a report is given up: it would keep from being stored all that comes after it."""
+    lost, known = cycle.harvest.lost, len(cycle.harvest.lost)
     try:
         with cycle.savepoint():
             _tell(cycle, mailbox)
     except DataError:
+        del lost[known:]
         for note in mailbox.progress:
             try:
                 with cycle.savepoint():
                     cycle.progress([note])
+                lost[known:] = dict.fromkeys(lost[known:])
             except DataError as error:
                 log.error("progress is given up, the database does not take %s: %s", note.changes, error.orig)
-        cycle.store_started(mailbox.started)
+        if mailbox.started:
+            cycle.store_started(mailbox.started)
 
 
 def _take(cycle: SqlCycle, mailbox: Mailbox, *, look_first: bool) -> None:
