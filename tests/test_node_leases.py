@@ -45,8 +45,14 @@ def starts(root: Path) -> list[tuple[str, int]]:
 
 def freeze(run: Program, root: Path) -> list[int]:
     """Stop all of a node: its supervisor first, which would notice."""
-    frozen = [run.process.pid, *members(run).values()]
-    until(lambda: stop(frozen, root / ".yaotask" / "yaotask.db"))
+    frozen: list[int] = []
+
+    def is_stopped() -> bool:
+        # Each time anew: until then it may replace what takes too long.
+        frozen[:] = [run.process.pid, *members(run).values()]
+        return stop(frozen, root / ".yaotask" / "yaotask.db")
+
+    until(is_stopped)
     return frozen
 
 

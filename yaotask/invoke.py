@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Generator
@@ -125,6 +126,18 @@ def ends_us(error: BaseException) -> bool:
     kind = anyio.get_cancelled_exc_class()
     group = isinstance(error, BaseExceptionGroup) and error.subgroup(kind) is not None
     return (group or isinstance(error, kind)) and anyio.current_effective_deadline() == -math.inf
+
+
+def takes_back(error: BaseException) -> bool:
+    """Whether this is a cancellation that nobody of ours has asked for; the task that got it may go on.
+
+    A handler's task is ours, and runs others later: users' code that keeps it, as a watchdog does, may cancel it then.
+    """
+    task = asyncio.current_task() if isinstance(error, asyncio.CancelledError) else None
+    if task is None or ends_us(error):
+        return False
+    task.uncancel()
+    return True
 
 
 async def drive(context: Context, started: Coroutine[Any, Any, Any]) -> Any:

@@ -86,7 +86,7 @@ class _Handler(logging.StreamHandler[TextIO]):
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name
         """Users' code may have closed the stream: then there is nobody to tell, and nothing else to end by that."""
-        with suppress(Exception):
+        with suppress(ValueError):
             super().handleError(record)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from contextlib import suppress
 from contextvars import Context
@@ -47,18 +46,11 @@ class LoopSlot:
                 with anyio.CancelScope() as self._scope:
                     await self._work(self._scope)
             except BaseException as error:
-                if not self._is_for_an_ended_job(error):
+                # A cancellation for a job that has ended, unless there is another.
+                if not (self._is_free and invoke.takes_back(error)):
                     raise
                 with suppress(ValueError):
                     self.pool.idle.remove(self)
-
-    def _is_for_an_ended_job(self, error: BaseException) -> bool:
-        """Whether users' code has cancelled the task of a handler that had returned: it is ours, and goes on."""
-        task = asyncio.current_task() if isinstance(error, asyncio.CancelledError) else None
-        if task is None or not self._is_free or invoke.ends_us(error):
-            return False
-        task.uncancel()
-        return True
 
     async def _work(self, scope: anyio.CancelScope) -> None:
         turn = 0

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
 from typing import Any
 
 from yaotask.chance import Chance
@@ -60,6 +59,8 @@ class Ledger:
         self._trouble = 0.0
         # Why it could not be written, as it was said since it last was.
         self._told: set[str] = set()
+        # How many lines the log did not take.
+        self._unsaid = 0
         self._in_turn = False
 
     # --- requests, from any thread ------------------------------------------------------------------
@@ -147,7 +148,7 @@ class Ledger:
             _refuse(mailbox, error)
             raise
         if self._told:
-            _say(log.info, "the store can be written again")
+            self._say(log.info, "the store can be written again")
             self._told.clear()
         self._trouble = 0.0
         if harvest.held or mailbox.hurried:
@@ -190,7 +191,7 @@ class Ledger:
             for consumer in self._consumers.values():
                 consumer.lost(key, fence)
         if harvest.dismissed and mailbox.worker is not None:
-            _say(log.error, "this worker was taken for dead: it claims no more")
+            self._say(log.error, "this worker was taken for dead: it claims no more")
             self.dismiss(mailbox.worker)
             self.dismissed()
 
@@ -198,7 +199,9 @@ class Ledger:
         names = {(finish.claim.key, finish.claim.fence): finish.claim.name for finish in mailbox.finishes}
         for key, fence in harvest.lost:
             name = names.get((key, fence), "a job")
-            _say(log.warning, "%s was given to another worker, or ended: what this one did of it is not stored", name)
+            self._say(
+                log.warning, "%s was given to another worker, or ended: what this one did of it is not stored", name
+            )
             for consumer in self._consumers.values():
                 consumer.lost(key, fence)
 
@@ -209,7 +212,7 @@ class Ledger:
                 continue
             kind: type = type(outcome)
             if kind is not Succeeded:
-                _say(self.tell, claim, outcome)
+                self._say(self.tell, claim, outcome)
                 if isinstance(outcome, Lost) and outcome.poisoned:
                     # A loss too many is how a job fails.
                     kind = Failed
@@ -244,6 +247,16 @@ class Ledger:
         self._shelf.divert(mailbox)
         return mailbox
 
+    def _say(self, tell: Callable[..., None], *words: Any) -> None:
+        """Whatever users' code has made of the log: a line that is lost is no reason to do nothing more."""
+        try:
+            tell(*words)
+            if self._unsaid:
+                log.warning("lines of the log that were lost before: %d", self._unsaid)
+                self._unsaid = 0
+        except Exception:  # noqa: BLE001 - it is said as soon as something can be said
+            self._unsaid += 1
+
     def _put_off(self, mailbox: Mailbox, error: StorageError) -> float:
         """The store failed: tell the askers of what is not stored, keep the rest, and wait a little."""
         self._trouble = min(max(FIRST_PAUSE, self._trouble * 2), LONGEST_PAUSE)
@@ -259,14 +272,8 @@ class Ledger:
         # Where no worker has something to lose, whoever asked hears of it, and nobody else need.
         if self._worker is not None and why not in self._told:
             self._told.add(why)
-            _say(log.error, "the store cannot be written: %s", why)
+            self._say(log.error, "the store cannot be written: %s", why)
         return self._trouble
-
-
-def _say(tell: Callable[..., None], *words: Any) -> None:
-    """Whatever users' code has made of the log: what is said is no reason to do nothing more."""
-    with suppress(Exception):
-        tell(*words)
 
 
 def _refuse(mailbox: Mailbox, error: BaseException) -> None:
