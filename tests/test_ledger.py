@@ -616,15 +616,14 @@ def test_a_store_that_is_away_is_told_although_the_log_is_broken(
     assert answer(stored) == [1]
 
 
-@pytest.mark.usefixtures("taker")
-def test_a_log_that_users_code_has_broken_ends_no_ledger(bench: Bench, ledger: Ledger) -> None:
+def test_a_log_that_users_code_has_broken_ends_no_ledger(bench: Bench, ledger: Ledger, taker: Taker) -> None:
     def fail(claim: Claim, outcome: Outcome) -> None:
         raise LookupError("no context")
 
     ledger.tell = fail
     ask(ledger)
     ledger.turn()
-    (claim,) = ledger._consumers["mail"].claims  # type: ignore[attr-defined]
+    (claim,) = taker.claims
     ledger.finish(bench.end(claim, FAILED))
     ledger.turn()
 
