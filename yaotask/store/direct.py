@@ -10,11 +10,12 @@ import re
 from abc import ABC, abstractmethod
 from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
 from sqlalchemy.engine import Connection, CursorResult
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 
 class Answer:
@@ -175,6 +176,13 @@ def answer_of(cursor: Any) -> Answer:
     described = cursor.description
     names = tuple([column[0] for column in described]) if described else ()
     return Answer(cursor.fetchall() if described else [], names, cursor.rowcount)
+
+
+def roll_back(connection: Connection) -> None:
+    """End a transaction of which nothing is to be stored. On a line that is down there is none any more."""
+    # Why it is down has been said.
+    with suppress(SQLAlchemyError):
+        execute(connection, "ROLLBACK")
 
 
 def post(connection: Connection, statement: str, values: Mapping[str, Any] | None = None) -> None:

@@ -6,12 +6,11 @@ What a session must have is set when it is made, so that neither the server's co
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool, QueuePool
 
 from yaotask.clock import Clock
@@ -27,7 +26,7 @@ from yaotask.store.dialects.mysql_guard import GuardedConnection
 from yaotask.store.dialects.mysql_joining import join
 from yaotask.store.dialects.mysql_line import LedgerConnection
 from yaotask.store.dialects.server import ServerDialect, ServerHold, unwrap
-from yaotask.store.direct import execute
+from yaotask.store.direct import execute, roll_back
 
 _SECRETS = ("password", "passwd", "ssl_key_password")
 _READ_COMMITTED = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
@@ -124,9 +123,7 @@ class MysqlDialect(ServerDialect):
         try:
             yield
         finally:
-            # Where the line is down there is nothing to roll back, and why it is down has been said.
-            with suppress(SQLAlchemyError):
-                execute(connection, "ROLLBACK")
+            roll_back(connection)
 
     def now(self, connection: Connection, clock: Clock) -> int:
         return int(execute(connection, sql.NOW).scalar_one())

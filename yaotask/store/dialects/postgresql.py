@@ -28,13 +28,13 @@ from yaotask.errors import StorageUnavailable
 from yaotask.store.dialects import postgresql_notices
 from yaotask.store.dialects import postgresql_statements as sql
 from yaotask.store.dialects.base import Database, Errors, Hold, Notices, Statements
-from yaotask.store.dialects.postgresql_database import PostgresqlDatabase, hold_move, roll_back
+from yaotask.store.dialects.postgresql_database import PostgresqlDatabase, hold_move
 from yaotask.store.dialects.postgresql_errors import PostgresqlErrors
 from yaotask.store.dialects.postgresql_guard import GuardedConnection
 from yaotask.store.dialects.postgresql_joining import Identity, Joining
 from yaotask.store.dialects.postgresql_line import LedgerConnection
 from yaotask.store.dialects.server import ServerDialect, ServerHold, unwrap
-from yaotask.store.direct import execute
+from yaotask.store.direct import execute, roll_back
 
 # What can be set once a connection, where the address does not say otherwise. A server that has vanished is noticed
 # before the lease of this process is over.

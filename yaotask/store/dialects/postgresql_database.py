@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from sqlalchemy import func, inspect, select
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError
 
 from yaotask.errors import StorageUnavailable
 from yaotask.store.dialects import postgresql_weaknesses
@@ -16,7 +16,7 @@ from yaotask.store.dialects.postgresql_errors import READ_ONLY, UNKNOWN_FUNCTION
 from yaotask.store.dialects.postgresql_statements import BEGIN
 from yaotask.store.dialects.server import ServerDatabase, on_tables
 from yaotask.store.dialects.weaknesses import Weakness
-from yaotask.store.direct import execute
+from yaotask.store.direct import execute, roll_back
 from yaotask.store.tables import metadata
 
 # Their texts and planners changed since: what is older was not tried.
@@ -221,12 +221,6 @@ def _refuse_what_it_cannot_use(connection: Connection, label: str) -> None:
             f"{label}: its encoding is {encoding}, which cannot hold every text: CREATE DATABASE … ENCODING 'UTF8'"
             " TEMPLATE template0"
         )
-
-
-def roll_back(connection: Connection) -> None:
-    # Where the line is down there is nothing to roll back, and why it is down has been said.
-    with suppress(SQLAlchemyError):
-        execute(connection, "ROLLBACK")
 
 
 def hold_move(connection: Connection) -> bool:
