@@ -29,6 +29,7 @@ DONE, FAULTY, ORPHANED = 0, 1, 1
 def main(arguments: list[str]) -> int:
     """Live as a child; the exit status."""
     channel, hello = processes.adopted(arguments)
+    processes.outlive_requests()
     try:
         with App(hello["root"], settings=hello["settings"]) as app:
             logs.configure(app.settings.log)

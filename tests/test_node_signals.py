@@ -1,0 +1,62 @@
+"""Signals to processes of a node, and to what users' code starts there: each ends whom it is sent to, alone."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from node_support import STAMPED, lines_with, nothing_left, processes, send
+from run_support import TASK, add, drained, job, notes, running, until
+
+pytest_plugins = ["run_fixtures"]
+pytestmark = pytest.mark.timeout(60)
+
+Hold = Callable[..., Path]
+
+# Forks as multiprocessing does by itself on most systems; what was forked waits for ever, unless it is ended.
+FORKING = """
+    import multiprocessing
+    import threading
+
+    {kind} Hold(task_id):
+        forked = multiprocessing.get_context("fork").Process(target=threading.Event().wait)
+        forked.start()
+        forked.terminate()
+        forked.join(20)
+        status = forked.exitcode
+        forked.kill()
+        return status
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "executor"),
+    [("async def", "async"), ("def", "thread"), ("def", "process")],
+    ids=["loop", "thread", "child"],
+)
+def test_what_a_handler_has_forked_hears_its_own_signals(hold: Hold, kind: str, executor: str) -> None:
+    root = hold(FORKING.format(kind=kind), task=f"{TASK}executor: {executor}\n")
+    add(root, 2)
+    run = drained(root)
+
+    assert [job(root, id)["response"] for id in (1, 2)] == [-signal.SIGTERM] * 2
+    assert not lines_with(run, "another one takes its place")
+
+
+def test_a_signal_to_all_processes_of_a_node_lets_its_jobs_end(hold: Hold) -> None:
+    """As systemd sends it, unless it is told to send it to the first process alone."""
+    root = hold(STAMPED, task=f"{TASK}worker_nums: 2\nexecutor: process\nattempts: 0\n")
+    add(root, 2)
+    with running(root) as run:
+        until(lambda: len(notes(root, "start")) == 2)
+        # The supervisor last: the others are to end by what they hear themselves.
+        send(signal.SIGTERM, *sorted(processes(root), reverse=True))
+        run.says("running jobs get")
+        (root / "gate").touch()
+
+        assert run.status() == 0
+    assert [job(root, id)["status"] for id in (1, 2)] == ["SUCCESS", "SUCCESS"]
+    assert not lines_with(run, "SIGTERM while")
+    nothing_left(root)
