@@ -70,6 +70,7 @@ class TaskDriver:
         """Write nothing more, and forget all."""
         self._place.die()
         self._ledger.store.close()
+        self.on_death()
         self.refuse_if_over()
         self.died()
 

@@ -134,8 +134,11 @@ class Run:
 
     def _break(self, access: Access) -> Sequence[Fault]:
         order = self._order
-        for program in (*self._nodes, *self._callers):
-            program.start()
+        programs = (*self._nodes, *self._callers)
+        for program in programs:
+            program.begin()
+        for program in programs:
+            program.come_up()
         nemesis = Nemesis(self._strikes(access), ALL_WEIGHTS, str(order.seed), order.hands, order.rest)
         nemesis.start()
         try:

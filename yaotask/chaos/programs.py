@@ -91,10 +91,18 @@ class Program:
         return self._process
 
     def start(self) -> None:
-        """Begin, and wait until it is up, or has ended; what it says is added to its log."""
+        """Begin, and wait until it is up, or has ended."""
+        self.begin()
+        self.come_up()
+
+    def begin(self) -> None:
+        """Without waiting; what it says is added to its log."""
         with self._log.open("ab") as log:
             self._birth = log.tell()
             self._process = self._nursery.start(self._command, self.folder, log)
+
+    def come_up(self) -> None:
+        """Wait until it is up, or has ended."""
         until(lambda: self._ready in self.said(self._birth) or self.has_ended(), BIRTH, self.clock)
 
     def begin_again(self) -> None:

@@ -188,8 +188,12 @@ class Runner:
     async def _until_written(self) -> None:
         """Wait for what is on its way to the store, in a hurry too, unless it cannot be written."""
         deadline = self._clock.monotonic() + LAST_WORDS
-        while self._access.opened.ledger.is_behind and self._clock.monotonic() < deadline:
+        while self._is_hopeful and self._clock.monotonic() < deadline:
             await self._clock.sleep(GLANCE)
+
+    @property
+    def _is_hopeful(self) -> bool:
+        return self._access.opened.ledger.is_behind and not self._access.has_died
 
     async def _until(self, is_so: Callable[[], bool], deadline: float) -> bool:
         while not is_so():

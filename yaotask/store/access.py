@@ -68,7 +68,8 @@ class Access:
         self._drive = drive
         # Called by the ledger's driver when it ends by an error, after which nothing can be written any more.
         self.on_death: Callable[[], None] = lambda: None
-        self._has_died = False
+        # Whether that was so.
+        self.has_died = False
         self._opened: Opened | None = None
         self._opening = threading.Lock()
         # Why the store cannot be used any more.
@@ -93,7 +94,7 @@ class Access:
             return self._opened
 
     def _note_death(self) -> None:
-        self._has_died = True
+        self.has_died = True
         # The one of this moment: it may be said before the store is opened, and again later.
         self.on_death()
 
@@ -126,7 +127,7 @@ class Access:
                 return await self.aask(request)
             except StorageError:
                 # Without a ledger there is nothing to wait for.
-                if self._has_died or clock.monotonic() >= deadline:
+                if self.has_died or clock.monotonic() >= deadline:
                     raise
             await clock.sleep(PAUSE)
 
@@ -190,7 +191,7 @@ class Access:
                 " or by multiprocessing's spawn or forkserver"
             )
         # The lock may have been held by a thread that is not in this process.
-        self._opened, self._opening, self._has_died = None, threading.Lock(), False
+        self._opened, self._opening, self.has_died = None, threading.Lock(), False
 
 
 def _answer(ticket: Ticket) -> Any:
