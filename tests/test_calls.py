@@ -114,6 +114,14 @@ async def test_a_refused_add_answers_0_and_the_log_says_why(app: App, caplog: py
     ]
 
 
+async def test_a_payload_may_name_its_members_as_our_own_arguments_are_named(app: App) -> None:
+    odd = {"self": 1, "function": 2, "name": 3, "args": 4}
+
+    assert await app.tasks["mail"].aadd(**odd) == 1
+    assert await app.acall("tasks.mail.add", **odd) == 2
+    assert await app.acall("scripts.mail.Send", 5, **odd) == {"args": (), "payload": odd}
+
+
 def test_submit_answers_the_job(app: App) -> None:
     wish = {"args": ["Hello"], "payload": {"to": "ann"}, "priority": "high", "attempts": 2, "created_by": "ann"}
     job = app.call("tasks.mail.submit", wish)

@@ -50,7 +50,10 @@ def test_anything_else_is_no_job_of_it(id: object) -> None:
         integer("mail", id)
 
 
-@pytest.mark.parametrize("name", ["12", 12, "mail", "mail.", ".12", "mail.x", None, ["mail.12"]])
+@pytest.mark.parametrize(
+    "name",
+    ["12", 12, "mail", "mail.", ".12", "mail.x", None, ["mail.12"], "ma il.1", "mail\ud800.1", "mail\0.1", "mail..1"],
+)
 def test_a_job_of_any_task_is_named_in_full(name: object) -> None:
     with pytest.raises(UnknownName, match=r"is no job: a job is named by its task and its id, as in mail\.12"):
         split(name)

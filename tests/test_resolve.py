@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os.path
 import sys
@@ -9,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import NoReturn
 
 import pytest
 
@@ -316,6 +318,22 @@ def test_a_message_ends_where_there_is_nothing_to_suggest(resolver: MakeResolver
 
     assert refusal(scripts, "scripts.mail.Quite") == 'scripts/mail.py has no function "Quite"'
     assert refusal(scripts, "scripts.privat.Quite") == "there is no scripts/privat.py"
+
+
+def test_a_folder_that_the_system_does_not_show_is_a_reason(
+    resolver: MakeResolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripts = resolver({"private/mail": "def Send(id): ..."})
+
+    def refuse(folder: Path) -> NoReturn:
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+    # Root may look anywhere.
+    monkeypatch.setattr("yaotask.scripts._listed", refuse)
+
+    assert refusal(scripts, "scripts.private.mail.Send") == (
+        "scripts.private.mail cannot be looked for: Permission denied"
+    )
 
 
 def test_a_project_without_scripts_says_so(resolver: MakeResolver) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from yaotask import App
 from yaotask.settings import Limits, Settings, load_settings, merge
 
 Project = Callable[..., Path]
@@ -33,7 +34,7 @@ def test_nothing_has_to_be_set(project: Project) -> None:
     root = project()
 
     assert good(root) == Settings(
-        store=f"sqlite:///{root}/.yaotask/yaotask.db",
+        store="sqlite:///.yaotask/yaotask.db",
         poll=timedelta(seconds=1),
         claim_batch=None,
         processes=1,
@@ -80,21 +81,22 @@ def test_each_setting_is_read_in_its_own_unit(project: Project, line: str, name:
     assert getattr(good(project(settings=line)), name) == value
 
 
-@pytest.mark.parametrize(
-    ("store", "absolute"),
-    [
-        ("sqlite:///jobs.db", "sqlite:///{root}/jobs.db"),
-        ("sqlite:///a/b.db?timeout=5", "sqlite:///{root}/a/b.db?timeout=5"),
-        ("sqlite+pysqlite:///jobs.db", "sqlite+pysqlite:///{root}/jobs.db"),
-        ("sqlite:////var/jobs.db", "sqlite:////var/jobs.db"),
-        ("sqlite:///:memory:", "sqlite:///:memory:"),
-        ("postgresql://host/db", "postgresql://host/db"),
-    ],
-)
-def test_the_file_of_a_store_is_relative_to_the_project(project: Project, store: str, absolute: str) -> None:
-    root = project(settings=f"store: '{store}'")
+@pytest.mark.parametrize("name", ["plain", "a%20b", "feature%2Ffoo", "q?x", "a#b"])
+def test_the_file_of_a_store_is_relative_to_the_project_whatever_its_name(project: Project, name: str) -> None:
+    root = project() / name
+    (root / "tasks").mkdir(parents=True)
+    with App(root) as app:
+        assert app.store_status()["jobs"] == {}
 
-    assert good(root).store == absolute.format(root=root)
+    assert (root / ".yaotask" / "yaotask.db").exists()
+
+
+def test_a_file_of_settings_that_leads_nowhere_is_told_of(project: Project) -> None:
+    root = project()
+    (root / "yaotask.yml").symlink_to("nowhere.yml")
+    (problem,) = load_settings(root, {})[1]
+
+    assert "cannot be read" in str(problem)
 
 
 @pytest.mark.parametrize(

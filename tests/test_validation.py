@@ -102,6 +102,12 @@ def test_a_good_schema_has_no_fault(schema: dict[str, Any]) -> None:
         ({"$ref": "file:///etc/passwd"}, ("$ref",), "leads nowhere"),
         ({"$dynamicRef": "https://example.com/a"}, ("$dynamicRef",), "leads nowhere"),
         ({"items": {"$ref": "other.json#/a"}}, ("items", "$ref"), "leads nowhere"),
+        ({"$ref": "#/title", "title": "abc"}, ("$ref",), "leads nowhere"),
+        ({"$ref": "#/allOf/x", "allOf": [{}]}, ("$ref",), "leads nowhere"),
+        ({"$ref": "#/minProperties/x", "minProperties": 1}, ("$ref",), "leads nowhere"),
+        ({"properties": {"default": {"$ref": "#/none"}}}, ("properties", "default", "$ref"), "leads nowhere"),
+        ({"pattern": "a{99999999999}"}, ("pattern",), "is not a regular expression"),
+        ({"pattern": "(" * 6_000 + ")" * 6_000}, ("pattern",), "is not a regular expression"),
     ],
 )
 def test_a_bad_schema_is_told_at_its_place(schema: dict[str, Any], path: tuple[str, ...], said: str) -> None:
@@ -109,6 +115,17 @@ def test_a_bad_schema_is_told_at_its_place(schema: dict[str, Any], path: tuple[s
 
     assert fault.path == path
     assert said in fault.message
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"properties": {"a": {"const": {"$ref": "nowhere"}, "default": {"$ref": "nowhere"}}}},
+        {"$id": "https://example.com/", "properties": {"a": {"$ref": "b"}}, "$defs": {"b": {"$id": "b"}}},
+    ],
+)
+def test_what_is_no_reference_or_stays_within_is_no_fault(schema: dict[str, Any]) -> None:
+    assert list(schema_faults(schema)) == []
 
 
 # --- payloads ----------------------------------------------------------------------------------------
@@ -191,3 +208,17 @@ def test_a_long_schema_makes_no_long_message() -> None:
         validator({"properties": {"a": {"not": {"enum": list(range(1000))}}}})({"a": 1})
 
     assert len(json.dumps(str(caught.value))) < 200
+
+
+@pytest.mark.parametrize(
+    ("schema", "payload", "said"),
+    [
+        ({"properties": {"p": {"format": "regex"}}}, {"p": "a{99999999999}"}, "format"),
+        ({"properties": {"p": False}}, {"p": 1}, "must not be there"),
+    ],
+)
+def test_odd_schemas_and_payloads_are_refused_in_words(
+    schema: dict[str, Any], payload: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(InvalidPayload, match=said):
+        validator(schema)(payload)

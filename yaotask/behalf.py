@@ -15,13 +15,13 @@ class Behalf:
     def __init__(self, owner: object) -> None:
         self.owner = owner
 
-    def call(self, function: Callable[..., Any], *args: Any, **named: Any) -> Any:
+    def call(self, function: Callable[..., Any], /, *args: Any, **named: Any) -> Any:
         """Call a function from a thread without a loop; an async one runs on a loop of its own."""
         inside = copy_context()
         inside.run(context.owner.set, self.owner)
         return inside.run(invoke.call, function, *args, **named)
 
-    async def acall(self, function: Callable[..., Any], *args: Any, **named: Any) -> Any:
+    async def acall(self, function: Callable[..., Any], /, *args: Any, **named: Any) -> Any:
         """Call a function from a loop; one that is not async runs in a thread."""
         mark = context.owner.set(self.owner)
         try:

@@ -70,7 +70,8 @@ def rfc3339(microseconds: int | None) -> str | None:
     """A stored time as users read it: `2026-11-22T08:00:00.123456Z`; None stays None."""
     if microseconds is None:
         return None
-    return f"{instant(microseconds):%Y-%m-%dT%H:%M:%S.%f}Z"
+    # Not by strftime, which writes the year 1 as 1.
+    return f"{instant(microseconds).replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
 
 
 def microseconds(moment: datetime) -> int:

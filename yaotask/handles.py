@@ -72,11 +72,11 @@ class Task:
         }
         return Task(self._client, self.definition, self._options.but(given))
 
-    def add(self, *args: Any, **payload: Any) -> int:
+    def add(self, /, *args: Any, **payload: Any) -> int:
         """Store a job and return its id; it is durable then."""
         return self._client.add(self.id, args, payload, self._options)
 
-    async def aadd(self, *args: Any, **payload: Any) -> int:
+    async def aadd(self, /, *args: Any, **payload: Any) -> int:
         """Like `add`, on a loop."""
         return await self._client.aadd(self.id, args, payload, self._options)
 

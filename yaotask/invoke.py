@@ -69,7 +69,7 @@ def on_loop() -> bool:
     return True
 
 
-def call(function: Function, *args: Any, **kwargs: Any) -> Any:
+def call(function: Function, /, *args: Any, **kwargs: Any) -> Any:
     """Call a function from a thread without a loop; an async one runs on a loop of its own."""
     value = function(*args, **kwargs)
     return anyio.run(_awaited, value) if inspect.isawaitable(value) else value
@@ -79,7 +79,7 @@ async def _awaited(value: Awaitable[Any]) -> Any:
     return await value
 
 
-async def acall(function: Function, *args: Any, **kwargs: Any) -> Any:
+async def acall(function: Function, /, *args: Any, **kwargs: Any) -> Any:
     """Call a function from a loop; one that is not async runs in a thread.
 
     What it does to context variables stays inside. When this is cancelled, a thread goes on by itself

@@ -124,10 +124,12 @@ def _ending(row: Row) -> View:
 def _times(row: Row) -> View:
     names = ("created_at", "updated_at", "run_at", "started_at", "finished_at")
     started, finished = row["started_at"], row["finished_at"]
+    # Nothing waits before it is added, whatever time was asked for.
+    ready = max(row["run_at"], row["created_at"])
     return {
         **{name: rfc3339(row[name]) for name in names},
         "duration_ms": None if started is None or finished is None else (finished - started) / MICROSECONDS_PER_MS,
-        "wait_ms": None if started is None else max(0, started - row["run_at"]) / MICROSECONDS_PER_MS,
+        "wait_ms": None if started is None else max(0, started - ready) / MICROSECONDS_PER_MS,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from yaotask.definitions.files import ID, LONGEST_ID
 from yaotask.errors import JobNotFound, UnknownName
 from yaotask.jobs import MAX_ID
 
@@ -30,10 +31,15 @@ def integer(task: str, id: object) -> int:
 def split(name: object) -> tuple[str, int]:
     """The task and the number of a job that is named in full. Raises UnknownName for anything else."""
     task, _, tail = name.rpartition(".") if isinstance(name, str) else ("", "", "")
-    if not task or not _is_number(tail):
+    if not (_is_task(task) and _is_number(tail)):
         shown = f'"{name}"' if isinstance(name, str | int) else f"a {type(name).__name__}"
         raise UnknownName(f"{shown} is no job: a job is named by its task and its id, as in mail.12")
     return task, integer(task, tail)
+
+
+def _is_task(text: str) -> bool:
+    # Nothing else gets to a database, of which not all take every text.
+    return len(text) <= LONGEST_ID and ID.fullmatch(text) is not None
 
 
 def _is_number(text: str) -> bool:

@@ -93,8 +93,15 @@ class Scripts(MetaPathFinder):
     def locate(self, parts: Sequence[str]) -> Path:
         """The file of the module `scripts.<parts>`, or the folder where it is one without an `__init__.py`.
 
-        Raises HandlerNotFound where there is none, or where it is a link that leads out of `scripts/`.
+        Raises HandlerNotFound where there is none, where it is a link that leads out of `scripts/`, and where the
+        system does not let us look.
         """
+        try:
+            return self._locate(parts)
+        except OSError as error:
+            raise HandlerNotFound(f"{'.'.join((FOLDER, *parts))} cannot be looked for: {error.strerror}") from error
+
+    def _locate(self, parts: Sequence[str]) -> Path:
         if not self.folder.is_dir():
             raise HandlerNotFound(f"there is no folder {FOLDER}/ in {self.folder.parent}")
         place = _package(self.folder) or self.folder

@@ -6,7 +6,7 @@ whatever it was; every fault is reported with the place that its value came from
 
 from __future__ import annotations
 
-import re
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
@@ -28,8 +28,6 @@ ENVIRONMENT = "environment"
 # Variables that say something else than a setting; those of YAOTASK_TEST_ belong to test suites.
 NO_SETTINGS = ("YAOTASK_ROOT", "YAOTASK_DEBUG")
 OF_TESTS = "YAOTASK_TEST_"
-
-_RELATIVE_SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///)(?!/|:memory:|file:)(.+)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +121,7 @@ def load_settings(
             given = merge(given, _nested(path, scalar(value) if source[0] == ENVIRONMENT else value))
         except ValueError as error:
             problems.append(origins.problem(path, str(error)))
-    checker = _Checker(root, origins, problems)
+    checker = _Checker(origins, problems)
     return checker.settings(given), sort(problems)
 
 
@@ -137,7 +135,8 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _file(root: Path, environ: Mapping[str, str]) -> tuple[dict[str, Any], Marks, list[Problem]]:
-    if not (root / FILE).exists():
+    # A link that leads nowhere is there, and is told of: the settings behind it name the store.
+    if not os.path.lexists(root / FILE):
         return {}, Marks(FILE), []
     tree, marks, problems = read_file(root / FILE, FILE, environ=environ)
     if isinstance(tree, dict):
@@ -169,14 +168,13 @@ def _nested(path: MarkPath, value: Any) -> dict[str, Any]:
 class _Checker:
     """Turns what was given into Settings, noting faults and leaving defaults in their place."""
 
-    def __init__(self, root: Path, origins: Origins, problems: list[Problem]) -> None:
-        self._root = root
+    def __init__(self, origins: Origins, problems: list[Problem]) -> None:
         self._origins = origins
         self._problems = problems
 
     def settings(self, given: Mapping[str, Any]) -> Settings:
         good = self._converted((), given, {**CONVERTERS, "limits": self._limits, "defaults": mapping})
-        good["store"] = _beneath(self._root, good.get("store", STORE))
+        good.setdefault("store", STORE)
         settings = Settings(**good, origins=self._origins)
         # One of the two that is no duration at all was told of already, and has its default for now.
         if {"lease", "heartbeat"} & given.keys() <= good.keys():
@@ -217,8 +215,3 @@ class _Checker:
         problem = self._origins.problem(path, message)
         if not self._origins.is_reported(problem):
             self._problems.append(problem)
-
-
-def _beneath(root: Path, store: str) -> str:
-    """The URL with the path of a SQLite file made absolute: it is relative to the project, not to the shell."""
-    return _RELATIVE_SQLITE.sub(lambda match: f"{match[1]}{root.absolute()}/{match[2]}", store, count=1)

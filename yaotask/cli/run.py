@@ -36,7 +36,7 @@ def run(session: Session, /, drain: bool, processes: int | None, only: tuple[str
     """
     root = find_root(session.root, os.environ)
     settings, faults = load_settings(root, os.environ)
-    plan = Plan(root, settings.processes if processes is None else processes, only)
+    plan = Plan(root, settings.processes if processes is None else processes, tuple(dict.fromkeys(only)))
     with _ending_early(), _started(plan if not faults else Plan(root, 0)) as started:
         status: int = launch.load("yaotask.cli.foreground").run(plan, started, drain=drain)
         return status

@@ -15,8 +15,7 @@ FOLDER = "tasks"
 # How each kind of file is read: as JSON with comments, or as YAML.
 SUFFIXES = {".yml": False, ".yaml": False, ".json": True, ".jsonc": True, ".yao": True}
 LONGEST_ID = 128
-
-_ID = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
+ID = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,7 @@ def _well_named(sources: Iterable[Source], problems: list[Problem]) -> Iterator[
     for source in sources:
         if len(source.id) > LONGEST_ID:
             fault = f"stands for an id of {len(source.id)} characters; the most is {LONGEST_ID}"
-        elif not _ID.fullmatch(source.id):
+        elif not ID.fullmatch(source.id):
             fault = (
                 f'stands for the id "{_printable(source.id)}"; '
                 'an id is letters A to Z, digits, "_" and "-", with single dots between'

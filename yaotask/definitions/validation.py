@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, FormatChecker
 from jsonschema.exceptions import best_match
 from jsonschema.validators import extend
 from referencing import Registry
@@ -54,6 +54,16 @@ class Fault(NamedTuple):
     name: str | None = None
     bad: bool = False
     hint: str = ""
+
+
+_FORMATS = FormatChecker()
+_FORMATS.checkers = dict(Draft202012Validator.FORMAT_CHECKER.checkers)
+
+
+@_FORMATS.checks("regex", raises=(re.error, OverflowError, RecursionError))
+def _is_regex(value: object) -> bool:
+    """Jsonschema's own lets through what Python refuses in other ways than with `re.error`."""
+    return not isinstance(value, str) or bool(re.compile(value))
 
 
 # Definitions are strict where JSON Schema is not: 1.0 is no integer.
@@ -115,6 +125,8 @@ def expected(error: _Error) -> str:
             return f"must be at most {wanted} characters long"
         case "uniqueItems":
             return "must not hold the same item twice"
+        case None:
+            return "must not be there"
         case str() as keyword if keyword in _BOUNDS:
             return f"must be {_BOUNDS[keyword]} {wanted}"
         case keyword:
@@ -157,7 +169,7 @@ def schema_faults(schema: Mapping[str, Any]) -> Iterator[Fault]:
     yield from found or _reference_faults(schema)
 
 
-_META = Draft202012Validator(Draft202012Validator.META_SCHEMA, format_checker=Draft202012Validator.FORMAT_CHECKER)
+_META = Draft202012Validator(Draft202012Validator.META_SCHEMA, format_checker=_FORMATS)
 
 
 def _schema_fault(error: _Error) -> str:
@@ -170,13 +182,20 @@ def _schema_fault(error: _Error) -> str:
 
 def _reference_faults(schema: Mapping[str, Any]) -> Iterator[Fault]:
     """References that lead nowhere; none is ever fetched."""
-    resource = DRAFT202012.create_resource(dict(schema))
-    resolver = Registry().with_resource("", resource).crawl().resolver()
+    resolver = Registry().resolver_with_root(DRAFT202012.create_resource(dict(schema)))
     for path, reference in _references(schema, ()):
         try:
-            resolver.lookup(reference)
-        except Unresolvable:
+            found = resolver.lookup(reference).contents
+        except (Unresolvable, LookupError, TypeError, ValueError):
+            # A pointer that goes on below what has no members is refused in words of Python's.
+            found = None
+        if not isinstance(found, Mapping | bool):
             yield Fault(path, "leads nowhere: a reference must stay within this schema, as in #/$defs/address")
+
+
+# What is below these is no schema, and below those each member is one, whatever its name.
+_DATA = ("const", "enum", "default", "examples")
+_NAMED = (("properties",), ("patternProperties",), ("$defs",), ("dependentSchemas",))
 
 
 def _references(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
@@ -184,7 +203,8 @@ def _references(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
     for key, member in members:
         if key in ("$ref", "$dynamicRef") and isinstance(member, str):
             yield (*path, key), member
-        else:
+        elif key not in _DATA or path[-1:] in _NAMED:
+            # Members of `properties` and the like are named by users.
             yield from _references(member, (*path, key))
 
 
@@ -193,7 +213,7 @@ def payload_check(schema: Mapping[str, Any]) -> Callable[[Any], tuple[tuple[str 
 
     The value is never told: payloads hold secrets.
     """
-    validator = Draft202012Validator(schema, registry=Registry(), format_checker=Draft202012Validator.FORMAT_CHECKER)
+    validator = Draft202012Validator(schema, registry=Registry(), format_checker=_FORMATS)
 
     def check(payload: Any) -> tuple[tuple[str | int, ...], str] | None:
         try:

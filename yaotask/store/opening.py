@@ -59,7 +59,13 @@ def place(root: Path, url: str) -> Place:
     if backend == "sqlite":
         if not parsed.database or parsed.database == ":memory:":
             raise StorageUnavailable("store: give a file, as in sqlite:///.yaotask/yaotask.db; memory is not durable")
-        parsed = parsed.set(database=str(root / parsed.database))
+        if parsed.host:
+            raise StorageUnavailable(
+                f"store: a file is on no host, such as {parsed.host}: write three slashes, as in"
+                " sqlite:///.yaotask/yaotask.db"
+            )
+        # Relative to the project, not to the shell.
+        parsed = parsed.set(database=str(root.absolute() / parsed.database))
     elif not parsed.database:
         raise StorageUnavailable(f"store: name the database, as in {backend}://HOST/DATABASE")
     return Place(parsed, root / ".yaotask")
