@@ -25,9 +25,10 @@ from yaotask.events import Delivery, EventKind
 from yaotask.resolve import Resolver
 from yaotask.runtime.calling import Caller
 from yaotask.runtime.children import Children, NoChild
-from yaotask.runtime.hooks import MESSENGERS, Courier, FailedDelivery
-from yaotask.runtime.quarantine import MOST_HELD, Called, Quarantine
+from yaotask.runtime.hooks import MESSENGERS, Courier
+from yaotask.runtime.quarantine import MOST_AT_ONCE, MOST_HELD, MOST_SUSPECTS, Called, Quarantine
 from yaotask.runtime.spawner import Spawner
+from yaotask.store.consumers import FailedDelivery
 from yaotask.store.ledger import Ledger
 
 pytest_plugins = ["runtime_fixtures"]
@@ -245,7 +246,8 @@ class FakeQuarantine(Quarantine):
 
     def __init__(self) -> None:
         children = SimpleNamespace(open=lambda spawner: None, is_stopped=True)
-        super().__init__(cast(Children, children), 30.0)
+        super().__init__(cast(Children, children), 30.0, ManualClock())
+        self.is_ready = True
         self.called: list[tuple[str, int]] = []
         self.fate: Callable[[str, Delivery], Awaitable[Called]]
 
@@ -363,13 +365,67 @@ async def test_what_is_told_apart_keeps_no_other_event_waiting(stage: StageApp) 
     async with posting(app, ManualClock()) as post:
         post.quarantine.fate = wait
         before = post.courier.demand()
-        post.courier.deliver(suspected(*range(MOST_HELD)))
+        count = post.quarantine.room
+        post.courier.deliver(suspected(*range(count)))
         waiting = post.courier.demand(), post.courier.tasks
         gate.set()
-        await post.settled(MOST_HELD)
+        await post.settled(count)
 
     assert waiting == (before, ("mail",))
     assert post.courier.demand() == before
+
+
+async def test_suspects_that_are_not_called_soon_are_left_to_others(stage: StageApp) -> None:
+    """Each death of a worker is held against all that it had: who only waits there shall not be among them."""
+    gate = anyio.Event()
+
+    async def wait(path: str, delivery: Delivery) -> Called:
+        await gate.wait()
+        return Called(None)
+
+    app = stage(succeed, hooks={"success": lambda *args: None})
+    async with posting(app, ManualClock()) as post:
+        post.quarantine.fate = wait
+        room = post.quarantine.room
+        post.courier.deliver(suspected(*range(room + 10)))
+        delivered, put_off = await post.settled(10)
+        gate.set()
+        told, failed = await post.settled(room)
+
+    assert (delivered, failed) == ([], [])
+    assert [delivery.seq for delivery, _, _ in put_off] == list(range(room, room + 10))
+    assert all(error is None and next_at is not None and next_at > START for _, error, next_at in put_off)
+    assert sorted(delivery.seq for delivery in told) == list(range(room))
+
+
+async def test_without_a_child_no_suspect_is_held_and_one_is_seen_to(stage: StageApp) -> None:
+    app = stage(succeed, hooks={"success": lambda *args: None})
+    async with posting(app, ManualClock()) as post:
+        prepared = anyio.Event()
+
+        async def prepare() -> None:
+            post.quarantine.is_ready = True
+            prepared.set()
+
+        post.quarantine.is_ready = False
+        post.quarantine.prepare = prepare  # type: ignore[method-assign]
+        post.courier.deliver(suspected(1))
+        delivered, ((put_off, error, _),) = await post.settled(1)
+        with anyio.fail_after(PATIENCE):
+            await prepared.wait()
+
+    assert (delivered, put_off.seq, error) == ([], 1, None)
+    assert post.quarantine.called == []
+    assert post.quarantine.room > 0
+
+
+def test_the_longer_calls_take_the_fewer_suspects_are_held() -> None:
+    quarantine = FakeQuarantine()
+    rooms = []
+    for quarantine._typical in (0.0, 0.01, 0.1, 1.0, 60.0):
+        rooms.append(quarantine.room)
+
+    assert rooms == [MOST_SUSPECTS, 200, 20, MOST_AT_ONCE, MOST_AT_ONCE]
 
 
 async def test_of_a_task_whose_hook_ends_its_process_only_so_many_events_are_taken(stage: StageApp) -> None:
@@ -411,6 +467,8 @@ async def test_a_hook_that_has_ended_its_process_keeps_no_innocent_one_waiting(s
     app = stage(succeed, hooks={"add": lambda *args: None, "success": lambda *args: None})
     async with posting(app, ManualClock()) as post:
         post.quarantine.fate = call
+        # All of them have a place.
+        post.quarantine._typical = 0.0
         for number in range(0, 20, 2):
             post.courier.deliver([SUCCESS._replace(seq=number, deaths=1, kind=EventKind.ADD)])
             post.courier.deliver(suspected(number + 1))

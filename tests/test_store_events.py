@@ -77,6 +77,18 @@ def test_nothing_is_written_where_nobody_listens(bench: Bench, kind: EventKind) 
     assert kinds(bench) == []
 
 
+def test_an_event_that_is_put_off_is_charged_with_nothing_and_waits(bench: Bench) -> None:
+    bench.add(2, events=ADD_BIT)
+    one, other = deliveries(bench)
+    later = bench.clock.now() + SECOND
+    settle(bench, [], [(one, None, later), (other, None, later)])
+    before = deliveries(bench, worker=2)
+    bench.clock.advance(1)
+
+    assert before == []
+    assert deliveries(bench, worker=2) == [one, other]
+
+
 def test_adds_and_cancels_are_told(bench: Bench) -> None:
     bench.add(events=EVERY_EVENT)
     bench.errand(lambda cycle: cycle.cancel("mail", 1))

@@ -26,7 +26,7 @@ from yaotask.clock import SECOND
 from yaotask.events import Delivery
 from yaotask.runtime import slots
 from yaotask.runtime.calling import arguments
-from yaotask.runtime.quarantine import Called, Quarantine
+from yaotask.runtime.quarantine import MOST_SUSPECTS, Called, Quarantine
 from yaotask.runtime.slots import LoopSlot
 from yaotask.store import direct, lookout, sql, writer
 from yaotask.store.direct import Answer
@@ -180,6 +180,7 @@ class World:
             patch.object(anyio.to_thread, "run_sync", _at_once),
             patch.object(slots, "run_apart", LoopSlot._run),
             patch.object(Quarantine, "call", _call_here),
+            patch.object(Quarantine, "room", MOST_SUSPECTS),
         ):
             yield
 

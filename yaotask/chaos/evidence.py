@@ -39,7 +39,7 @@ def gather(
             (note for place in _folders(folder, "node") for note in history.notes(place)), key=lambda note: note.at
         ),
         changes=[_change(row) for row in auditing.changes_of(connection)],
-        events=[_event(row, state) for row, state in auditing.events_of(connection)],
+        events=[_event(*both) for both in auditing.events_of(connection)],
         faults=faults,
         jobs={job.key: job for job in map(_job, auditing.jobs_of(connection))},
         workers=list(map(_worker, auditing.workers_of(connection))),
@@ -66,9 +66,12 @@ def _row(row: Any, age: str = "") -> Row:
     return Row(**{**values, "state": JobState(values["state"])})
 
 
-def _event(row: Any, state: int | None) -> Event:
-    job = JobId(row.task, row.id)
-    return Event(row.seq, job, EventKind(row.kind).hook, given_up=state == GIVEN_UP, pending=state == 0)
+def _event(row: Any, left: Any) -> Event:
+    job, hook = JobId(row.task, row.id), EventKind(row.kind).hook
+    if left is None:
+        return Event(row.seq, job, hook, given_up=False, pending=False)
+    why = f"after {left.tries} calls and {left.deaths} deaths: {left.error}"
+    return Event(row.seq, job, hook, given_up=left.state == GIVEN_UP, pending=left.state == 0, why=why)
 
 
 def _worker(row: Any) -> Worker:

@@ -113,6 +113,8 @@ class Event(NamedTuple):
     hook: str
     given_up: bool
     pending: bool
+    why: str = ""
+    """What came of its calls so far, where it is still there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,7 +147,7 @@ class Assembly:
             self._access.opened.ledger,
             clock,
             Caller(self._handlers.resolver, clock, timeout, settings.limits),
-            Quarantine(Children(self._upbringing, clock), timeout),
+            Quarantine(Children(self._upbringing, clock), timeout, clock),
             attempts=settings.hook_attempts,
         )
 

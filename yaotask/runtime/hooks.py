@@ -16,6 +16,7 @@ from yaotask.runtime.calling import Call, Caller
 from yaotask.runtime.children import Children, NoChild
 from yaotask.runtime.quarantine import Quarantine
 from yaotask.runtime.spawner import Spawner
+from yaotask.store.consumers import FailedDelivery
 from yaotask.store.ledger import Ledger
 
 log = logging.getLogger(__name__)
@@ -23,8 +24,9 @@ log = logging.getLogger(__name__)
 # Events that are called at the same time, and events that are taken from the outbox for that.
 MESSENGERS = 16
 MOST_TAKEN = 256
+# For how many seconds an event is put off for which there is no place: the longer, the more there are.
+PUT_OFF, PUT_OFF_A_SECOND = 0.3, 250
 
-FailedDelivery = tuple[Delivery, str, int | None]
 T = TypeVar("T")
 
 
@@ -64,6 +66,8 @@ class Courier:
         self._taken = 0
         self._settled = 0
         self._messengers = 0
+        # Whether something was put off for want of a child.
+        self._is_child_wanted = False
         self._stopping = False
 
     def open(self, spawner: Spawner) -> None:
@@ -92,14 +96,26 @@ class Courier:
     def deliver(self, deliveries: Sequence[Delivery]) -> None:
         """Tell hooks of these; called on the ledger's thread."""
         self._taken += len(deliveries)
+        put_off: list[Delivery] = []
         for delivery in deliveries:
             path = self._path(delivery)
-            if path is not None and self._quarantine.takes(path, delivery):
+            if path is None or not self._quarantine.takes(path, delivery):
+                self._waiting.append(delivery)
+            elif self._quarantine.hold(path, delivery):
                 self._waiting_apart.append((path, delivery))
             else:
-                self._waiting.append(delivery)
+                put_off.append(delivery)
+        if put_off:
+            self._put_off(put_off)
         if self._bell is not None:
             self._bell.call(self._send)
+
+    def _put_off(self, deliveries: Sequence[Delivery]) -> None:
+        """Others, or we later, have a place for them."""
+        later = self._clock.now() + round((PUT_OFF + len(deliveries) / PUT_OFF_A_SECOND) * SECOND)
+        self._failed.extend((delivery, None, later) for delivery in deliveries)
+        self._is_child_wanted = not self._quarantine.is_ready
+        self._ledger.poke()
 
     def settled(self) -> tuple[list[Delivery], list[FailedDelivery]]:
         """What was delivered and what failed since this was last asked."""
@@ -124,6 +140,9 @@ class Courier:
         self._stopping = True
 
     def _send(self) -> None:
+        if self._is_child_wanted and self._spawner is not None:
+            self._is_child_wanted = False
+            self._spawner.start(self._quarantine.prepare)
         while self._waiting_apart and self._spawner is not None:
             self._spawner.start(partial(self._tell_apart, *self._waiting_apart.popleft()))
         while self._waiting and self._messengers < MESSENGERS and self._spawner is not None:

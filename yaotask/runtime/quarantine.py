@@ -10,6 +10,7 @@ from typing import NamedTuple
 import anyio
 
 from yaotask.channel import Message
+from yaotask.clock import Clock
 from yaotask.events import Delivery
 from yaotask.runtime.childprocess import ChildProcess
 from yaotask.runtime.children import Children, NoChild
@@ -19,8 +20,13 @@ log = logging.getLogger(__name__)
 
 # So many at the same time, and one of those that have ended a child: any may be too much for the machine.
 MOST_AT_ONCE = 2
-# Events of one task with hooks that have ended a child, and all events of one, before no more of that task are taken.
-MOST_HELD, MOST_OF_ALL = 100, 1_000
+# Events of one task with hooks that have ended a child before no more of that task are taken.
+MOST_HELD = 100
+# Of events that may have ended a worker, no more are held than can be called in about so many seconds: if this worker
+# dies too, none shall be charged with it that only waited here.
+SOON, MOST_SUSPECTS = 1.0, 256
+# How much the last call counts for how long the next will take.
+NEWS = 0.5
 
 
 class Called(NamedTuple):
@@ -36,30 +42,55 @@ class Quarantine:
     Its children are its own, and are lent as long as hooks are called: to the last, when no job runs any more.
     """
 
-    def __init__(self, children: Children, timeout: float) -> None:
+    def __init__(self, children: Children, timeout: float, clock: Clock) -> None:
         self.children = children
+        # Whether a child was there when it was last looked for one.
+        self.is_ready = False
+        self._is_preparing = False
         self._timeout = timeout
+        self._clock = clock
+        # About how many seconds a call takes.
+        self._typical = SOON
         # The hooks, by their paths, that have ended a child and did harm when they were last called.
         self._deadly: set[str] = set()
         self._places = anyio.Semaphore(MOST_AT_ONCE)
         self._place_of_the_deadly = anyio.Semaphore(1)
-        # Of all that is here its task and path, by its number. Belongs to the ledger's thread.
+        # Of all that is here its task and path, by its number, and what may have ended a worker. Belongs to the
+        # ledger's thread.
         self._held: dict[int, tuple[str, str]] = {}
+        self._suspects: set[int] = set()
 
     # --- the ledger's side --------------------------------------------------------------------------
 
     def takes(self, path: str, delivery: Delivery) -> bool:
-        """Whether this is to be called here; then it is held until it is released."""
-        is_ours = delivery.deaths > 0 or path in self._deadly
-        if is_ours:
-            self._held[delivery.seq] = delivery.task, path
-        return is_ours
+        """Whether this is to be called here, and nowhere else."""
+        return delivery.deaths > 0 or path in self._deadly
+
+    def hold(self, path: str, delivery: Delivery) -> bool:
+        """Take it in until it is released; False where others shall have it, or we later."""
+        if delivery.deaths > 0:
+            # Those of hooks that do harm wait for a place of their own, and keep none of the others out.
+            is_deadly = path in self._deadly
+            like = sum((self._held[seq][1] in self._deadly) == is_deadly for seq in self._suspects)
+            if like >= self.room:
+                return False
+            self._suspects.add(delivery.seq)
+        self._held[delivery.seq] = delivery.task, path
+        return True
+
+    @property
+    def room(self) -> int:
+        """How many that may have ended a worker are held at the same time: none before there is a child for them."""
+        if not self.is_ready:
+            return 0
+        return min(max(MOST_AT_ONCE, int(MOST_AT_ONCE * SOON / max(self._typical, 0.001))), MOST_SUSPECTS)
 
     def release(self, deliveries: Collection[Delivery]) -> None:
         """These are settled, whether they were here or not."""
         if self._held:
             for delivery in deliveries:
                 self._held.pop(delivery.seq, None)
+                self._suspects.discard(delivery.seq)
 
     @property
     def held(self) -> int:
@@ -71,11 +102,33 @@ class Quarantine:
         """The tasks of which too many wait here."""
         if not self._held:
             return ()
-        held = Counter(task for task, _ in self._held.values())
         deadly = Counter(task for task, path in self._held.values() if path in self._deadly)
-        return [task for task, many in held.items() if many >= MOST_OF_ALL or deadly[task] >= MOST_HELD]
+        return [task for task, many in deadly.items() if many >= MOST_HELD]
 
     # --- the loop's side ----------------------------------------------------------------------------
+
+    async def prepare(self) -> None:
+        """See to a child before anything is held that it is for."""
+        if self._is_preparing:
+            return
+        self._is_preparing = True
+        try:
+            while not (self.is_ready or self.children.is_stopped):
+                try:
+                    self.children.put(await self._take())
+                except NoChild:
+                    await self.children.pause()
+        finally:
+            self._is_preparing = False
+
+    async def _take(self) -> ChildProcess:
+        try:
+            child = await self.children.take()
+        except NoChild:
+            self.is_ready = False
+            raise
+        self.is_ready = True
+        return child
 
     async def call(self, path: str, delivery: Delivery) -> Called:
         """Call a hook. Raises NoChild where the worker ends before it has returned."""
@@ -105,9 +158,12 @@ class Quarantine:
             return called
 
     async def _call_once(self, path: str, delivery: Delivery) -> Called:
-        child = await self.children.take()
+        child = await self._take()
+        begun = self._clock.monotonic()
         try:
-            return await self._call_in(child, path, delivery)
+            called = await self._call_in(child, path, delivery)
+            self._typical += NEWS * (self._clock.monotonic() - begun - self._typical)
+            return called
         finally:
             self.children.put(child)
 

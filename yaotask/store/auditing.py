@@ -132,8 +132,9 @@ def changes_of(connection: Connection) -> Iterable[Any]:
 
 
 def events_of(connection: Connection) -> Iterator[Any]:
-    """Every event that was ever in the outbox; with the `state` of those that are still there, which is None else."""
-    left = {row.seq: row.state for row in connection.execute(select(tables.events.c.seq, tables.events.c.state))}
+    """Every event that was ever in the outbox; with `state, tries, deaths, error` of those still there, else None."""
+    of = tables.events.c
+    left = {row.seq: row for row in connection.execute(select(of.seq, of.state, of.tries, of.deaths, of.error))}
     for row in connection.execute(select(events)):
         yield row, left.get(row.seq)
 

@@ -8,7 +8,9 @@ from typing import Protocol
 from yaotask.events import Delivery
 from yaotask.jobs import Claim
 
-FailedDelivery = tuple[Delivery, str, int | None]
+# With what went wrong, and when its hook is called again; None: never. Where nothing did, its hook was not called, and
+# somebody else may have it from then on.
+FailedDelivery = tuple[Delivery, str | None, int | None]
 
 
 class Consumer(Protocol):

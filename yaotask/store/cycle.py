@@ -14,6 +14,7 @@ from yaotask.clock import MILLISECOND
 from yaotask.events import Delivery
 from yaotask.jobs import Claim, JobState, Succeeded
 from yaotask.store import adds, doubt, errands, rows, statements
+from yaotask.store.consumers import FailedDelivery
 from yaotask.store.direct import Posted
 from yaotask.store.protocol import Add, ClaimBatch, Finish, Progress, Started
 from yaotask.store.work import MOST_ROWS, Misfit, Work
@@ -186,9 +187,7 @@ class SqlCycle(Work):
     def report(self, task: str, id: int, changes: Mapping[str, Any]) -> None:
         errands.report(self, task, id, changes)
 
-    def settle(
-        self, worker: int, delivered: Sequence[Delivery], failed: Sequence[tuple[Delivery, str, int | None]]
-    ) -> None:
+    def settle(self, worker: int, delivered: Sequence[Delivery], failed: Sequence[FailedDelivery]) -> None:
         errands.settle(self, worker, delivered, failed)
 
 

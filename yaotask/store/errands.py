@@ -9,6 +9,7 @@ from yaotask.errors import AlreadyFinished, JobNotFound, WrongState
 from yaotask.events import CANCEL_BIT, Delivery, EventKind
 from yaotask.jobs import KNOWN, JobState, name_of
 from yaotask.store import rows, statements
+from yaotask.store.consumers import FailedDelivery
 from yaotask.store.work import Work
 from yaotask.values import dumps
 
@@ -73,18 +74,22 @@ def _find(work: Work, task: str, id: int) -> Any:
     return row
 
 
-def settle(
-    work: Work, worker: int, delivered: Sequence[Delivery], failed: Sequence[tuple[Delivery, str, int | None]]
-) -> None:
+def settle(work: Work, worker: int, delivered: Sequence[Delivery], failed: Sequence[FailedDelivery]) -> None:
     """See Cycle."""
     # A job that is just being retried counts these events: who comes second must see what the first has done.
-    work.lock([delivery.job for delivery in (*delivered, *(delivery for delivery, _, _ in failed))])
+    settled = [*delivered, *(delivery for delivery, error, _ in failed if error is not None)]
+    work.lock([delivery.job for delivery in settled])
     if delivered:
         seqs = dumps([delivery.seq for delivery in delivered])
         work.execute(work.own.DELETE_EVENTS, seqs=seqs, worker=worker)
+    put_off: dict[int | None, list[int]] = {}
     for delivery, error, next_at in failed:
-        _fail_event(work, worker, delivery, error, next_at)
-    settled = [*delivered, *(delivery for delivery, _, _ in failed)]
+        if error is None:
+            put_off.setdefault(next_at, []).append(delivery.seq)
+        else:
+            _fail_event(work, worker, delivery, error, next_at)
+    for next_at, numbers in put_off.items():
+        work.execute(work.own.PUT_EVENTS_OFF, seqs=dumps(numbers), worker=worker, next_at=next_at)
     if settled:
         work.release_held([delivery.job for delivery in settled])
         work.harvest.woken.update(delivery.task for delivery in settled)

@@ -349,11 +349,10 @@ class Cycle(Protocol):
         """
         ...
 
-    def settle(
-        self, worker: int, delivered: Sequence[Delivery], failed: Sequence[tuple[Delivery, str, int | None]]
-    ) -> None:
+    def settle(self, worker: int, delivered: Sequence[Delivery], failed: Sequence[FailedDelivery]) -> None:
         """Record deliveries of events: the delivered leave, of the others each gets its error and the
-        time of its next try, or None to be kept as failed. Jobs that waited for them may go on.
+        time of its next try, or None to be kept as failed. One without an error was not called, and is put off.
+        Jobs that waited for those that were called may go on.
         """
         ...
 

@@ -62,10 +62,10 @@ def _told(index: Index, job: Job, events: Sequence[Event]) -> Iterator[Violation
     told = [note.what for note in index.told.get(job.id, [])]
     for event in events:
         if event.pending:
-            yield Violation("I10", f"{job.id}: {event.hook} is still to be told")
+            yield Violation("I10", f"{job.id}: {event.hook} is still to be told, {event.why}")
         if event.given_up:
             # Hooks of the run fail too seldom to be given up.
-            yield Violation("I10", f"{job.id}: {event.hook} was given up")
+            yield Violation("I10", f"{job.id}: {event.hook} was given up {event.why}")
     # Each may be told again, before the next one is: so the first time of each comes in order.
     at = 0
     for event in events:

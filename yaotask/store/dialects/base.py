@@ -183,6 +183,7 @@ class Statements(Protocol):
     SECOND_LOOK: str | None
     TAKE_DELIVERIES: str
     DELETE_EVENTS: str
+    PUT_EVENTS_OFF: str
     RELEASE_HELD: str
 
     def gather_deliveries(self, answer: Answer) -> str:

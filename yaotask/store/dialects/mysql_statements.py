@@ -267,6 +267,13 @@ STRAIGHT_JOIN yaotask_events AS events FORCE INDEX (PRIMARY) ON events.seq = tol
 WHERE events.worker = :worker
 """
 
+PUT_EVENTS_OFF = """
+UPDATE JSON_TABLE(:seqs, '$[*]' COLUMNS (seq BIGINT PATH '$')) AS told
+STRAIGHT_JOIN yaotask_events AS events FORCE INDEX (PRIMARY) ON events.seq = told.seq
+SET events.next_at = :next_at, events.worker = NULL
+WHERE events.worker = :worker
+"""
+
 # A held job goes on once each of its events was tried.
 RELEASE_HELD = """
 UPDATE JSON_TABLE(:keys, '$[*]' COLUMNS (key BIGINT PATH '$')) AS held

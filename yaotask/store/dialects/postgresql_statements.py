@@ -220,6 +220,12 @@ WHERE seq = ANY (ARRAY(SELECT CAST(value AS bigint) FROM json_array_elements_tex
     AND worker = CAST(:worker AS bigint)
 """
 
+PUT_EVENTS_OFF = """
+UPDATE yaotask_events SET next_at = CAST(:next_at AS bigint), worker = NULL
+WHERE seq = ANY (ARRAY(SELECT CAST(value AS bigint) FROM json_array_elements_text(CAST(:seqs AS json))))
+    AND worker = CAST(:worker AS bigint)
+"""
+
 # A held job goes on once each of its events was tried.
 RELEASE_HELD = """
 UPDATE yaotask_jobs

@@ -186,6 +186,11 @@ DELETE_EVENTS = """
 DELETE FROM yaotask_events WHERE seq IN (SELECT value FROM json_each(:seqs)) AND worker = :worker
 """
 
+PUT_EVENTS_OFF = """
+UPDATE yaotask_events SET next_at = :next_at, worker = NULL
+WHERE seq IN (SELECT value FROM json_each(:seqs)) AND worker = :worker
+"""
+
 # A held job goes on once each of its events was tried.
 RELEASE_HELD = """
 UPDATE yaotask_jobs
