@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar, copy_context
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import anyio
 import anyio.to_thread
@@ -18,10 +18,11 @@ from children_support import until
 from runtime_support import PATIENCE, StageApp, ended, query
 from store_support import START, ManualClock
 
-from yaotask import App, Ignore, current_job, process
+from yaotask import App, Ignore, current_job, invoke, process
 from yaotask.clock import SECOND
 from yaotask.errors import NoCurrentJob
 from yaotask.events import Delivery, EventKind
+from yaotask.invoke import MOST_THREADS
 from yaotask.resolve import Resolver
 from yaotask.runtime.calling import Caller
 from yaotask.runtime.children import Children, NoChild
@@ -264,7 +265,7 @@ class Post:
         self.news = anyio.Event()
         self.quarantine = FakeQuarantine()
         ledger = cast(Ledger, SimpleNamespace(poke=lambda: self.news.set()))
-        caller = Caller(self.resolver, clock, timeout, app.settings.limits)
+        caller = Caller(self.resolver, clock, timeout, app.settings.limits, MESSENGERS)
         self.courier = Courier(app.catalog.tasks, ledger, clock, caller, self.quarantine, attempts=attempts)
 
     async def settled(self, count: int) -> tuple[list[Delivery], list[FailedDelivery]]:
@@ -373,6 +374,38 @@ async def test_what_is_told_apart_keeps_no_other_event_waiting(stage: StageApp) 
 
     assert waiting == (before, ("mail",))
     assert post.courier.demand() == before
+
+
+async def test_progress_hooks_that_take_all_threads_keep_no_hook_waiting(stage: StageApp) -> None:
+    gate = threading.Event()
+    app = stage(succeed, hooks={"success": lambda *args: None})
+    async with posting(app, ManualClock()) as post, anyio.create_task_group() as group:
+        for _ in range(MOST_THREADS):
+            group.start_soon(invoke.in_thread, gate.wait)
+        post.courier.deliver([SUCCESS])
+        delivered, failed = await post.settled(1)
+        gate.set()
+
+    assert (delivered, failed) == ([SUCCESS], [])
+
+
+async def test_a_hook_for_which_there_is_no_thread_is_put_off_and_charged_with_nothing(
+    stage: StageApp, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def refuse(*args: Any, **more: Any) -> NoReturn:
+        raise RuntimeError("can't start new thread")
+
+    app = stage(succeed, hooks={"success": lambda *args: None})
+    monkeypatch.setattr("anyio.to_thread.run_sync", refuse)
+    async with posting(app, ManualClock()) as post:
+        post.courier.deliver([SUCCESS._replace(seq=1), SUCCESS._replace(seq=2)])
+        delivered, failed = await post.settled(2)
+
+    assert delivered == []
+    assert [error for _, error, _ in failed] == [None, None]
+    assert [record.getMessage() for record in caplog.records] == [
+        "hooks have to wait: can't start new thread; raise the limit of threads (ulimit -u), or end some"
+    ]
 
 
 async def test_suspects_that_are_not_called_soon_are_left_to_others(stage: StageApp) -> None:

@@ -91,11 +91,14 @@ async def acall(function: Function, /, *args: Any, **kwargs: Any) -> Any:
     return await in_thread(partial(call, function, *args, **kwargs))
 
 
-async def in_thread(function: Callable[[], T]) -> T:
+async def in_thread(function: Callable[[], T], threads: anyio.CapacityLimiter | None = None) -> T:
     """Call a function in a thread, which goes on by itself when this is cancelled.
 
-    Those threads are ours: handlers that take all of anyio's own, which are few, keep no hook waiting.
+    `threads` says of how many it is one. Else those threads are ours: handlers that take all of anyio's own, which are
+    few, keep no hook waiting.
     """
+    if threads is not None:
+        return await anyio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=threads)
     try:
         threads = _threads.get()
     except LookupError:

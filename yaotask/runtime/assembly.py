@@ -23,7 +23,7 @@ from yaotask.runtime.deadlines import Deadlines
 from yaotask.runtime.desk import JobDesk, Recorder, Timer
 from yaotask.runtime.execute import Policy
 from yaotask.runtime.herald import Herald
-from yaotask.runtime.hooks import Courier
+from yaotask.runtime.hooks import MESSENGERS, Courier
 from yaotask.runtime.listening import Listener
 from yaotask.runtime.pool import Pool, Work
 from yaotask.runtime.quarantine import Quarantine
@@ -146,7 +146,7 @@ class Assembly:
             tasks,
             self._access.opened.ledger,
             clock,
-            Caller(self._handlers.resolver, clock, timeout, settings.limits),
+            Caller(self._handlers.resolver, clock, timeout, settings.limits, MESSENGERS),
             Quarantine(Children(self._upbringing, clock), timeout, clock),
             attempts=settings.hook_attempts,
         )

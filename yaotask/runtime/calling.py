@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import Context
@@ -53,10 +54,20 @@ class UnderWay:
         return [call for call in self._calls.copy() if call.since < longest]
 
 
-class Caller:
-    """Calls the hooks of a worker. One that takes longer than `timeout` seconds is given up; it may go on."""
+class NotCalled(Exception):
+    """The system has no thread for it now, which is no fault of the hook's."""
 
-    def __init__(self, resolver: Resolver, clock: Clock, timeout: float, limits: Limits) -> None:
+
+class Caller:
+    """Calls the hooks of a worker, of so many `at_once` the sync ones too: none waits for a thread.
+
+    One that takes longer than `timeout` seconds is given up; it may go on.
+    """
+
+    def __init__(self, resolver: Resolver, clock: Clock, timeout: float, limits: Limits, at_once: int) -> None:
+        self._at_once = at_once
+        # Made on the loop.
+        self._threads: anyio.CapacityLimiter | None = None
         self._resolver = resolver
         self._timeout = timeout
         self._limits = limits
@@ -64,7 +75,7 @@ class Caller:
         self.late = self._under_way.late
 
     async def call(self, path: str, delivery: Delivery) -> str | None:
-        """Call a hook; what went wrong, or None."""
+        """Call a hook; what went wrong, or None. Raises NotCalled."""
         is_async = False
         try:
             with anyio.move_on_after(self._timeout) as scope:
@@ -73,7 +84,9 @@ class Caller:
                 if is_async:
                     await self._call_on_loop(hook, delivery)
                 else:
-                    await invoke.in_thread(partial(self._call_in_thread, hook, delivery))
+                    await self._call_apart(hook, delivery)
+        except NotCalled:
+            raise
         except BaseException as error:
             # No thread hears of Ctrl-C.
             if (is_async and invoke.is_interrupt(error)) or invoke.ends_us(error):
@@ -85,8 +98,20 @@ class Caller:
         with self._under_way.calling(delivery.seq, is_async=True):
             await invoke.acall(hook, delivery.id, *arguments(delivery))
 
-    def _call_in_thread(self, hook: Callable[..., Any], delivery: Delivery) -> None:
+    async def _call_apart(self, hook: Callable[..., Any], delivery: Delivery) -> None:
+        if self._threads is None:
+            self._threads = anyio.CapacityLimiter(self._at_once)
+        begun = threading.Event()
+        try:
+            await invoke.in_thread(partial(self._call_in_thread, hook, delivery, begun), self._threads)
+        except RuntimeError as error:
+            if begun.is_set():
+                raise
+            raise NotCalled(str(error)) from error
+
+    def _call_in_thread(self, hook: Callable[..., Any], delivery: Delivery, begun: threading.Event) -> None:
         """Perhaps for longer than anybody waits."""
+        begun.set()
         with self._under_way.calling(delivery.seq):
             invoke.call(hook, delivery.id, *arguments(delivery))
 

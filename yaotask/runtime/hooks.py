@@ -12,7 +12,7 @@ from yaotask.bell import Bell
 from yaotask.clock import SECOND, Clock
 from yaotask.definitions.model import Definition
 from yaotask.events import Delivery, EventKind
-from yaotask.runtime.calling import Call, Caller
+from yaotask.runtime.calling import Call, Caller, NotCalled
 from yaotask.runtime.children import Children, NoChild
 from yaotask.runtime.quarantine import Quarantine
 from yaotask.runtime.spawner import Spawner
@@ -68,6 +68,8 @@ class Courier:
         self._messengers = 0
         # Whether something was put off for want of a child.
         self._is_child_wanted = False
+        # Whether the system had no thread for the last.
+        self._is_short = False
         self._stopping = False
 
     def open(self, spawner: Spawner) -> None:
@@ -106,6 +108,7 @@ class Courier:
             else:
                 put_off.append(delivery)
         if put_off:
+            self._is_child_wanted = not self._quarantine.is_ready
             self._put_off(put_off)
         if self._bell is not None:
             self._bell.call(self._send)
@@ -114,7 +117,6 @@ class Courier:
         """Others, or we later, have a place for them."""
         later = self._clock.now() + round((PUT_OFF + len(deliveries) / PUT_OFF_A_SECOND) * SECOND)
         self._failed.extend((delivery, None, later) for delivery in deliveries)
-        self._is_child_wanted = not self._quarantine.is_ready
         self._ledger.poke()
 
     def settled(self) -> tuple[list[Delivery], list[FailedDelivery]]:
@@ -159,7 +161,16 @@ class Courier:
 
     async def _tell(self, delivery: Delivery) -> None:
         path = self._path(delivery)
-        self._settle(delivery, None if path is None else await self._caller.call(path, delivery))
+        try:
+            error = None if path is None else await self._caller.call(path, delivery)
+        except NotCalled as reason:
+            if not self._is_short:
+                log.error("hooks have to wait: %s; raise the limit of threads (ulimit -u), or end some", reason)
+            self._is_short = True
+            self._put_off([delivery])
+            return
+        self._is_short = False
+        self._settle(delivery, error)
 
     async def _tell_apart(self, path: str, delivery: Delivery) -> None:
         try:
