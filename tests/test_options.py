@@ -86,10 +86,9 @@ def test_an_instant_without_a_time_zone_is_refused(given: object) -> None:
 
 @pytest.mark.parametrize("given", ["9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00+12:00"])
 def test_an_instant_that_could_not_be_shown_is_refused(given: str) -> None:
-    with pytest.raises(InvalidPayload, match=r"\$\.run_at: must be a time such as"):
-        Options.of({"run_at": given})
-    with pytest.raises(InvalidPayload, match="out of the calendar"):
-        Options.of({"run_at": datetime.fromisoformat(given)})
+    for instant in (given, given.lower(), datetime.fromisoformat(given)):
+        with pytest.raises(InvalidPayload, match=r"\$\.run_at: must be a time such as .*: .* out of the calendar"):
+            Options.of({"run_at": instant})
 
 
 def test_delay_and_run_at_exclude_each_other() -> None:

@@ -320,6 +320,28 @@ def test_a_message_ends_where_there_is_nothing_to_suggest(resolver: MakeResolver
     assert refusal(scripts, "scripts.privat.Quite") == "there is no scripts/privat.py"
 
 
+def test_a_script_that_raises_what_is_no_exception_is_broken_like_any_other(resolver: MakeResolver) -> None:
+    scripts = resolver({"mail": "class Odd(BaseException): ...\nraise Odd('no')\ndef Send(id): ..."})
+
+    assert "Odd: no" in refusal(scripts, "scripts.mail.Send")
+    assert "Odd: no" in refusal(scripts, "scripts.mail.Send")
+
+
+def test_a_proxy_beside_a_misspelled_function_is_asked_nothing(resolver: MakeResolver) -> None:
+    proxy = """
+        class Proxy:
+            @property
+            def __class__(self):
+                raise RuntimeError("outside of a request")
+
+        request = Proxy()
+        def Send(id): ...
+    """
+    scripts = resolver({"mail": proxy})
+
+    assert refusal(scripts, "scripts.mail.Sent").endswith('did you mean "Send"?')
+
+
 def test_a_folder_that_the_system_does_not_show_is_a_reason(
     resolver: MakeResolver, monkeypatch: pytest.MonkeyPatch
 ) -> None:

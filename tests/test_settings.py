@@ -91,6 +91,14 @@ def test_the_file_of_a_store_is_relative_to_the_project_whatever_its_name(projec
     assert (root / ".yaotask" / "yaotask.db").exists()
 
 
+def test_what_no_database_could_store_is_at_fault_in_the_environment_too(project: Project) -> None:
+    settings, (problem,) = load_settings(project(), {"YAOTASK_STORE": "sqlite:////tmp/\udcff.db"})
+
+    assert settings.store == "sqlite:///.yaotask/yaotask.db"
+    assert "YAOTASK_STORE" in str(problem)
+    assert "half of a surrogate pair" in str(problem)
+
+
 def test_a_file_of_settings_that_leads_nowhere_is_told_of(project: Project) -> None:
     root = project()
     (root / "yaotask.yml").symlink_to("nowhere.yml")

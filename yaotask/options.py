@@ -147,8 +147,16 @@ def moment(value: Any, name: str) -> int:
     Raises InvalidPayload.
     """
     try:
-        instant = value if isinstance(value, datetime) else datetime.fromisoformat(value)
-        return microseconds(instant)
-    except (TypeError, ValueError) as error:
-        why = str(error) if isinstance(value, datetime) or "time zone" in str(error) else f"not {value!r}"
-        raise InvalidPayload(f"must be a time such as 2026-11-22T08:00:00Z: {why}", f"$.{name}") from None
+        return microseconds(_datetime(value))
+    except ValueError as error:
+        raise InvalidPayload(f"must be a time such as 2026-11-22T08:00:00Z: {error}", f"$.{name}") from None
+
+
+def _datetime(value: Any) -> datetime:
+    if isinstance(value, datetime):
+        return value
+    try:
+        # RFC 3339 takes small letters too.
+        return datetime.fromisoformat(value.upper())
+    except (AttributeError, TypeError, ValueError):
+        raise ValueError(f"not {value!r}") from None

@@ -30,9 +30,12 @@ class _Wanted(NamedTuple):
     fits: Callable[[object], bool]
 
 
-_FUNCTION = _Wanted("a", "function", lambda found: callable(found) and not isinstance(found, (type, ModuleType)))
+# By their types alone: a proxy, such as Flask's `current_app`, may raise whatever else it is asked.
+_FUNCTION = _Wanted("a", "function", lambda found: callable(found) and not issubclass(type(found), (type, ModuleType)))
 _EXCEPTION = _Wanted(
-    "an", "exception class", lambda found: isinstance(found, type) and issubclass(found, BaseException)
+    "an",
+    "exception class",
+    lambda found: issubclass(type(found), type) and isinstance(found, type) and issubclass(found, BaseException),
 )
 
 
@@ -107,7 +110,9 @@ class Resolver:
             raise _broken(label, failure)
         try:
             return importlib.import_module(name)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                raise
             if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
                 raise HandlerNotFound(_no_such_module(str(error.name))) from None
             # Where two threads were at it, the loader has noted the reason of the first.

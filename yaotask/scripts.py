@@ -186,7 +186,9 @@ class _Loader(SourceFileLoader):
             raise ImportError(f"{as_written(name)} failed before: {known.summary}", name=name, path=self.path)
         try:
             super().exec_module(module)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                raise
             self._failures[name] = Failure.of(error)
             raise
 

@@ -19,7 +19,7 @@ from yaotask.marks import KEY, Marks
 from yaotask.marks import Path as MarkPath
 from yaotask.problems import Problem, sort
 from yaotask.root import FILE
-from yaotask.scalars import masked, scalar
+from yaotask.scalars import masked, scalar, storable
 from yaotask.suggest import did_you_mean
 from yaotask.yamlsource import read_file
 
@@ -118,7 +118,7 @@ def load_settings(
     for path, value, source in _replacements(environ, overrides or {}):
         origins.elsewhere[path] = source
         try:
-            given = merge(given, _nested(path, scalar(value) if source[0] == ENVIRONMENT else value))
+            given = merge(given, _nested(path, scalar(storable(value)) if source[0] == ENVIRONMENT else value))
         except ValueError as error:
             problems.append(origins.problem(path, str(error)))
     checker = _Checker(origins, problems)
