@@ -220,6 +220,28 @@ async def test_where_nothing_can_be_written_any_more_the_block_is_cancelled(
     assert "the ledger has died" in caplog.text
 
 
+async def test_once_nothing_can_be_written_any_more_nothing_is_waited_for(
+    stage: StageApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "LAST_WORDS", 10 * PATIENCE)
+    entered = anyio.Event()
+
+    async def stay(task_id: int) -> None:
+        entered.set()
+        await anyio.sleep_forever()
+
+    app = stage(stay)
+    await app.tasks["mail"].aadd()
+    begun = app.clock.monotonic()
+    with pytest.raises(StorageUnavailable, match="has stopped: no room for a page"):
+        async with app.running(grace=PATIENCE * 2):
+            await entered.wait()
+            app._access.opened.ledger.errand(break_down, Ticket())
+            await anyio.sleep_forever()
+
+    assert app.clock.monotonic() - begun < PATIENCE
+
+
 async def test_what_could_not_be_handed_back_is_taken_over_although_its_process_lives_on(stage: StageApp) -> None:
     entered = anyio.Event()
 

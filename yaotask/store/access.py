@@ -68,7 +68,7 @@ class Access:
         self._drive = drive
         # Called by the ledger's driver when it ends by an error, after which nothing can be written any more.
         self.on_death: Callable[[], None] = lambda: None
-        # Whether that was so.
+        # Whether it has ended so.
         self.has_died = False
         self._opened: Opened | None = None
         self._opening = threading.Lock()
