@@ -366,7 +366,7 @@ async def test_what_is_told_apart_keeps_no_other_event_waiting(stage: StageApp) 
     async with posting(app, ManualClock()) as post:
         post.quarantine.fate = wait
         before = post.courier.demand()
-        count = post.quarantine.room
+        count = post.quarantine.room(is_deadly=False)
         post.courier.deliver(suspected(*range(count)))
         waiting = post.courier.demand(), post.courier.tasks
         gate.set()
@@ -408,6 +408,28 @@ async def test_a_hook_for_which_there_is_no_thread_is_put_off_and_charged_with_n
     ]
 
 
+async def test_one_thread_that_is_to_be_had_tells_all(
+    stage: StageApp, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain, free = anyio.to_thread.run_sync, anyio.Semaphore(1)
+
+    async def run_one(function: Callable[[], Any], **more: Any) -> Any:
+        if "limiter" not in more or not free.value:
+            raise RuntimeError("can't start new thread")
+        async with free:
+            return await plain(function, **more)
+
+    app = stage(succeed, hooks={"success": lambda *args: None})
+    many = [SUCCESS._replace(seq=number) for number in range(1, 101)]
+    async with posting(app, ManualClock()) as post:
+        monkeypatch.setattr("anyio.to_thread.run_sync", run_one)
+        post.courier.deliver(many)
+        delivered, failed = await post.settled(100)
+
+    assert (sorted(delivery.seq for delivery in delivered), failed) == (list(range(1, 101)), [])
+    assert len(caplog.records) == 1
+
+
 async def test_suspects_that_are_not_called_soon_are_left_to_others(stage: StageApp) -> None:
     """Each death of a worker is held against all that it had: who only waits there shall not be among them."""
     gate = anyio.Event()
@@ -419,7 +441,7 @@ async def test_suspects_that_are_not_called_soon_are_left_to_others(stage: Stage
     app = stage(succeed, hooks={"success": lambda *args: None})
     async with posting(app, ManualClock()) as post:
         post.quarantine.fate = wait
-        room = post.quarantine.room
+        room = post.quarantine.room(is_deadly=False)
         post.courier.deliver(suspected(*range(room + 10)))
         delivered, put_off = await post.settled(10)
         gate.set()
@@ -449,16 +471,18 @@ async def test_without_a_child_no_suspect_is_held_and_one_is_seen_to(stage: Stag
 
     assert (delivered, put_off.seq, error) == ([], 1, None)
     assert post.quarantine.called == []
-    assert post.quarantine.room > 0
+    assert post.quarantine.room(is_deadly=False) > 0
 
 
 def test_the_longer_calls_take_the_fewer_suspects_are_held() -> None:
     quarantine = FakeQuarantine()
     rooms = []
-    for quarantine._typical in (0.0, 0.01, 0.1, 1.0, 60.0):
-        rooms.append(quarantine.room)
+    for seconds in (0.0, 0.01, 0.1, 1.0, 60.0):
+        quarantine._typical[False] = seconds
+        rooms.append(quarantine.room(is_deadly=False))
 
     assert rooms == [MOST_SUSPECTS, 200, 20, MOST_AT_ONCE, MOST_AT_ONCE]
+    assert quarantine.room(is_deadly=True) == 1
 
 
 async def test_of_a_task_whose_hook_ends_its_process_only_so_many_events_are_taken(stage: StageApp) -> None:
@@ -501,7 +525,7 @@ async def test_a_hook_that_has_ended_its_process_keeps_no_innocent_one_waiting(s
     async with posting(app, ManualClock()) as post:
         post.quarantine.fate = call
         # All of them have a place.
-        post.quarantine._typical = 0.0
+        post.quarantine._typical = {True: 0.0, False: 0.0}
         for number in range(0, 20, 2):
             post.courier.deliver([SUCCESS._replace(seq=number, deaths=1, kind=EventKind.ADD)])
             post.courier.deliver(suspected(number + 1))

@@ -106,6 +106,12 @@ def test_a_good_schema_has_no_fault(schema: dict[str, Any]) -> None:
         ({"$ref": "#/allOf/x", "allOf": [{}]}, ("$ref",), "leads nowhere"),
         ({"$ref": "#/minProperties/x", "minProperties": 1}, ("$ref",), "leads nowhere"),
         ({"properties": {"default": {"$ref": "#/none"}}}, ("properties", "default", "$ref"), "leads nowhere"),
+        (
+            {"properties": {"a": {"$ref": "#/properties/b/const"}, "b": {"const": {"type": "nonsense"}}}},
+            ("properties", "a", "$ref"),
+            "leads nowhere",
+        ),
+        ({"definitions": {"default": {"$ref": "#/none"}}}, ("definitions", "default", "$ref"), "leads nowhere"),
         ({"pattern": "a{99999999999}"}, ("pattern",), "is not a regular expression"),
         ({"pattern": "(" * 6_000 + ")" * 6_000}, ("pattern",), "is not a regular expression"),
     ],

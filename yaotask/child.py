@@ -105,6 +105,7 @@ class Child:
         return bench
 
     def _run(self, claim: Claim, started: int, bench: Bench) -> None:
+        processes.hear_requests()
         policy = bench.policy
         job = Job(claim, bench.desk, started, policy.attempts_of(claim), policy.timeout_of(claim))
         attempt = self._attempt = self._limit.attempt = Attempt(job, self._app.clock.monotonic(), None)

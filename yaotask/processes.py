@@ -29,6 +29,8 @@ PACKAGE = Path(__file__).resolve().parent
 LAUNCH = ("-m", "yaotask.launch")
 # By which others ask a process to end, and whose handlers are ours to take back in what users' code forks.
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+# Whose handlers those are: ours, and those of loops.
+LOOPS = ("yaotask", "asyncio", "uvloop")
 # Of each thread that forks: the signals that it did not hear before.
 _masks = threading.local()
 # prctl(2): the signal that the kernel sends when the thread that started us ends.
@@ -192,11 +194,19 @@ def adopted(arguments: list[str]) -> tuple[Channel, Message]:
 def outlive_requests() -> None:
     """Do not end when asked to by a signal: the parent says when.
 
-    Whoever ends a service may send SIGTERM to all its processes at once, as systemd does by default. What users' code
+    Whoever ends a service may send a signal to all its processes at once, as systemd does by default. What users' code
     starts is not kept from ending so.
     """
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in ENDING:
         signal.signal(number, _wait_for_word)
+
+
+def hear_requests() -> None:
+    """Again, where users' code has left them blocked: what it starts would not end by them either.
+
+    One of its own handlers of signals that raises during a fork is enough.
+    """
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
 
 
 def _wait_for_word(number: int, frame: object) -> None:
@@ -220,7 +230,8 @@ def _hear_as_others_do() -> None:
     """
     signal.set_wakeup_fd(-1)
     for number in ENDING:
-        if getattr(signal.getsignal(number), "__module__", None) in (__name__, "asyncio.unix_events"):
+        home = getattr(signal.getsignal(number), "__module__", None) or ""
+        if home.partition(".")[0] in LOOPS:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     _hear_again()
 

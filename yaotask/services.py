@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 
 import anyio
 
@@ -61,6 +60,6 @@ async def _hear_supervisor(channel: Channel, over: anyio.Event) -> None:
 
 
 async def _hear_signals(over: anyio.Event) -> None:
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with anyio.open_signal_receiver(*processes.ENDING) as signals:
         async for _ in signals:
             over.set()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import signal
 import sys
 import threading
 from collections import Counter
@@ -184,7 +183,7 @@ class Worker:
 
     async def _hear_signals(self, stopping: anyio.Event) -> None:
         """Somebody ends this one process: its running jobs get their grace, as when the node is stopped."""
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        with anyio.open_signal_receiver(*processes.ENDING) as signals:
             invoke.expect_no_interrupt()
             async for _ in signals:
                 stopping.set()

@@ -180,7 +180,7 @@ class World:
             patch.object(anyio.to_thread, "run_sync", _at_once),
             patch.object(slots, "run_apart", LoopSlot._run),
             patch.object(Quarantine, "call", _call_here),
-            patch.object(Quarantine, "room", MOST_SUSPECTS),
+            patch.object(Quarantine, "room", lambda quarantine, *, is_deadly: MOST_SUSPECTS),
         ):
             yield
 

@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from urllib.parse import quote
 
 import click
 
@@ -116,7 +115,7 @@ def chaos(
     folder = Path(tempfile.mkdtemp(prefix="yaotask-chaos-")) if keep is None else keep.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     order = Order(
-        store=store or f"sqlite:///{quote(str(folder / 'store.db'))}",
+        store=store or opening.address_of(folder / "store.db"),
         folder=folder / f"seed-{seed}",
         seed=seed,
         seconds=minutes * 60,

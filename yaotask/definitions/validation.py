@@ -189,13 +189,13 @@ def _reference_faults(schema: Mapping[str, Any]) -> Iterator[Fault]:
         except (Unresolvable, LookupError, TypeError, ValueError):
             # A pointer that goes on below what has no members is refused in words of Python's.
             found = None
-        if not isinstance(found, Mapping | bool):
+        if not isinstance(found, Mapping | bool) or not _META.is_valid(found):
             yield Fault(path, "leads nowhere: a reference must stay within this schema, as in #/$defs/address")
 
 
 # What is below these is no schema, and below those each member is one, whatever its name.
 _DATA = ("const", "enum", "default", "examples")
-_NAMED = (("properties",), ("patternProperties",), ("$defs",), ("dependentSchemas",))
+_NAMED = (("properties",), ("patternProperties",), ("$defs",), ("definitions",), ("dependentSchemas",))
 
 
 def _references(value: Any, path: Path) -> Iterator[tuple[Path, str]]:

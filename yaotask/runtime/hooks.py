@@ -68,8 +68,8 @@ class Courier:
         self._messengers = 0
         # Whether something was put off for want of a child.
         self._is_child_wanted = False
-        # Whether the system had no thread for the last.
-        self._is_short = False
+        # Why hooks had to wait, as far as that was said.
+        self._told: set[str] = set()
         self._stopping = False
 
     def open(self, spawner: Spawner) -> None:
@@ -156,21 +156,27 @@ class Courier:
             await self._tell(delivery)
             while self._waiting:
                 await self._tell(self._waiting.popleft())
+        except NotCalled as reason:
+            self._make_do(str(reason))
         finally:
             self._messengers -= 1
 
     async def _tell(self, delivery: Delivery) -> None:
+        """Raises NotCalled, and then it waits again."""
         path = self._path(delivery)
         try:
-            error = None if path is None else await self._caller.call(path, delivery)
-        except NotCalled as reason:
-            if not self._is_short:
-                log.error("hooks have to wait: %s; raise the limit of threads (ulimit -u), or end some", reason)
-            self._is_short = True
-            self._put_off([delivery])
-            return
-        self._is_short = False
-        self._settle(delivery, error)
+            self._settle(delivery, None if path is None else await self._caller.call(path, delivery))
+        except NotCalled:
+            self._waiting.appendleft(delivery)
+            raise
+
+    def _make_do(self, reason: str) -> None:
+        """With fewer messengers; where this was the last, others have all that waits, or we later."""
+        if reason not in self._told:
+            self._told.add(reason)
+            log.error("hooks have to wait: %s; raise the limit of threads (ulimit -u), or end some", reason)
+        if self._messengers == 1:
+            self._put_off(_taken_from(self._waiting))
 
     async def _tell_apart(self, path: str, delivery: Delivery) -> None:
         try:

@@ -49,8 +49,8 @@ class Quarantine:
         self._is_preparing = False
         self._timeout = timeout
         self._clock = clock
-        # About how many seconds a call takes.
-        self._typical = SOON
+        # About how many seconds a call takes, of hooks that do harm and of others.
+        self._typical = {True: SOON, False: SOON}
         # The hooks, by their paths, that have ended a child and did harm when they were last called.
         self._deadly: set[str] = set()
         self._places = anyio.Semaphore(MOST_AT_ONCE)
@@ -72,18 +72,18 @@ class Quarantine:
             # Those of hooks that do harm wait for a place of their own, and keep none of the others out.
             is_deadly = path in self._deadly
             like = sum((self._held[seq][1] in self._deadly) == is_deadly for seq in self._suspects)
-            if like >= self.room:
+            if like >= self.room(is_deadly=is_deadly):
                 return False
             self._suspects.add(delivery.seq)
         self._held[delivery.seq] = delivery.task, path
         return True
 
-    @property
-    def room(self) -> int:
+    def room(self, *, is_deadly: bool) -> int:
         """How many that may have ended a worker are held at the same time: none before there is a child for them."""
         if not self.is_ready:
             return 0
-        return min(max(MOST_AT_ONCE, int(MOST_AT_ONCE * SOON / max(self._typical, 0.001))), MOST_SUSPECTS)
+        places = 1 if is_deadly else MOST_AT_ONCE
+        return min(max(places, int(places * SOON / max(self._typical[is_deadly], 0.001))), MOST_SUSPECTS)
 
     def release(self, deliveries: Collection[Delivery]) -> None:
         """These are settled, whether they were here or not."""
@@ -159,10 +159,10 @@ class Quarantine:
 
     async def _call_once(self, path: str, delivery: Delivery) -> Called:
         child = await self._take()
-        begun = self._clock.monotonic()
+        begun, is_deadly = self._clock.monotonic(), path in self._deadly
         try:
             called = await self._call_in(child, path, delivery)
-            self._typical += NEWS * (self._clock.monotonic() - begun - self._typical)
+            self._typical[is_deadly] += NEWS * (self._clock.monotonic() - begun - self._typical[is_deadly])
             return called
         finally:
             self.children.put(child)

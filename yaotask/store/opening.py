@@ -71,6 +71,11 @@ def place(root: Path, url: str) -> Place:
     return Place(parsed, root / ".yaotask")
 
 
+def address_of(file: Path) -> str:
+    """The address of a database in a file, whatever its name."""
+    return URL.create("sqlite", database=str(file)).render_as_string()
+
+
 def _parsed(url: str) -> URL:
     try:
         parsed = make_url(url)
