@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from textwrap import dedent, indent
@@ -15,6 +16,7 @@ from typing import IO
 import pytest
 from run_support import until
 
+from yaotask import processes
 from yaotask.processes import Spawned, describe, is_stopped, reap_strays, spawn, why
 
 # Begins as our own programs do.
@@ -314,3 +316,25 @@ def test_one_that_was_buried_meanwhile_tells_no_stacks() -> None:
 )
 def test_why_no_process_can_be_started_is_said_with_what_to_do(number: int, said: str) -> None:
     assert why(OSError(number, os.strerror(number))) == said
+
+
+def test_nobody_forks_while_a_process_is_started() -> None:
+    """What was forked then would keep the start waiting until it ends."""
+    order: list[str] = []
+
+    def fork() -> None:
+        forked = os.fork()
+        if not forked:
+            os._exit(0)
+        order.append("forked")
+        os.waitpid(forked, 0)
+
+    thread = threading.Thread(target=fork)
+    with processes._starting:
+        thread.start()
+        # It cannot end, or it does at once.
+        thread.join(0.3)
+        order.append("started")
+    thread.join()
+
+    assert order == ["started", "forked"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -79,3 +80,21 @@ def test_a_signature_that_cannot_be_read_is_taken_to_fit() -> None:
         def __call__(self, *args: Any) -> None: ...
 
     assert Parameters.of(Opaque()).misfit(9, ["anything"]) is None
+
+
+def test_what_a_decorator_gives_need_not_be_given() -> None:
+    def with_session(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def call(task_id: int, *args: Any, **named: Any) -> Any:
+            return function(task_id, *args, session=1, **named)
+
+        return call
+
+    @with_session
+    def send(task_id: int, payload: dict[str, Any], *, session: int) -> None: ...
+
+    parameters = Parameters.of(send)
+
+    assert parameters.misfit(2, []) is None
+    assert parameters.keywords(1, {"to": "me"}) == {"payload": {"to": "me"}}
+    assert "missing a required argument: 'task_id'" in str(parameters.misfit(0, []))

@@ -37,6 +37,12 @@ _masks = threading.local()
 PR_SET_PDEATHSIG = 1
 
 
+# Held while a process is started, and while users' code forks: what was forked meanwhile would keep open the pipe by
+# which the start hears that its program has begun, and wait it would for as long as that lives.
+_starting = threading.RLock()
+os.register_at_fork(before=_starting.acquire, after_in_parent=_starting.release, after_in_child=_starting.release)
+
+
 @dataclass(slots=True, eq=False)
 class Spawned:
     """A process that was started, and the channel to it."""
@@ -141,9 +147,10 @@ def spawn(module: str, label: str, hello: Message) -> Spawned:
         given = [theirs.fileno(), stacks.fileno()]
         command = [sys.executable, *_flags(), *LAUNCH, module, *map(str, given), str(os.getpid()), label]
         try:
-            process = subprocess.Popen(  # noqa: S603 - our own modules
-                command, stdin=subprocess.DEVNULL, pass_fds=given, start_new_session=True
-            )
+            with _starting:
+                process = subprocess.Popen(  # noqa: S603 - our own modules
+                    command, stdin=subprocess.DEVNULL, pass_fds=given, start_new_session=True
+                )
         except BaseException:
             channel.close()
             stacks.close()

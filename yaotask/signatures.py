@@ -24,17 +24,20 @@ class Parameters:
 
     signature: inspect.Signature | None
     whole_at: int | None = None
+    # What is truly called: a decorator may give the function inside something, and take something from its callers.
+    called: inspect.Signature | None = None
 
     @classmethod
     def of(cls, function: Callable[..., Any]) -> Parameters:
         try:
             signature = inspect.signature(function)
+            called = inspect.signature(function, follow_wrapped=False)
         except (ValueError, TypeError):
             return cls(None)
         names = list(signature.parameters)
         if WHOLE not in names or signature.parameters[WHOLE].kind not in _BY_NAME:
-            return cls(signature)
-        return cls(signature, names.index(WHOLE))
+            return cls(signature, called=called)
+        return cls(signature, names.index(WHOLE), called)
 
     def keywords(self, positional: int, payload: Mapping[str, Any]) -> Mapping[str, Any]:
         """The keyword arguments by which a payload reaches the handler, after so many arguments by position."""
@@ -47,10 +50,11 @@ class Parameters:
 
         `positional` counts the job's id with the arguments; `names` are the payload's members.
         """
-        if self.signature is None:
+        called = self.called or self.signature
+        if called is None:
             return None
         try:
-            self.signature.bind(*range(positional), **self.keywords(positional, dict.fromkeys(names)))
+            called.bind(*range(positional), **self.keywords(positional, dict.fromkeys(names)))
         except TypeError as error:
-            return f"{error}; the handler takes {self.signature}"
+            return f"{error}; the handler takes {called}"
         return None
