@@ -15,16 +15,15 @@ from yaotask.values import clean_text
 
 # The innermost frames of a traceback say what went wrong. An endless recursion has thousands of others.
 MOST_READ = 50
+# Of a group so many members are told of, and nothing in fewer bytes than that.
+MOST_MEMBERS, LEAST = 5, 100
 _OWN_FRAMES = yaotask.__path__[0] + os.sep
 
 
 def failure(error: BaseException, limits: Limits, hide: Callable[[str], str] = str) -> Failure:
     """An exception as text that any store can hold, without the frames that are ours and what `hide` takes out."""
-    limit = limits.error_bytes
-    name, text = name_of(type(error)), message(error, limits, hide)
-    # A long message leaves room for where it was raised.
-    last = clean_text(f"{name}: {text}", limit // 2)
-    return Failure(name, text, _frames(error, limit - len(last.encode())) + last)
+    told = _Account(limits, hide).of(error, limits.error_bytes)
+    return Failure(name_of(type(error)), message(error, limits, hide), told)
 
 
 def name_of(kind: type[BaseException]) -> str:
@@ -42,6 +41,10 @@ def message(error: BaseException, limits: Limits, hide: Callable[[str], str] = s
         if invoke.is_interrupt(fault):
             raise
         text = f"(its message cannot be told: {type(fault).__name__})"
+    inner = innermost(error)
+    if inner is not error:
+        # A group itself says only how many there are.
+        text = f"{text}: {name_of(type(inner))}: {message(inner, limits)}"
     # Before it is cut, which could leave half of a secret.
     return clean_text(hide(text), limits.error_bytes)
 
@@ -56,6 +59,55 @@ def innermost(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
+
+
+class _Account:
+    """What went wrong and where, as Python prints it: with its notes, what it was raised from, and all of a group."""
+
+    def __init__(self, limits: Limits, hide: Callable[[str], str]) -> None:
+        self._limits = limits
+        self._hide = hide
+        # Errors may be each other's causes.
+        self._told: set[int] = set()
+
+    def of(self, error: BaseException, room: int) -> str:
+        """In so many bytes."""
+        self._told.add(id(error))
+        link, earlier = _before(error)
+        members = error.exceptions[:MOST_MEMBERS] if isinstance(error, BaseExceptionGroup) else ()
+        # A long message leaves room for where it was raised, and that for what came before.
+        last = clean_text(self._last_words(error), room // 2)
+        left = room - len(last.encode())
+        text = _frames(error, left // 2 if earlier is not None or members else left) + last
+        left = room - len(text.encode())
+        for number, member in enumerate(members, 1):
+            text += self._more(f"\n  {number}. ", member, left // (len(members) + 1), indented=True)
+        before = "" if earlier is None else self._more("", earlier, room - len((link + text).encode()))
+        return f"{before}{link}{text}" if before else text
+
+    def _more(self, head: str, error: BaseException, room: int, *, indented: bool = False) -> str:
+        if room < LEAST or id(error) in self._told:
+            return ""
+        # Each line of a member is moved.
+        told = self.of(error, room * 3 // 4 if indented else room)
+        return clean_text(head + (told.replace("\n", "\n     ") if indented else told), room)
+
+    def _last_words(self, error: BaseException) -> str:
+        notes = getattr(error, "__notes__", ())
+        texts = [note for note in notes if isinstance(note, str)] if isinstance(notes, list | tuple) else []
+        words = f"{name_of(type(error))}: {message(error, self._limits, self._hide)}"
+        return "\n".join([words, *map(self._hide, texts)])
+
+
+def _before(error: BaseException) -> tuple[str, BaseException | None]:
+    """What an error was raised from, or while it was handled, and how Python says that."""
+    if error.__cause__ is not None:
+        return "\n\nThe above exception was the direct cause of the following exception:\n\n", error.__cause__
+    context = error.__context__
+    if error.__suppress_context__ or context is None or not _frames(context, LEAST * LEAST):
+        # What has no frame of users' code was ours to handle.
+        return "", None
+    return "\n\nDuring handling of the above exception, another exception occurred:\n\n", context
 
 
 def _frames(error: BaseException, room: int) -> str:
