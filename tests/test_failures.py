@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -123,3 +124,35 @@ def test_what_is_hidden_is_hidden_everywhere() -> None:
 
         assert "row 17" not in str(told)
         assert "reach here" not in str(told)
+
+
+class Proxy(Exception):
+    """As many clients of services have: what it does not know it looks up in an answer."""
+
+    def __getattr__(self, name: str) -> Any:
+        return {"status": 500}[name]
+
+
+def test_an_error_that_answers_to_any_name_is_told() -> None:
+    told = failure(Proxy("no"), Limits())
+
+    assert (told.message, told.traceback) == ("no", "test_failures.Proxy: no")
+
+
+def test_a_chain_without_end_is_told_in_part() -> None:
+    error = ValueError(0)
+    for number in range(1, 5_000):
+        other = ValueError(number)
+        other.__cause__, error = error, other
+    told = failure(error, Limits(error_bytes=65_536)).traceback
+
+    assert told is not None
+    assert told.endswith("ValueError: 4999")
+
+
+def test_no_half_of_a_secret_is_left_where_a_group_is_cut() -> None:
+    secret = "SECRET-" + "0123456789" * 6
+    error = ExceptionGroup("several", [ValueError(f"{secret} " * 300)])
+    told = failure(error, Limits(), lambda text: text.replace(secret, "***"))
+
+    assert "SECRET" not in f"{told.message}{told.traceback}"

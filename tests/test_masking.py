@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 from collections.abc import Callable, Iterator
@@ -228,3 +229,16 @@ def test_a_definition_with_a_fault_shows_no_values(removed: App) -> None:
     job = removed.get("mail.1")
 
     assert (job["args"], job["payload"]) == ([MASK], {"card": MASK})
+
+
+def test_what_a_decorator_may_move_is_masked_wherever_it_goes() -> None:
+    def login(session: object, task_id: int, password: str) -> None: ...
+
+    @functools.wraps(login)
+    def call(task_id: int, *given: Any) -> None:
+        return login(None, task_id, *given)
+
+    parameters = Parameters.of(call)
+
+    assert args(["hunter2hunter2", "more"], ["password"], parameters) == ["***", "***"]
+    assert args(["hello"], [], parameters) == ["hello"]

@@ -330,7 +330,7 @@ def test_nobody_forks_while_a_process_is_started() -> None:
         os.waitpid(forked, 0)
 
     thread = threading.Thread(target=fork)
-    with processes._starting:
+    with processes.starting:
         thread.start()
         # It cannot end, or it does at once.
         thread.join(0.3)

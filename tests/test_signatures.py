@@ -98,3 +98,13 @@ def test_what_a_decorator_gives_need_not_be_given() -> None:
     assert parameters.misfit(2, []) is None
     assert parameters.keywords(1, {"to": "me"}) == {"payload": {"to": "me"}}
     assert "missing a required argument: 'task_id'" in str(parameters.misfit(0, []))
+
+
+def test_what_is_cached_keeps_its_parameters() -> None:
+    @functools.cache
+    def send(task_id: int, payload: str) -> None: ...
+
+    parameters = Parameters.of(send)
+
+    assert parameters.keywords(1, {"to": "me"}) == {"payload": {"to": "me"}}
+    assert "too many positional" in str(parameters.misfit(5, []))

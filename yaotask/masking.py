@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import reduce
-from inspect import Parameter
+from inspect import Parameter, Signature
 from typing import Any
 
 from yaotask.signatures import Parameters
@@ -20,15 +20,21 @@ def positions(sensitive: Collection[str], parameters: Parameters | None, count: 
     """Which of so many positional arguments are sensitive; all of them where the handler is not known here."""
     if parameters is None or parameters.signature is None:
         return set(range(count))
-    # The first parameter is the job's id.
-    names = list(parameters.signature.parameters.values())
-    rest = next((one for one in names if one.kind is Parameter.VAR_POSITIONAL), None)
-    plain = [one.name for one in names if one.kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)][1:]
-    return {
-        index
-        for index in range(count)
-        if (plain[index] if index < len(plain) else rest.name if rest is not None else "") in sensitive
-    }
+    names, rest = _by_position(parameters.signature)
+    hidden = {index for index in range(count) if (names[index] if index < len(names) else rest) in sensitive}
+    if parameters.called in (None, parameters.signature) or not sensitive:
+        return hidden
+    # A decorator may move what it gets, to which place nobody can say.
+    taken, _ = _by_position(parameters.called)
+    return hidden | {index for index in range(count) if index >= len(taken) or taken[index] in sensitive}
+
+
+def _by_position(signature: Signature) -> tuple[list[str], str]:
+    """The parameters that arguments come to, after the first, which is the job's id; and that for all others, or ""."""
+    known = list(signature.parameters.values())
+    rest = next((one.name for one in known if one.kind is Parameter.VAR_POSITIONAL), "")
+    plain = [one.name for one in known if one.kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)]
+    return plain[1:], rest
 
 
 def args(values: Sequence[Any], sensitive: Collection[str], parameters: Parameters | None) -> list[Any]:

@@ -37,10 +37,9 @@ _masks = threading.local()
 PR_SET_PDEATHSIG = 1
 
 
-# Held while a process is started, and while users' code forks: what was forked meanwhile would keep open the pipe by
-# which the start hears that its program has begun, and wait it would for as long as that lives.
-_starting = threading.RLock()
-os.register_at_fork(before=_starting.acquire, after_in_parent=_starting.release, after_in_child=_starting.release)
+# Held while a process is started, and while users' code forks (store/forks.py): what was forked meanwhile would keep
+# open the pipe by which the start hears that its program has begun, and the other's end of the channel.
+starting = threading.RLock()
 
 
 @dataclass(slots=True, eq=False)
@@ -142,19 +141,19 @@ def spawn(module: str, label: str, hello: Message) -> Spawned:
     To be called from a thread that lives as long as the process shall. Raises OSError.
     """
     stacks = _nameless_file()
-    channel, theirs = Channel.pair()
-    with theirs:
-        given = [theirs.fileno(), stacks.fileno()]
-        command = [sys.executable, *_flags(), *LAUNCH, module, *map(str, given), str(os.getpid()), label]
-        try:
-            with _starting:
+    with starting:
+        channel, theirs = Channel.pair()
+        with theirs:
+            given = [theirs.fileno(), stacks.fileno()]
+            command = [sys.executable, *_flags(), *LAUNCH, module, *map(str, given), str(os.getpid()), label]
+            try:
                 process = subprocess.Popen(  # noqa: S603 - our own modules
                     command, stdin=subprocess.DEVNULL, pass_fds=given, start_new_session=True
                 )
-        except BaseException:
-            channel.close()
-            stacks.close()
-            raise
+            except BaseException:
+                channel.close()
+                stacks.close()
+                raise
     spawned = Spawned(process, channel, stacks)
     # Users' code may have put there what is no text; imports pass over it.
     folders: list[object] = [*sys.path]

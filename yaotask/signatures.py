@@ -31,9 +31,13 @@ class Parameters:
     def of(cls, function: Callable[..., Any]) -> Parameters:
         try:
             signature = inspect.signature(function)
-            called = inspect.signature(function, follow_wrapped=False)
         except (ValueError, TypeError):
             return cls(None)
+        try:
+            called = inspect.signature(function, follow_wrapped=False)
+        except (ValueError, TypeError):
+            # Such as `functools.cache` makes, which passes on what it gets.
+            called = signature
         names = list(signature.parameters)
         if WHOLE not in names or signature.parameters[WHOLE].kind not in _BY_NAME:
             return cls(signature, called=called)

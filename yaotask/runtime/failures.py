@@ -17,13 +17,19 @@ from yaotask.values import clean_text
 MOST_READ = 50
 # Of a group so many members are told of, and nothing in fewer bytes than that.
 MOST_MEMBERS, LEAST = 5, 100
+# And of so many errors in all.
+MOST_TOLD = 50
 _OWN_FRAMES = yaotask.__path__[0] + os.sep
 
 
 def failure(error: BaseException, limits: Limits, hide: Callable[[str], str] = str) -> Failure:
     """An exception as text that any store can hold, without the frames that are ours and what `hide` takes out."""
-    told = _Account(limits, hide).of(error, limits.error_bytes)
-    return Failure(name_of(type(error)), message(error, limits, hide), told)
+    name, text = name_of(type(error)), message(error, limits, hide)
+    try:
+        told = _Account(limits, hide).of(error, limits.error_bytes)
+    except Exception:  # noqa: BLE001 - the exception is the user's, and answers what it likes
+        told = clean_text(f"{name}: {text}", limits.error_bytes)
+    return Failure(name, text, told)
 
 
 def name_of(kind: type[BaseException]) -> str:
@@ -34,19 +40,21 @@ def name_of(kind: type[BaseException]) -> str:
 
 
 def message(error: BaseException, limits: Limits, hide: Callable[[str], str] = str) -> str:
-    """What an exception says, as text that any store can hold."""
+    """What an exception says, as text that any store can hold; a group, what went wrong in it first."""
+    text, inner = _words(error), innermost(error)
+    if inner is not error:
+        text = f"{text}: {name_of(type(inner))}: {_words(inner)}"
+    # Before it is cut, which could leave half of a secret.
+    return clean_text(hide(text), limits.error_bytes)
+
+
+def _words(error: BaseException) -> str:
     try:
-        text = str(error)
+        return str(error)
     except BaseException as fault:  # the exception is the user's, and may be broken itself
         if invoke.is_interrupt(fault):
             raise
-        text = f"(its message cannot be told: {type(fault).__name__})"
-    inner = innermost(error)
-    if inner is not error:
-        # A group itself says only how many there are.
-        text = f"{text}: {name_of(type(inner))}: {message(inner, limits)}"
-    # Before it is cut, which could leave half of a secret.
-    return clean_text(hide(text), limits.error_bytes)
+        return f"(its message cannot be told: {type(fault).__name__})"
 
 
 def brief(error: BaseException, limits: Limits) -> str:
@@ -86,14 +94,15 @@ class _Account:
         return f"{before}{link}{text}" if before else text
 
     def _more(self, head: str, error: BaseException, room: int, *, indented: bool = False) -> str:
-        if room < LEAST or id(error) in self._told:
+        if room < LEAST or id(error) in self._told or len(self._told) >= MOST_TOLD:
             return ""
         # Each line of a member is moved.
         told = self.of(error, room * 3 // 4 if indented else room)
         return clean_text(head + (told.replace("\n", "\n     ") if indented else told), room)
 
     def _last_words(self, error: BaseException) -> str:
-        notes = getattr(error, "__notes__", ())
+        # Not by what a class of the user's makes of a name that is not there.
+        notes = BaseException.__getattribute__(error, "__dict__").get("__notes__")
         texts = [note for note in notes if isinstance(note, str)] if isinstance(notes, list | tuple) else []
         words = f"{name_of(type(error))}: {message(error, self._limits, self._hide)}"
         return "\n".join([words, *map(self._hide, texts)])

@@ -152,31 +152,34 @@ class Courier:
             self._spawner.start(partial(self._work, self._waiting.popleft()))
 
     async def _work(self, delivery: Delivery) -> None:
+        refused: list[Delivery] = []
         try:
-            await self._tell(delivery)
-            while self._waiting:
-                await self._tell(self._waiting.popleft())
-        except NotCalled as reason:
-            self._make_do(str(reason))
+            while True:
+                try:
+                    await self._tell(delivery)
+                except NotCalled as reason:
+                    self._complain(str(reason))
+                    if self._messengers > 1:
+                        # Fewer of them will do with the threads that there are.
+                        self._waiting.appendleft(delivery)
+                        return
+                    refused.append(delivery)
+                if not self._waiting:
+                    return
+                delivery = self._waiting.popleft()
         finally:
+            if refused:
+                self._put_off(refused)
             self._messengers -= 1
 
     async def _tell(self, delivery: Delivery) -> None:
-        """Raises NotCalled, and then it waits again."""
         path = self._path(delivery)
-        try:
-            self._settle(delivery, None if path is None else await self._caller.call(path, delivery))
-        except NotCalled:
-            self._waiting.appendleft(delivery)
-            raise
+        self._settle(delivery, None if path is None else await self._caller.call(path, delivery))
 
-    def _make_do(self, reason: str) -> None:
-        """With fewer messengers; where this was the last, others have all that waits, or we later."""
+    def _complain(self, reason: str) -> None:
         if reason not in self._told:
             self._told.add(reason)
             log.error("hooks have to wait: %s; raise the limit of threads (ulimit -u), or end some", reason)
-        if self._messengers == 1:
-            self._put_off(_taken_from(self._waiting))
 
     async def _tell_apart(self, path: str, delivery: Delivery) -> None:
         try:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Protocol
 from weakref import WeakValueDictionary
 
-from yaotask import context
+from yaotask import context, processes
 
 # A little longer than a job's own transaction may last.
 PATIENCE = 6.0
@@ -98,13 +98,17 @@ class Forks:
         if self._clean:
             for holder in self._all():
                 holder.let_go()
+        # Last, and for a moment: a loop may wait to start a process.
+        processes.starting.acquire()
 
     def _in_parent(self) -> None:
         self._gate.open()
+        processes.starting.release()
 
     def _in_child(self) -> None:
         # Of the threads that may have been inside it, none is in this process.
         self._gate = Gate()
+        processes.starting.release()
         context.current.set(None)
         context.transaction.set(None)
         for holder in self._all():
