@@ -252,6 +252,17 @@ class FakeQuarantine(Quarantine):
         self.called: list[tuple[str, int]] = []
         self.fate: Callable[[str, Delivery], Awaitable[Called]]
 
+    def wait(self) -> anyio.Event:
+        """Every call waits for this, and then does no harm."""
+        gate = anyio.Event()
+
+        async def wait(path: str, delivery: Delivery) -> Called:
+            await gate.wait()
+            return Called(None)
+
+        self.fate = wait
+        return gate
+
     async def _call_once(self, path: str, delivery: Delivery) -> Called:
         self.called.append((path, delivery.seq))
         return await self.fate(path, delivery)
@@ -357,15 +368,9 @@ def suspected(*numbers: int) -> list[Delivery]:
 
 
 async def test_what_is_told_apart_keeps_no_other_event_waiting(stage: StageApp) -> None:
-    gate = anyio.Event()
-
-    async def wait(path: str, delivery: Delivery) -> Called:
-        await gate.wait()
-        return Called(None)
-
     app = stage(succeed, hooks={"success": lambda *args: None})
     async with posting(app, ManualClock()) as post:
-        post.quarantine.fate = wait
+        gate = post.quarantine.wait()
         before = post.courier.demand()
         count = post.quarantine.room(is_deadly=False)
         post.courier.deliver(suspected(*range(count)))
@@ -453,15 +458,9 @@ async def test_without_threads_async_hooks_are_told_all_the_same(
 
 async def test_suspects_that_are_not_called_soon_are_left_to_others(stage: StageApp) -> None:
     """Each death of a worker is held against all that it had: who only waits there shall not be among them."""
-    gate = anyio.Event()
-
-    async def wait(path: str, delivery: Delivery) -> Called:
-        await gate.wait()
-        return Called(None)
-
     app = stage(succeed, hooks={"success": lambda *args: None})
     async with posting(app, ManualClock()) as post:
-        post.quarantine.fate = wait
+        gate = post.quarantine.wait()
         room = post.quarantine.room(is_deadly=False)
         post.courier.deliver(suspected(*range(room + 10)))
         delivered, put_off = await post.settled(10)
