@@ -141,6 +141,54 @@ async def test_a_handler_may_add_jobs_and_look_at_them(apart: Apart) -> None:
     assert job["response"] == [False]
 
 
+@pytest.mark.parametrize(
+    ("script", "more", "has_all"),
+    [("import sys", {}, False), ("import sys", {"transaction": True}, True), ("import sys, yaotask.ambient", {}, True)],
+)
+async def test_what_only_a_store_needs_is_imported_by_who_may_need_one_and_in_no_jobs_time(
+    apart: Apart, script: str, more: dict[str, Any], has_all: bool
+) -> None:
+    app = apart(
+        f"""
+    {script}
+
+    def Send(task_id):
+        return "sqlalchemy" in sys.modules
+    """,
+        **more,
+    )
+    async with app.running():
+        job = await run(app)
+
+    assert (job["status"], job["response"]) == ("SUCCESS", has_all)
+
+
+async def test_threads_of_a_handler_share_the_app_that_none_needed_before(apart: Apart) -> None:
+    app = apart("""
+    import contextvars
+    from concurrent.futures import ThreadPoolExecutor
+    from threading import Barrier
+    from yaotask import current_app, process
+
+    def Send(task_id):
+        barrier = Barrier(4)
+
+        def call(number):
+            barrier.wait()
+            # Its own job's, which goes to its worker, and not to the store.
+            process("tasks.mail.progress", task_id, number, 4)
+            return id(current_app())
+
+        with ThreadPoolExecutor(4) as threads:
+            inside = [contextvars.copy_context() for _ in range(4)]
+            return len(set(threads.map(lambda number: inside[number].run(call, number), range(4))))
+    """)
+    async with app.running():
+        job = await run(app)
+
+    assert (job["status"], job["response"], job["total"]) == ("SUCCESS", 1, 4)
+
+
 # --- the end of an attempt from outside -----------------------------------------------------------------------
 
 HOLD = """

@@ -97,7 +97,7 @@ async def test_a_payload_is_held_to_the_input_schema(app: App, payload: dict[str
 
 def test_a_call_that_does_not_fit_a_known_handler_is_refused(app: App) -> None:
     strict = app.tasks["strict"]
-    app._handlers.find(strict.definition)  # as a worker does, or a view that masks
+    app.works.project.handlers.find(strict.definition)  # as a worker does, or a view that masks
 
     with pytest.raises(InvalidPayload, match=r"missing a required argument: 'to'; the handler takes \(task_id, to"):
         strict.add()
@@ -291,7 +291,7 @@ def test_what_the_iterator_raises_passes(app: App) -> None:
 
 def test_a_fit_is_remembered_for_so_many_shapes_only(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("yaotask.intake.MOST_SHAPES", 2)
-    app._handlers.find(app.tasks["bulk"].definition)
+    app.works.project.handlers.find(app.tasks["bulk"].definition)
     add: Callable[..., int] = app.tasks["bulk"].add
 
     assert [add(**{f"p{n}": n}) for n in range(5)] == [1, 2, 3, 4, 5]

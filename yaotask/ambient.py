@@ -17,8 +17,8 @@ def current_app() -> App:
     In a handler, a hook or a script that yaotask called it is that project's; elsewhere it is made at the first use,
     for the folder that YAOTASK_ROOT names or that is found upward. Raises BadDefinitions where there is no project.
     """
-    app = context.owner.get()
-    return cast(App, app) if app is not None else _default_app()
+    owner = context.owner.get()
+    return cast(App, owner.app) if owner is not None else _default_app()
 
 
 def _default_app() -> App:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -19,18 +18,15 @@ from yaotask.calls import Calls
 from yaotask.chance import Chance, SystemChance
 from yaotask.client import Client, must_not_block
 from yaotask.clock import Clock, SystemClock
-from yaotask.definitions import check, loader
+from yaotask.context import Owner
 from yaotask.errors import BadDefinitions
 from yaotask.following import Callback, Subscriptions
-from yaotask.handlers import Handlers
 from yaotask.handles import Task, Tasks
 from yaotask.intake import Intake
 from yaotask.jobview import View
 from yaotask.listing import Listing
-from yaotask.problems import Problem, sort
-from yaotask.resolve import Resolver
-from yaotask.root import find_root
-from yaotask.settings import load_settings
+from yaotask.problems import Problem
+from yaotask.project import Project
 from yaotask.store import fleet, hints, opening, presence, reads
 from yaotask.store.access import Access
 from yaotask.store.ledger import Ledger
@@ -64,33 +60,24 @@ class App:
         clock: Clock | None = None,
         chance: Chance | None = None,
     ) -> None:
-        self.root = find_root(root, os.environ)
-        self.settings, self._faults = load_settings(self.root, os.environ, settings)
-        self.catalog = loader.load(self.root, self.settings, os.environ)
-        self.problems: list[Problem] = sort([*self._faults, *self.catalog.problems])
-        self.clock = clock or SystemClock()
-        self.chance = chance or SystemChance()
-        self._resolver = Resolver(self.root)
-        self._handlers = Handlers(self._resolver)
+        project = Project(root, settings)
+        self._join(project, clock or SystemClock(), chance or SystemChance(), Owner(lambda: self))
+
+    def _join(self, project: Project, clock: Clock, chance: Chance, owner: Owner) -> None:
+        self._project = project
+        self.root, self.settings, self.catalog = project.root, project.settings, project.catalog
+        self.problems = project.problems
+        self.clock, self.chance = clock, chance
         self._access = Access(self._open_store, self._ledger_of)
-        self._subscriptions = Subscriptions(self.clock)
-        behalf = Behalf(self)
-        intake = Intake(self.catalog, self._handlers, self.settings.limits, self.clock, behalf)
-        self._client = Client(self.catalog, intake, self._access, self)
-        self._calls = Calls(self._client, self._resolver, behalf)
+        self._subscriptions = Subscriptions(clock)
+        behalf = Behalf(owner)
+        intake = Intake(self.catalog, project.handlers, self.settings.limits, clock, behalf)
+        self._client = Client(self.catalog, intake, self._access, owner)
+        self._calls = Calls(self._client, project.resolver, behalf)
         self.tasks = Tasks(self._client)
         # What yaotask's own processes are made of.
         self.works = Works(
-            root=self.root,
-            settings=self.settings,
-            given=dict(settings or {}),
-            catalog=self.catalog,
-            handlers=self._handlers,
-            access=self._access,
-            place=self._place,
-            clock=self.clock,
-            chance=self.chance,
-            owner=self,
+            project=project, access=self._access, place=self._place, clock=clock, chance=chance, owner=owner
         )
 
     # --- calls by name ----------------------------------------------------------------------------------
@@ -108,7 +95,7 @@ class App:
 
         Raises UnknownTask.
         """
-        return self._handlers.try_find(self.catalog.get(task)) is not None
+        return self._project.handlers.try_find(self.catalog.get(task)) is not None
 
     # --- jobs -------------------------------------------------------------------------------------------
 
@@ -208,7 +195,7 @@ class App:
 
     def broken(self) -> dict[str, Problems]:
         """The tasks whose handlers cannot be used, with the reasons; their jobs wait. Imports the scripts."""
-        return check.broken(self.catalog, self._resolver)
+        return self._project.broken()
 
     def running(self, grace: float | None = None) -> AbstractAsyncContextManager[None]:
         """Run jobs on this loop while the block lasts; then those that run get `grace` seconds, or the setting."""
@@ -220,8 +207,8 @@ class App:
 
     def _place(self) -> opening.Place:
         # Jobs must not go to the usual store because the setting that names another could not be read.
-        if self._faults:
-            raise BadDefinitions(self._faults)
+        if self._project.faults:
+            raise BadDefinitions(self._project.faults)
         return opening.place(self.root, self.settings.store)
 
     def _open_store(self) -> SqlStore:
@@ -248,7 +235,7 @@ class App:
         """Write what has been asked for and let go of everything. More than once is fine."""
         self._subscriptions.close()
         self._access.close()
-        self._resolver.close()
+        self._project.close()
 
     async def aclose(self) -> None:
         """Like `close`, on a loop."""
@@ -270,3 +257,10 @@ class App:
     ) -> None:
         with CancelScope(shield=True):
             await self.aclose()
+
+
+def app_of(project: Project, clock: Clock, chance: Chance, owner: Owner) -> App:
+    """The App of a process that has read its project already, and of an owner that is asked for one now."""
+    app = App.__new__(App)
+    app._join(project, clock, chance, owner)
+    return app

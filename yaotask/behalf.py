@@ -7,12 +7,13 @@ from contextvars import copy_context
 from typing import Any
 
 from yaotask import context, invoke
+from yaotask.context import Owner
 
 
 class Behalf:
     """Calls functions for one App."""
 
-    def __init__(self, owner: object) -> None:
+    def __init__(self, owner: Owner) -> None:
         self.owner = owner
 
     def call(self, function: Callable[..., Any], /, *args: Any, **named: Any) -> Any:

@@ -1,27 +1,37 @@
-"""A process that runs jobs and calls hooks for a worker, one after the other, and may die of them."""
+"""A process that runs jobs and calls hooks for a worker, one after the other, and may die of them.
+
+There may be many, and a dead one is replaced while its job waits: what few handlers need is imported when one does.
+"""
 
 from __future__ import annotations
 
+import importlib
 import os
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from queue import SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from yaotask import processes
-from yaotask.app import App
+from yaotask.chance import SystemChance
 from yaotask.channel import Channel, Message
-from yaotask.clock import Clock
-from yaotask.context import Job
+from yaotask.clock import Clock, SystemClock
+from yaotask.context import Job, Owner
 from yaotask.errors import HandlerNotFound, UnknownTask, YaotaskError
 from yaotask.events import Delivery
 from yaotask.jobs import Claim, Outcome, Succeeded
 from yaotask.observers import logs
+from yaotask.project import Project
 from yaotask.runtime import wire
 from yaotask.runtime.attempt import Attempt
-from yaotask.runtime.bench import Bench
+from yaotask.runtime.bench import Bench, Benches
 from yaotask.runtime.execute import execute_here
 from yaotask.store.protocol import Finish, Progress
+
+if TYPE_CHECKING:
+    from yaotask.app import App
+    from yaotask.store.transactions import Transaction
 
 DONE, FAULTY, ORPHANED = 0, 1, 1
 
@@ -31,9 +41,10 @@ def main(arguments: list[str]) -> int:
     channel, hello = processes.adopted(arguments)
     processes.outlive_requests()
     try:
-        with App(hello["root"], settings=hello["settings"]) as app:
-            logs.configure(app.settings.log)
-            Child(app, channel).live()
+        with closing(Project(hello["root"], hello["settings"])) as project:
+            logs.configure(project.settings.log)
+            with closing(Child(project, channel)) as child:
+                child.live()
     except YaotaskError as error:
         channel.send({"complaint": str(error)})
         return FAULTY
@@ -43,11 +54,14 @@ def main(arguments: list[str]) -> int:
 class Child:
     """Runs jobs in this thread, which is the main one, so that handlers may use signals; another hears the worker."""
 
-    def __init__(self, app: App, channel: Channel) -> None:
-        self._app = app
+    def __init__(self, project: Project, channel: Channel) -> None:
+        self._project = project
         self._channel = channel
+        self._clock, self._chance = SystemClock(), SystemChance()
+        self._owner = Owner(self._app)
+        self._makes = Benches(project, self._clock, self._chance, self._owner)
         self._wire = Wire(channel)
-        self._limit = Limit(app.clock)
+        self._limit = Limit(self._clock)
         self._benches: dict[str, Bench] = {}
         self._orders: SimpleQueue[Message | None] = SimpleQueue()
         self._attempt: Attempt | None = None
@@ -59,7 +73,9 @@ class Child:
         """Until the worker wants no more."""
         threading.Thread(target=self._listen, name="yaotask-worker", daemon=True).start()
         # What it takes to import the scripts is not of any job's time; what is wrong with one, its jobs will say.
-        self._app.broken()
+        self._project.broken()
+        if any(definition.transaction for definition in self._project.catalog.tasks.values()):
+            _ = self._owner.app
         logs.revive()
         self._channel.send({"ready": True})
         while (order := self._orders.get()) is not None:
@@ -67,6 +83,20 @@ class Child:
                 self._call_hook(order["path"], Delivery(*order["hook"]))
             else:
                 self._obey(Claim(*order["run"]), order["started"])
+
+    def close(self) -> None:
+        """Write what jobs have asked for."""
+        if self._owner.has_app:
+            self._owner.app.close()
+
+    def transaction(self) -> Transaction:
+        """See Vault."""
+        return cast("App", self._owner.app).works.access.opened.store.transaction()
+
+    def _app(self) -> App:
+        # With all that a store needs, SQLAlchemy first of all.
+        make: Callable[..., App] = importlib.import_module("yaotask.app").app_of
+        return make(self._project, self._clock, self._chance, self._owner)
 
     def _listen(self) -> None:
         while (message := self._channel.receive()) is not None:
@@ -92,7 +122,7 @@ class Child:
             self._run(claim, started, bench)
 
     def _call_hook(self, path: str, delivery: Delivery) -> None:
-        error = self._app.works.call_hook(path, delivery)
+        error = self._makes.call_hook(path, delivery)
         if os.getpid() != self._pid:
             os._exit(DONE)
         self._is_at_work = False
@@ -101,14 +131,14 @@ class Child:
     def _bench(self, task: str) -> Bench:
         bench = self._benches.get(task)
         if bench is None:
-            bench = self._benches[task] = self._app.works.bench(task, self._wire, self._limit)
+            bench = self._benches[task] = self._makes.bench(task, self._wire, self, self._limit)
         return bench
 
     def _run(self, claim: Claim, started: int, bench: Bench) -> None:
         processes.hear_requests()
         policy = bench.policy
         job = Job(claim, bench.desk, started, policy.attempts_of(claim), policy.timeout_of(claim))
-        attempt = self._attempt = self._limit.attempt = Attempt(job, self._app.clock.monotonic(), None)
+        attempt = self._attempt = self._limit.attempt = Attempt(job, self._clock.monotonic(), None)
         if self._is_asked_to_stop:
             attempt.ask_to_stop()
         outcome = execute_here(job, bench.handler, policy, bench.start)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio.to_thread
 
 from yaotask import context, invoke, jobview
-from yaotask.context import Job
+from yaotask.context import Job, Owner
 from yaotask.definitions.catalog import Catalog
 from yaotask.errors import AddRefused, BlockingCall, JobNotFound, StorageError
 from yaotask.intake import Intake, Prepared
@@ -36,7 +36,7 @@ T = TypeVar("T")
 class Client:
     """What can be done with jobs, for the tasks of one project."""
 
-    def __init__(self, catalog: Catalog, intake: Intake, access: Access, owner: object) -> None:
+    def __init__(self, catalog: Catalog, intake: Intake, access: Access, owner: Owner) -> None:
         self.catalog = catalog
         self._intake = intake
         self._access = access

@@ -23,10 +23,34 @@ if TYPE_CHECKING:
 # The job whose handler runs in this context, and the transaction that it has open.
 current: ContextVar[Job | None] = ContextVar("yaotask_job", default=None)
 transaction: ContextVar[Any] = ContextVar("yaotask_transaction", default=None)
-# The App on whose behalf users' code runs in this context.
-owner: ContextVar[Any] = ContextVar("yaotask_owner", default=None)
+# On whose behalf users' code runs in this context.
+owner: ContextVar[Owner | None] = ContextVar("yaotask_owner", default=None)
 
 COUNTS = ("success_count", "fail_count", "ignored_count")
+
+
+class Owner:
+    """The App on whose behalf users' code runs: made when it is asked for, in a process that seldom needs one.
+
+    Without a lock, which a fork could leave locked for ever: of two that are made at once, one is kept. The other has
+    opened nothing.
+    """
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+        self._made: list[Any] = []
+
+    @property
+    def app(self) -> Any:
+        """It. Raises what its making does."""
+        if not self._made:
+            self._made.append(self._make())
+        return self._made[0]
+
+    @property
+    def has_app(self) -> bool:
+        """Whether it was asked for yet."""
+        return bool(self._made)
 
 
 def current_job() -> Job:

@@ -63,7 +63,7 @@ class Caller:
             job = JobId(task, id)
             self.calls[-1] = Call("add", OK, began, self._world.time.now(), job, tag=tag, key=tag)
             break
-        await anyio.sleep(dice.choice((0.0, 0.0, 0.0, 0.1, 1.5)))
+        await anyio.sleep(dice.choice((0.0, 0.0, 0.0, 0.1, 0.8)))
 
     async def _change(self, access: Access) -> None:
         dice = self._world.dice

@@ -174,7 +174,7 @@ class World:
 
         with (
             # Most looks find nothing, and take as long as one that does.
-            patch.object(lookout, "EAGER_LOOK", 0.1),
+            patch.object(lookout, "EAGER_LOOK", 0.2),
             patch.object(writer, "execute", execute),
             patch.object(sql, "execute", partial(self.look, plain)),
             patch.object(anyio.to_thread, "run_sync", _at_once),

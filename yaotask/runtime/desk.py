@@ -22,11 +22,12 @@ from yaotask.runtime.failures import failure
 from yaotask.runtime.herald import Herald, Report
 from yaotask.runtime.spawner import Spawner
 from yaotask.store.protocol import Finish, Progress
-from yaotask.store.transactions import Transaction
 from yaotask.values import clean_text
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+
+    from yaotask.store.transactions import Transaction
 
 log = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from yaotask.lifecycle import every
 from yaotask.plan import Place, Plan
 from yaotask.processes import Spawned
 from yaotask.runtime import reaper
-from yaotask.runtime.assembly import policy_of
+from yaotask.runtime.bench import policy_of
 from yaotask.runtime.estate import Estate
 from yaotask.runtime.execute import Policy
 from yaotask.runtime.life import Life
