@@ -16,7 +16,7 @@ from typing import IO
 import pytest
 from run_support import until
 
-from yaotask import processes
+from yaotask import processes, requests
 from yaotask.processes import Spawned, describe, is_stopped, reap_strays, spawn, why
 
 # Begins as our own programs do.
@@ -79,6 +79,26 @@ def lifeline(tmp_path: Path) -> Lifeline:
 
 
 # --- birth -----------------------------------------------------------------------------------------
+
+
+def test_requests_to_end_that_come_while_a_process_is_imported_do_not_end_it(
+    module: Callable[[str], str], tmp_path: Path
+) -> None:
+    begun, gate = tmp_path / "begun", tmp_path / "gate"
+    os.mkfifo(begun)
+    os.mkfifo(gate)
+    program = tmp_path / "modules" / f"{module('channel.send(hello)')}.py"
+    program.write_text(f"open({str(begun)!r}, 'w').close()\nopen({str(gate)!r}).read()\n{program.read_text()}")
+    spawned = spawn("program", "a child", {"number": 1})
+    begun.read_bytes()
+    for number in requests.REQUESTS:
+        os.kill(spawned.pid, number)
+    gate.write_bytes(b"")
+    told = spawned.channel.receive()
+    until(spawned.ended)
+    spawned.close()
+
+    assert told == {"number": 1}
 
 
 def test_a_process_is_told_its_hello(start: Start) -> None:

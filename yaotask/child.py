@@ -13,7 +13,7 @@ from contextlib import closing
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, cast
 
-from yaotask import processes
+from yaotask import processes, requests
 from yaotask.chance import SystemChance
 from yaotask.channel import Channel, Message
 from yaotask.clock import Clock, SystemClock
@@ -39,7 +39,6 @@ DONE, FAULTY, ORPHANED = 0, 1, 1
 def main(arguments: list[str]) -> int:
     """Live as a child; the exit status."""
     channel, hello = processes.adopted(arguments)
-    processes.outlive_requests()
     try:
         with closing(Project(hello["root"], hello["settings"])) as project:
             logs.configure(project.settings.log)
@@ -135,7 +134,7 @@ class Child:
         return bench
 
     def _run(self, claim: Claim, started: int, bench: Bench) -> None:
-        processes.hear_requests()
+        requests.hear()
         policy = bench.policy
         job = Job(claim, bench.desk, started, policy.attempts_of(claim), policy.timeout_of(claim))
         attempt = self._attempt = self._limit.attempt = Attempt(job, self._clock.monotonic(), None)

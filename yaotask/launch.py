@@ -9,6 +9,8 @@ import importlib
 import sys
 from types import ModuleType
 
+from yaotask import requests
+
 
 def load(name: str) -> ModuleType:
     """A module of ours with all that it needs."""
@@ -22,6 +24,8 @@ def load(name: str) -> ModuleType:
 
 
 if __name__ == "__main__":
+    # While all that is imported, too: the supervisor hears of it, and says to its processes what to do.
+    requests.outlive()
     program = load(sys.argv[1])
     # Nor need anybody look through it later.
     gc.freeze()

@@ -22,17 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from yaotask import requests
 from yaotask.channel import Channel, Message
 
 PACKAGE = Path(__file__).resolve().parent
 # What starts our programs, followed by the name of one.
 LAUNCH = ("-m", "yaotask.launch")
-# By which others ask a process to end, and whose handlers are ours to take back in what users' code forks.
-ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-# Whose handlers those are: ours, and those of loops.
-LOOPS = ("yaotask", "asyncio", "uvloop")
-# Of each thread that forks: the signals that it did not hear before.
-_masks = threading.local()
 # prctl(2): the signal that the kernel sends when the thread that started us ends.
 PR_SET_PDEATHSIG = 1
 
@@ -184,7 +179,7 @@ def adopted(arguments: list[str]) -> tuple[Channel, Message]:
     _print_plainly()
     # Python writes this whatever keeps its threads from running.
     faulthandler.register(signal.SIGQUIT, file=stacks, all_threads=True)
-    os.register_at_fork(before=_hear_nothing, after_in_parent=_hear_again, after_in_child=_hear_as_others_do)
+    requests.keep_from_forks()
     end = socket.socket(fileno=descriptor)
     # What users' code starts shall not hold it open.
     end.set_inheritable(False)
@@ -195,51 +190,6 @@ def adopted(arguments: list[str]) -> tuple[Channel, Message]:
         raise SystemExit(1)
     sys.path += [folder for folder in hello.pop("path") if folder not in sys.path]
     return channel, hello
-
-
-def outlive_requests() -> None:
-    """Do not end when asked to by a signal: the parent says when.
-
-    Whoever ends a service may send a signal to all its processes at once, as systemd does by default. What users' code
-    starts is not kept from ending so.
-    """
-    for number in ENDING:
-        signal.signal(number, _wait_for_word)
-
-
-def hear_requests() -> None:
-    """Again, where users' code has left them blocked: what it starts would not end by them either.
-
-    One of its own handlers of signals that raises during a fork is enough.
-    """
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
-
-
-def _wait_for_word(number: int, frame: object) -> None:
-    """The channel says it."""
-
-
-def _hear_nothing() -> None:
-    """Before a fork: what was forked must not hear a signal by what it inherits."""
-    _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
-
-
-def _hear_again() -> None:
-    signal.pthread_sigmask(signal.SIG_SETMASK, _masks.before)
-
-
-def _hear_as_others_do() -> None:
-    """In what was forked: its signals are its own, and end it.
-
-    It has inherited our handlers, and the socket by which our loop hears of a signal: whoever ended it would have told
-    us to end, and it would go on.
-    """
-    signal.set_wakeup_fd(-1)
-    for number in ENDING:
-        home = getattr(signal.getsignal(number), "__module__", None) or ""
-        if home.partition(".")[0] in LOOPS:
-            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-    _hear_again()
 
 
 def reap_strays(ours: Collection[int]) -> None:

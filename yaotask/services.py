@@ -6,7 +6,7 @@ import os
 
 import anyio
 
-from yaotask import processes
+from yaotask import processes, requests
 from yaotask.app import App
 from yaotask.channel import Channel
 from yaotask.errors import YaotaskError
@@ -60,6 +60,6 @@ async def _hear_supervisor(channel: Channel, over: anyio.Event) -> None:
 
 
 async def _hear_signals(over: anyio.Event) -> None:
-    with anyio.open_signal_receiver(*processes.ENDING) as signals:
+    with anyio.open_signal_receiver(*requests.REQUESTS) as signals:
         async for _ in signals:
             over.set()

@@ -17,7 +17,7 @@ from typing import NoReturn
 import anyio
 import anyio.to_thread
 
-from yaotask import invoke, mainloop, processes
+from yaotask import invoke, mainloop, processes, requests
 from yaotask.app import App
 from yaotask.channel import Channel, Message
 from yaotask.errors import StorageError, YaotaskError
@@ -183,7 +183,7 @@ class Worker:
 
     async def _hear_signals(self, stopping: anyio.Event) -> None:
         """Somebody ends this one process: its running jobs get their grace, as when the node is stopped."""
-        with anyio.open_signal_receiver(*processes.ENDING) as signals:
+        with anyio.open_signal_receiver(*requests.REQUESTS) as signals:
             invoke.expect_no_interrupt()
             async for _ in signals:
                 stopping.set()
