@@ -42,6 +42,23 @@ ALONE = """
         return [os.getpid(), alone]
 """
 
+# Whether the other one of two ran at the same time.
+MEET = """
+    import time
+    from pathlib import Path
+
+    def Send(task_id, seconds):
+        mine, other = Path(f"inside{task_id}"), Path(f"inside{3 - task_id}")
+        mine.touch()
+        end = time.monotonic() + seconds
+        while not other.exists() and time.monotonic() < end:
+            time.sleep(0.01)
+        met = other.exists()
+        if not met:
+            mine.unlink()
+        return met
+"""
+
 
 async def pids(app: App, count: int) -> list[int]:
     """The processes that ran so many jobs, one after the other."""
@@ -209,6 +226,21 @@ async def test_such_jobs_keep_to_the_worker_nums_of_their_task(apart: Apart, exe
         jobs = [await ended(app, id) for id in ids]
 
     assert [job["response"][1] for job in jobs] == [True] * 6
+
+
+@pytest.mark.parametrize(("losses", "seconds", "together"), [(1, PATIENCE, True), (2, 2.0, False)])
+async def test_after_a_while_those_with_one_loss_make_room_for_the_next(
+    apart: Apart, monkeypatch: pytest.MonkeyPatch, losses: int, seconds: float, *, together: bool
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    app = apart(MEET, executor="thread", worker_nums=2, settings="losses: 3")
+    ids = [await app.acall("tasks.mail.add", seconds) for _ in range(2)]
+    for _ in range(losses):
+        change(app, "UPDATE yaotask_jobs SET losses = losses + 1, state = 5")
+    async with app.running():
+        jobs = [await ended(app, id) for id in ids]
+
+    assert [job["response"] for job in jobs] == [together] * 2
 
 
 async def test_a_job_of_a_thread_that_runs_apart_ends_with_its_worker(apart: Apart) -> None:

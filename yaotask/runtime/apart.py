@@ -32,14 +32,12 @@ class Slot(Protocol):
 async def run_apart(slot: Slot, claim: Claim) -> None:
     """Run a claim in a child process, to its end. One for which there is none goes back to the queue, untried."""
     children = slot.pool.children
-    # Those whose process has died before must not all run at once: each of them may be too much for the machine.
-    risky = claim.losses > 0
     try:
-        child = await children.take(risky=risky)
+        child = await children.take(claim.losses)
         try:
             is_run = await _run(slot, claim, child)
         finally:
-            children.put(child, risky=risky)
+            children.put(child)
         if not is_run:
             await children.pause()
     except NoChild:

@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import anyio
 
@@ -28,6 +29,8 @@ LONGEST_START = 60.0
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 # Children that could not be started for want of descriptors, one after the other, before the worker is given up.
 MOST_SHORTAGES = 3
+# How long a job with one loss keeps its core from others that have lost a process.
+PROBATION = 1.0
 # Children that were not needed for so long end.
 WINDOW = 60.0
 
@@ -47,8 +50,10 @@ class Children:
         self._spawner: Spawner | None = None
         self._all: set[ChildProcess] = set()
         self._idle: list[ChildProcess] = []
-        # For what is risky.
+        # For jobs whose process has died before: each of them may be too much for the machine.
         self._cores = anyio.Semaphore(os.cpu_count() or 1)
+        # Who has one, and of which time that it was lent.
+        self._at_core: dict[ChildProcess, object] = {}
         self._waits: set[anyio.CancelScope] = set()
         # Whether nothing is lent any more.
         self.is_stopped = False
@@ -71,33 +76,48 @@ class Children:
 
     # --- lending -----------------------------------------------------------------------------------------
 
-    async def take(self, *, risky: bool = False) -> ChildProcess:
+    async def take(self, losses: int = 0) -> ChildProcess:
         """A child, which `put` takes back. Raises NoChild where none starts, or the worker stops.
 
-        What is `risky` has to wait until a core is free of the like.
+        For a job with so many losses it has to wait until a core is free of the like.
         """
         if self.is_stopped:
             raise NoChild("the worker stops")
-        if risky or (child := self._warm()) is None:
-            child = await self._wait_for_one(risky)
+        if losses or (child := self._warm()) is None:
+            child = await self._wait_for_one(losses)
         child.is_busy = True
         self._most_busy = max(self._most_busy, len(self._all) - len(self._idle))
         return child
 
-    async def _wait_for_one(self, risky: bool) -> ChildProcess:
+    async def _wait_for_one(self, losses: int) -> ChildProcess:
         with self._unless_stopped():
-            if risky:
-                await self._cores.acquire()
-            try:
+            if not losses:
                 return self._warm() or await self._start()
+            await self._cores.acquire()
+            try:
+                child = self._warm() or await self._start()
             except BaseException:
-                self._release(risky)
+                self._cores.release()
                 raise
+            self._at_core[child] = mark = object()
+            if losses == 1 and self._spawner is not None:
+                self._spawner.start(partial(self._trust, child, mark))
+            return child
         raise NoChild("the worker stops")
 
-    def put(self, child: ChildProcess, *, risky: bool = False) -> None:
-        """Take back what was lent so."""
-        self._release(risky)
+    async def _trust(self, child: ChildProcess, mark: object) -> None:
+        """Most jobs with one loss were but in a worker that died: what has run for a while gives way to the next."""
+        await self._clock.sleep(PROBATION)
+        if self._at_core.get(child) is mark:
+            self._leave_core(child)
+
+    def _leave_core(self, child: ChildProcess) -> None:
+        if self._at_core.pop(child, None) is not None:
+            self._cores.release()
+
+    def put(self, child: ChildProcess) -> None:
+        """Take back what was lent."""
+        self._leave_core(child)
         child.is_busy = False
         if child.is_good and child.jobs == 1:
             # Only now a new one has shown that those of today are fit to work.
@@ -111,10 +131,6 @@ class Children:
         """Say that a child would not run a job, or call a hook."""
         self._lengthen_pause()
         log.error("a child process could not run %s, which has to wait: %s", name, reason)
-
-    def _release(self, risky: bool) -> None:
-        if risky:
-            self._cores.release()
 
     @contextmanager
     def _unless_stopped(self) -> Iterator[None]:
