@@ -21,7 +21,9 @@ pytest_plugins = ["door_support", "runtime_fixtures"]
 @pytest.fixture(autouse=True)
 def no_default_app() -> Iterator[None]:
     yield
-    ambient.forget_default()
+    for app in ambient._default.values():
+        app.close()
+    ambient._default.clear()
 
 
 @pytest.fixture
@@ -45,6 +47,18 @@ def test_the_default_app_is_found_upward_and_made_once(root: Path, monkeypatch: 
     assert current_app() is current_app()
     assert current_app().root.samefile(root)
     assert process("tasks.mail.add", "Hello") == 1
+
+
+def test_once_it_was_closed_another_is_made_for_the_project_of_that_moment(
+    root: Path, other_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("YAOTASK_ROOT", str(root))
+    with current_app():
+        assert process("tasks.mail.add", "Hello") == 1
+    monkeypatch.setenv("YAOTASK_ROOT", str(other_root))
+
+    assert process("scripts.mail.Here") == str(other_root)
+    assert current_app() is current_app()
 
 
 def test_yaotask_root_names_the_default_app(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

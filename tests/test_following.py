@@ -8,8 +8,10 @@ from itertools import pairwise
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
+from store_support import ManualClock
 
 from yaotask import App, JobNotFound, StorageBusy, UnknownName, current_app, current_job
 from yaotask.clock import SystemClock
@@ -161,14 +163,17 @@ def test_a_callback_may_unsubscribe_itself(app: App) -> None:
     assert called.wait(PATIENCE)
 
 
-def test_a_callback_that_raises_is_logged_and_called_again(app: App, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("error", [RuntimeError("not now"), SystemExit("not now")])
+def test_a_callback_that_raises_is_logged_and_called_again(
+    app: App, caplog: pytest.LogCaptureFixture, error: BaseException
+) -> None:
     told = Told("CANCELLED")
     seen_first = threading.Event()
 
     def callback(job: dict[str, Any]) -> None:
         told(job)
         seen_first.set()
-        raise RuntimeError("not now")
+        raise error
 
     id = app.tasks["mail"].add()
     app.subscribe(f"mail.{id}", callback)
@@ -176,7 +181,36 @@ def test_a_callback_that_raises_is_logged_and_called_again(app: App, caplog: pyt
     app.cancel(f"mail.{id}")
 
     assert told.done.wait(PATIENCE)
-    assert "a callback for mail.1 failed: RuntimeError: not now" in caplog.text
+    assert f"a callback for mail.1 failed: {type(error).__name__}: not now" in caplog.text
+
+
+def test_a_callback_may_be_async(app: App) -> None:
+    told = Told("CANCELLED")
+
+    async def callback(job: dict[str, Any]) -> None:
+        await anyio.lowlevel.checkpoint()
+        told(job)
+
+    id = app.tasks["mail"].add()
+    app.subscribe(f"mail.{id}", callback)
+    app.cancel(f"mail.{id}")
+
+    assert told.done.wait(PATIENCE)
+
+
+def test_who_changes_the_job_that_is_told_sees_no_changes_of_its_own() -> None:
+    looks: list[dict[str, Any]] = [
+        {"status": "WAITING", "extra": {"n": 1}},
+        {"status": "WAITING", "extra": {"n": 1}},
+        {"status": "SUCCESS"},
+    ]
+    seen = []
+    for job in follow(iter(looks).__next__, ManualClock(), None):
+        seen.append(job["status"])
+        job.pop("extra", {}).clear()
+        job["status"] = "mine"
+
+    assert seen == ["WAITING", "SUCCESS"]
 
 
 def test_a_callback_runs_on_behalf_of_whoever_subscribed(app: App) -> None:

@@ -49,7 +49,7 @@ MAY_START_PROCESSES = {"processes.py", "cli/chaos.py", "chaos/programs.py"}
 REFUSED_NAMES: list[tuple[set[str], set[str], str]] = [
     (TIME, {"clock.py"}, "take time from a Clock"),
     (CHANCE, {"chance.py"}, "take chance from a Chance"),
-    (LOOPS, {"mainloop.py", "invoke.py"}, "use anyio, which runs on both loops"),
+    (LOOPS, {"mainloop.py", "invoke.py", "hosting.py"}, "use anyio, which runs on both loops"),
     (CODE_FROM_DATA, set(), "data must not become code"),
     (THREADS, MAY_START_THREADS, "start tasks by a Spawner, or be named among those that may start threads"),
     (PROCESSES, MAY_START_PROCESSES, "start processes by processes.py"),

@@ -15,7 +15,8 @@ def current_app() -> App:
     """The App on whose behalf this code runs.
 
     In a handler, a hook or a script that yaotask called it is that project's; elsewhere it is made at the first use,
-    for the folder that YAOTASK_ROOT names or that is found upward. Raises BadDefinitions where there is no project.
+    and anew once it was closed, for the folder that YAOTASK_ROOT names or that is found upward. Raises BadDefinitions
+    where there is no project.
     """
     owner = context.owner.get()
     return cast(App, owner.app) if owner is not None else _default_app()
@@ -23,14 +24,16 @@ def current_app() -> App:
 
 def _default_app() -> App:
     app = _default.get("app")
-    if app is not None:
+    if app is not None and not app.works.access.is_closed:
         return app
     # Without a lock, which a fork could leave locked for ever: of two that are made at once, one is kept.
     made = App()
-    app = _default.setdefault("app", made)
-    if app is not made:
+    kept = _default.setdefault("app", made)
+    if kept is app:
+        kept = _default["app"] = made
+    if kept is not made:
         made.close()
-    return app
+    return kept
 
 
 def process(name: str, /, *args: Any, **payload: Any) -> Any:
@@ -45,10 +48,3 @@ def process(name: str, /, *args: Any, **payload: Any) -> Any:
 async def aprocess(name: str, /, *args: Any, **payload: Any) -> Any:
     """Like `process`, on a loop."""
     return await current_app().acall(name, *args, **payload)
-
-
-def forget_default() -> None:
-    """Close the default App; the next call makes a new one."""
-    app = _default.pop("app", None)
-    if app is not None:
-        app.close()

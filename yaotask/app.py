@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -12,7 +14,7 @@ from typing import Any
 from anyio import CancelScope
 from anyio.to_thread import run_sync
 
-from yaotask import following, names, nodeview
+from yaotask import durations, following, names, nodeview
 from yaotask.behalf import Behalf
 from yaotask.calls import Calls
 from yaotask.chance import Chance, SystemChance
@@ -35,6 +37,8 @@ from yaotask.store.sql import SqlStore
 from yaotask.works import Works
 
 __all__ = ["App", "Task", "Tasks"]
+
+log = logging.getLogger(__name__)
 
 # Named here, because in the class `list` is a method.
 Views = list[View]
@@ -70,6 +74,8 @@ class App:
         self.clock, self.chance = clock, chance
         self._access = Access(self._open_store, self._ledger_of)
         self._subscriptions = Subscriptions(clock)
+        # Blocks of `running` that go on.
+        self._runs = 0
         behalf = Behalf(owner)
         intake = Intake(self.catalog, project.handlers, self.settings.limits, clock, behalf)
         self._client = Client(self.catalog, intake, self._access, owner)
@@ -197,11 +203,37 @@ class App:
         """The tasks whose handlers cannot be used, with the reasons; their jobs wait. Imports the scripts."""
         return self._project.broken()
 
-    def running(self, grace: float | None = None) -> AbstractAsyncContextManager[None]:
-        """Run jobs on this loop while the block lasts; then those that run get `grace` seconds, or the setting."""
-        return self.works.embedded(self.broken()).running(
-            self.settings.grace.total_seconds() if grace is None else grace
-        )
+    def running(self, grace: float | str | timedelta | None = None) -> AbstractAsyncContextManager[None]:
+        """Run jobs on this loop while the block lasts; then those that run get `grace` seconds, or the setting.
+
+        Tasks that cannot be run are logged; their jobs wait. ValueError for a `grace` that is no length of time. The
+        block may be left by another task than has entered it. Where the store cannot be used any more the block is
+        cancelled, and StorageUnavailable raised.
+        """
+        if grace is None:
+            grace = self.settings.grace
+        elif not isinstance(grace, timedelta):
+            try:
+                grace = durations.parse(grace, "s")
+            except ValueError as error:
+                raise ValueError(f"grace {error}") from None
+        return self._running(grace.total_seconds())
+
+    @asynccontextmanager
+    async def _running(self, grace: float) -> AsyncIterator[None]:
+        # To import the scripts and to reach the store may take a while, in which the loop shall turn.
+        broken = await run_sync(self.broken)
+        for problem in self.problems:
+            log.warning("%s", problem)
+        for task, problems in broken.items():
+            log.warning("jobs of %s have to wait: %s", task, "; ".join(map(str, problems)))
+        embedded = await run_sync(self.works.embedded, broken)
+        async with embedded.running(grace):
+            self._runs += 1
+            try:
+                yield
+            finally:
+                self._runs -= 1
 
     # --- the store --------------------------------------------------------------------------------------
 
@@ -209,7 +241,7 @@ class App:
         # Jobs must not go to the usual store because the setting that names another could not be read.
         if self._project.faults:
             raise BadDefinitions(self._project.faults)
-        return opening.place(self.root, self.settings.store)
+        return opening.place(self.root, self.settings.store, is_given="store" in self._project.given)
 
     def _open_store(self) -> SqlStore:
         return opening.open_store(self._place(), self.clock, self.chance)
@@ -232,7 +264,12 @@ class App:
         return self.store_status()
 
     def close(self) -> None:
-        """Write what has been asked for and let go of everything. More than once is fine."""
+        """Write what has been asked for and let go of everything. More than once is fine.
+
+        RuntimeError inside of `running()`, whose jobs would be lost to their worker.
+        """
+        if self._runs:
+            raise RuntimeError("this app runs jobs: leave its `running()` before it is closed")
         self._subscriptions.close()
         self._access.close()
         self._project.close()

@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from contextvars import copy_context
+from copy import deepcopy
 
 import anyio.to_thread
 
@@ -32,7 +33,7 @@ class Watch:
 
     def __init__(self, clock: Clock, timeout: float | None = None) -> None:
         self.wait = SHORTEST_WAIT
-        self._seen: View | None = None
+        self._seen: View = {}
         self._clock = clock
         self._timeout = timeout
         self._deadline = None if timeout is None else clock.monotonic() + timeout
@@ -40,8 +41,9 @@ class Watch:
     def is_new(self, job: View) -> bool:
         """Whether anything has changed since the last look."""
         changed = job != self._seen
-        self._seen = job
         if changed:
+            # Whoever gets the job may change what it got.
+            self._seen = deepcopy(job)
             self.wait = SHORTEST_WAIT
         else:
             self.slow_down()
@@ -51,8 +53,9 @@ class Watch:
         """Wait longer before the next look: the last one brought nothing."""
         self.wait = min(self.wait * 1.5, LONGEST_WAIT)
 
-    def is_over(self, job: View) -> bool:
-        """Whether it has ended; TimeoutError where it should have by now."""
+    def is_over(self) -> bool:
+        """Whether the job of the last look has ended; TimeoutError where it should have by now."""
+        job = self._seen
         if job["status"] in ENDED:
             return True
         if self._deadline is not None and self._clock.monotonic() >= self._deadline:
@@ -67,7 +70,7 @@ def follow(look: Look, clock: Clock, timeout: float | None) -> Iterator[View]:
         job = look()
         if watch.is_new(job):
             yield job
-        if watch.is_over(job):
+        if watch.is_over():
             return
         clock.pause(watch.wait)
 
@@ -79,7 +82,7 @@ async def afollow(look: Look, clock: Clock) -> AsyncIterator[View]:
         job = await anyio.to_thread.run_sync(look)
         if watch.is_new(job):
             yield job
-        if watch.is_over(job):
+        if watch.is_over():
             return
         await clock.sleep(watch.wait)
 
@@ -184,10 +187,10 @@ class Watcher:
         self._is_away = False
         if self._watch.is_new(job) and not self._stop.is_set():
             self._call(job)
-        return self._watch.is_over(job)
+        return self._watch.is_over()
 
     def _call(self, job: View) -> None:
         try:
-            self._context.run(self.callback, job)
-        except Exception as error:  # noqa: BLE001 - a watcher cannot hurt what it watches
+            self._context.run(invoke.call, self.callback, job)
+        except BaseException as error:  # noqa: BLE001 - a watcher cannot hurt what it watches, nor sys.exit itself
             log.warning("a callback for %s failed: %s: %s", self.name, type(error).__name__, error)

@@ -5,7 +5,7 @@ the dead.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ import anyio.to_thread
 from yaotask.chance import Chance
 from yaotask.clock import Clock
 from yaotask.errors import StorageError
+from yaotask.hosting import Hosting
 from yaotask.lifecycle import every
 from yaotask.runtime import reaper
 from yaotask.runtime.keeper import Keeper
@@ -59,12 +60,13 @@ class Embedded:
         """See Runner."""
         await self._runner.drained()
 
-    @asynccontextmanager
-    async def running(self, grace: float) -> AsyncIterator[None]:
-        """Work while the block lasts; see Runner.working.
+    def running(self, grace: float) -> Hosting:
+        """Work while the block lasts; see Runner.working."""
+        return Hosting(self._working, grace)
 
-        Holds a lock file meanwhile, by which others see that it lives.
-        """
+    @asynccontextmanager
+    async def _working(self, grace: Callable[[], float]) -> AsyncIterator[None]:
+        """Holds a lock file meanwhile, by which others see that it lives."""
         incarnation = self._chance.uuid()
         lock = await anyio.to_thread.run_sync(presence.Lock.take, self._folder, incarnation)
         try:
@@ -74,7 +76,7 @@ class Embedded:
             # Before the first claim: what a dead worker had comes first.
             await watch.reap()
             ear = lock.path.with_suffix(hints.SUFFIX)
-            working = self._runner.working(worker, lambda: grace, ear, lock.release)
+            working = self._runner.working(worker, grace, ear, lock.release)
             async with self._kept(leases, worker), working, anyio.create_task_group() as group:
                 reaping = partial(every, clock=self._clock, chance=self._chance, what="look for dead workers")
                 group.start_soon(reaping, reaper.EVERY, watch.reap, name="yaotask reaper")

@@ -104,14 +104,17 @@ class Runner:
 
     @asynccontextmanager
     async def _employed(self, group: TaskGroup, grace: Callable[[], float]) -> AsyncIterator[None]:
-        left, opened = 0.0, self._access.opened
+        left, ledger = 0.0, self._access.opened.ledger
         cancel = partial(Bell.of_this_loop().call, group.cancel_scope.cancel)
-        self._access.on_death = opened.ledger.dismissed = cancel
+        before = self._access.on_death, ledger.dismissed
+        self._access.on_death = ledger.dismissed = cancel
         try:
             await self._begin(group)
             yield
             left = grace()
         finally:
+            # They are another runner's, where this one was refused.
+            self._access.on_death, ledger.dismissed = before
             with anyio.CancelScope(shield=True):
                 await self._finish(left)
             group.cancel_scope.cancel()

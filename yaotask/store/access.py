@@ -25,6 +25,7 @@ from yaotask.store.sql import SqlStore
 
 Request = Callable[[Ledger, Ticket], None]
 
+CLOSED = "this app was closed"
 # Seconds between two tries of who insists.
 PAUSE = 0.2
 
@@ -170,10 +171,15 @@ class Access:
 
     # --- the end --------------------------------------------------------------------------------------------
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether that was said."""
+        return self._over == CLOSED
+
     def close(self) -> None:
         """Write what has been asked for, then let go of the store. More than once is fine."""
         with self._opening:
-            self._over = self._over or "this app was closed"
+            self._over = self._over or CLOSED
             opened, self._opened = self._opened, None
         if opened is not None:
             opened.driver.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ class Place:
 
     url: URL
     state: Path
+    # Whether a program has named the database, for itself, instead of the project's.
+    is_given: bool = False
 
     @property
     def file(self) -> Path | None:
@@ -41,15 +44,21 @@ class Place:
     @property
     def marker(self) -> Path:
         """Holds the id of the store that belongs here, so that a lost database is not taken for a new one."""
-        return self.state / "store"
+        if not self.is_given:
+            return self.state / "store"
+        name = hashlib.sha256(self.url.render_as_string().encode()).hexdigest()
+        return self.state / f"store-{name[:16]}"
 
     def dialect(self) -> Dialect:
         """How to speak to the database. Raises StorageUnavailable where its driver is not installed."""
         return dialect_of(self.url)
 
 
-def place(root: Path, url: str) -> Place:
-    """Where the store of a project is. Raises StorageUnavailable for a database that is not supported."""
+def place(root: Path, url: str, *, is_given: bool = False) -> Place:
+    """Where the store of a project is, or one that a program has named for itself, as tests do.
+
+    Raises StorageUnavailable for a database that is not supported.
+    """
     parsed = _parsed(url)
     backend = parsed.get_backend_name()
     if backend not in BACKENDS:
@@ -68,7 +77,7 @@ def place(root: Path, url: str) -> Place:
         parsed = parsed.set(database=str(root.absolute() / parsed.database))
     elif not parsed.database:
         raise StorageUnavailable(f"store: name the database, as in {backend}://HOST/DATABASE")
-    return Place(parsed, root / ".yaotask")
+    return Place(parsed, root / ".yaotask", is_given)
 
 
 def address_of(file: Path) -> str:

@@ -42,7 +42,9 @@ class SqliteErrors:
         if name == "SQLITE_BUSY_SNAPSHOT":
             return StorageBusy(f"{path} was written by another process since this transaction read it: begin it again")
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-            return StorageBusy(f"{path} is locked by another process; nothing was stored, try again")
+            return StorageBusy(
+                f"{path} is locked by another process, or another connection of this one; nothing was stored, try again"
+            )
         if name.startswith("SQLITE_FULL"):
             return StorageFull(f"the disk of {path} is full; nothing was stored: make room and try again")
         most = resource.getrlimit(resource.RLIMIT_FSIZE)[0]

@@ -1,0 +1,211 @@
+"""What goes on beside a block of somebody else's program."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import anyio
+import anyio.lowlevel
+import pytest
+from runtime_support import PATIENCE
+
+from yaotask.hosting import Guest, Hosting
+
+
+def guest(told: list[object], *, begin: Exception | None = None, end: Exception | None = None) -> Guest:
+    """One that tells what it is given at its end."""
+
+    @asynccontextmanager
+    async def stay(grace: Callable[[], float]) -> AsyncIterator[None]:
+        if begin is not None:
+            raise begin
+        async with anyio.create_task_group() as group:
+            group.start_soon(anyio.sleep_forever)
+            try:
+                yield
+                told.append(grace())
+            except BaseException as error:
+                told.append(type(error))
+                raise
+            finally:
+                group.cancel_scope.cancel()
+        if end is not None:
+            raise end
+
+    return stay
+
+
+def leaving(leave: anyio.Event, error: Exception | None = None) -> Guest:
+    """One that goes when it likes."""
+
+    @asynccontextmanager
+    async def stay(grace: Callable[[], float]) -> AsyncIterator[None]:
+        async with anyio.create_task_group() as group:
+
+            async def go() -> None:
+                await leave.wait()
+                group.cancel_scope.cancel()
+
+            group.start_soon(go)
+            yield
+            group.cancel_scope.cancel()
+        if error is not None:
+            raise error
+
+    return stay
+
+
+# --- the end of the block -----------------------------------------------------------------------------------------
+
+
+async def test_a_block_that_ends_gives_its_grace() -> None:
+    told: list[object] = []
+    async with Hosting(guest(told), 3.0):
+        during = list(told)
+
+    assert (during, told) == ([], [3.0])
+
+
+@pytest.mark.parametrize("error", [ValueError("mine"), ExceptionGroup("all of mine", [ValueError(), KeyError()])])
+async def test_what_a_block_raises_stays_as_it_is_and_gives_no_grace(error: Exception) -> None:
+    told: list[object] = []
+    with pytest.raises(type(error)) as raised:
+        async with Hosting(guest(told), 3.0):
+            raise error
+
+    assert raised.value is error
+    assert (error.__context__, error.__cause__) == (None, None)
+    assert told == [0.0]
+
+
+async def test_a_cancelled_block_gives_no_grace() -> None:
+    told: list[object] = []
+    with anyio.move_on_after(0.01) as scope:
+        async with Hosting(guest(told), 3.0):
+            await anyio.sleep_forever()
+
+    assert scope.cancelled_caught
+    assert told == [0.0]
+
+
+async def test_what_fails_at_the_end_is_raised_there() -> None:
+    with pytest.raises(KeyError):
+        async with Hosting(guest([], end=KeyError()), 0.0):
+            pass
+
+
+async def test_of_two_errors_the_block_has_its_own_and_the_other_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(ValueError, match="mine"):
+        async with Hosting(guest([], end=KeyError("its")), 0.0):
+            raise ValueError("mine")
+
+    assert "KeyError: 'its'" in caplog.text
+
+
+# --- the end of the guest -----------------------------------------------------------------------------------------
+
+
+async def test_one_that_cannot_begin_has_no_block() -> None:
+    begun = False
+    with pytest.raises(KeyError):
+        async with Hosting(guest([], begin=KeyError()), 0.0):
+            begun = True
+
+    assert not begun
+
+
+@pytest.mark.parametrize("error", [None, KeyError("its")])
+async def test_one_that_goes_by_itself_ends_the_block(error: Exception | None) -> None:
+    leave, caught = anyio.Event(), None
+    try:
+        with anyio.fail_after(PATIENCE):
+            async with Hosting(leaving(leave, error), 0.0):
+                leave.set()
+                await anyio.sleep_forever()
+    except KeyError as its:
+        caught = its
+    # Nothing of the cancellation is left.
+    await anyio.lowlevel.checkpoint()
+
+    assert caught is error
+    assert error is None or error.__suppress_context__
+
+
+async def test_a_cancellation_of_its_own_goes_on_although_the_guest_has_gone_too() -> None:
+    leave = anyio.Event()
+    with anyio.CancelScope() as outer:
+        async with Hosting(leaving(leave), 0.0):
+            leave.set()
+            outer.cancel()
+            await anyio.sleep_forever()
+
+    assert outer.cancelled_caught
+
+
+async def test_who_is_cancelled_while_it_begins_leaves_no_guest() -> None:
+    ended, entered = anyio.Event(), anyio.Event()
+
+    @asynccontextmanager
+    async def slow(grace: Callable[[], float]) -> AsyncIterator[None]:
+        entered.set()
+        try:
+            await anyio.sleep_forever()
+            yield
+        finally:
+            ended.set()
+
+    async def enter() -> None:
+        async with Hosting(slow, 0.0):
+            pass
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(enter)
+        await entered.wait()
+        group.cancel_scope.cancel()
+
+    assert ended.is_set()
+
+
+# --- other tasks --------------------------------------------------------------------------------------------------
+
+
+def test_a_block_may_be_entered_and_left_by_different_tasks() -> None:
+    """As fixtures of pytest-asyncio are."""
+    told: list[object] = []
+    hosting = Hosting(guest(told), 3.0)
+
+    async def enter() -> None:
+        async with asyncio.timeout(PATIENCE):
+            await hosting.__aenter__()
+
+    async def leave() -> None:
+        await hosting.__aexit__(None, None, None)
+
+    with asyncio.Runner() as loop:
+        loop.run(enter())
+        loop.run(leave())
+
+    assert told == [3.0]
+
+
+def test_nobody_is_cancelled_for_a_block_whose_task_has_ended() -> None:
+    async def enter() -> tuple[Hosting, anyio.Event]:
+        leave = anyio.Event()
+        hosting = Hosting(leaving(leave, KeyError()), 3.0)
+        await hosting.__aenter__()
+        return hosting, leave
+
+    async def go_on(hosting: Hosting, leave: anyio.Event) -> str:
+        leave.set()
+        # It ends meanwhile.
+        await hosting._end()
+        with pytest.raises(KeyError):
+            await hosting.__aexit__(None, None, None)
+        return "done"
+
+    with asyncio.Runner() as loop:
+        answer = loop.run(go_on(*loop.run(enter())))
+
+    assert answer == "done"
