@@ -24,6 +24,11 @@ def succeed(task_id: int) -> str:
     return "done"
 
 
+def remove(store: Path) -> None:
+    for file in store.parent.glob(f"{store.name}*"):
+        file.unlink()
+
+
 def break_down(cycle: object) -> None:
     raise MemoryError("no room for a page")
 
@@ -82,8 +87,7 @@ async def test_a_store_of_its_own_that_is_lost_is_missed_too(stage: StageApp, tm
     root, own = stage(succeed).root, {"store": f"sqlite:///{tmp_path / 'own.db'}"}
     async with App(root, settings=own) as app:
         await app.acall("tasks.mail.add")
-    for file in tmp_path.glob("own.db*"):
-        file.unlink()
+    remove(tmp_path / "own.db")
     async with App(root, settings=own) as app:
         with pytest.raises(StorageUnavailable, match=r"delete .*/store-[0-9a-f]{16} to begin with an empty store"):
             await app.acall("tasks.mail.submit", {})
