@@ -189,6 +189,65 @@ async def test_threads_of_a_handler_share_the_app_that_none_needed_before(apart:
     assert (job["status"], job["response"], job["total"]) == ("SUCCESS", 1, 4)
 
 
+async def test_a_process_that_a_handler_forks_has_no_job(apart: Apart) -> None:
+    """Its words would be taken for those of the job that runs when it says them."""
+    app = apart("""
+    import os
+    from yaotask import NoCurrentJob, current_job
+
+    def Send(task_id):
+        job, wrong = current_job(), []
+        pid = os.fork()
+        if not pid:
+            for say in (current_job, lambda: job.progress(1, 2)):
+                try:
+                    say()
+                    wrong.append(say)
+                except NoCurrentJob:
+                    pass
+            os._exit(len(wrong))
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    """)
+    async with app.running():
+        job = await run(app)
+
+    assert (job["response"], job["current"]) == (0, 0)
+
+
+async def test_a_handler_may_fork_while_its_thread_calls_for_the_first_time(apart: Apart) -> None:
+    app = apart("""
+    import contextvars, os, signal, sys, threading
+    from yaotask import context
+
+    class Finder:
+        # Keeps the import of the store under way for a second, or until there was a fork.
+        begun, forked = threading.Event(), threading.Event()
+
+        def find_spec(self, name, path, target=None):
+            if name == "yaotask.store.access":
+                self.begun.set()
+                self.forked.wait(1)
+
+    def Send(task_id):
+        sys.meta_path.insert(0, Finder())
+        thread = threading.Thread(target=contextvars.copy_context().run, args=(lambda: context.owner.get().app,))
+        thread.start()
+        Finder.begun.wait()
+        pid = os.fork()
+        if not pid:
+            signal.alarm(8)
+            context.owner.get().app
+            os._exit(0)
+        Finder.forked.set()
+        thread.join()
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    """)
+    async with app.running():
+        job = await run(app)
+
+    assert job["response"] == 0
+
+
 # --- the end of an attempt from outside -----------------------------------------------------------------------
 
 HOLD = """

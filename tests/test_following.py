@@ -198,6 +198,18 @@ def test_a_callback_may_be_async(app: App) -> None:
     assert told.done.wait(PATIENCE)
 
 
+def test_an_async_callback_may_close_the_app(app: App) -> None:
+    closed = threading.Event()
+
+    async def callback(job: dict[str, Any]) -> None:
+        await app.aclose()
+        closed.set()
+
+    app.subscribe(f"mail.{app.tasks['mail'].add()}", callback)
+
+    assert closed.wait(PATIENCE)
+
+
 def test_who_changes_the_job_that_is_told_sees_no_changes_of_its_own() -> None:
     looks: list[dict[str, Any]] = [
         {"status": "WAITING", "extra": {"n": 1}},

@@ -14,6 +14,10 @@ from runtime_support import PATIENCE
 from yaotask.hosting import Guest, Hosting
 
 
+def never() -> None:
+    raise AssertionError("nobody is in a hurry")
+
+
 def guest(told: list[object], *, begin: Exception | None = None, end: Exception | None = None) -> Guest:
     """One that tells what it is given at its end."""
 
@@ -62,7 +66,7 @@ def leaving(leave: anyio.Event, error: Exception | None = None) -> Guest:
 
 async def test_a_block_that_ends_gives_its_grace() -> None:
     told: list[object] = []
-    async with Hosting(guest(told), 3.0):
+    async with Hosting(guest(told), 3.0, never):
         during = list(told)
 
     assert (during, told) == ([], [3.0])
@@ -72,7 +76,7 @@ async def test_a_block_that_ends_gives_its_grace() -> None:
 async def test_what_a_block_raises_stays_as_it_is_and_gives_no_grace(error: Exception) -> None:
     told: list[object] = []
     with pytest.raises(type(error)) as raised:
-        async with Hosting(guest(told), 3.0):
+        async with Hosting(guest(told), 3.0, never):
             raise error
 
     assert raised.value is error
@@ -83,7 +87,7 @@ async def test_what_a_block_raises_stays_as_it_is_and_gives_no_grace(error: Exce
 async def test_a_cancelled_block_gives_no_grace() -> None:
     told: list[object] = []
     with anyio.move_on_after(0.01) as scope:
-        async with Hosting(guest(told), 3.0):
+        async with Hosting(guest(told), 3.0, never):
             await anyio.sleep_forever()
 
     assert scope.cancelled_caught
@@ -92,16 +96,81 @@ async def test_a_cancelled_block_gives_no_grace() -> None:
 
 async def test_what_fails_at_the_end_is_raised_there() -> None:
     with pytest.raises(KeyError):
-        async with Hosting(guest([], end=KeyError()), 0.0):
+        async with Hosting(guest([], end=KeyError()), 0.0, never):
             pass
 
 
 async def test_of_two_errors_the_block_has_its_own_and_the_other_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(ValueError, match="mine"):
-        async with Hosting(guest([], end=KeyError("its")), 0.0):
+        async with Hosting(guest([], end=KeyError("its")), 0.0, never):
             raise ValueError("mine")
 
     assert "KeyError: 'its'" in caplog.text
+
+
+def stays(gate: anyio.Event, entered: anyio.Event) -> Guest:
+    """One that takes its time to go."""
+
+    @asynccontextmanager
+    async def stay(grace: Callable[[], float]) -> AsyncIterator[None]:
+        yield
+        entered.set()
+        with anyio.CancelScope(shield=True):
+            await gate.wait()
+
+    return stay
+
+
+def test_who_is_interrupted_in_the_grace_hurries_and_is_cancelled_after_it() -> None:
+    """As by Ctrl-C: asyncio's own cancellations pass through all scopes."""
+    told: list[str] = []
+
+    async def main() -> None:
+        gate, entered = anyio.Event(), anyio.Event()
+
+        def hurry() -> None:
+            told.append("in a hurry")
+            gate.set()
+
+        async def run() -> None:
+            try:
+                async with Hosting(stays(gate, entered), 3.0, hurry):
+                    pass
+            finally:
+                told.append("gone" if gate.is_set() else "abandoned")
+
+        task = asyncio.create_task(run())
+        await entered.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+
+    assert told == ["in a hurry", "gone"]
+
+
+def test_a_timeout_around_the_grace_is_a_timeout() -> None:
+    async def main() -> None:
+        gate, entered = anyio.Event(), anyio.Event()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05), Hosting(stays(gate, entered), 3.0, gate.set):
+                pass
+
+    asyncio.run(main())
+
+
+def test_a_guest_that_others_cancel_is_missed(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        mine = asyncio.current_task()
+        async with Hosting(guest([]), 3.0, never):
+            for task in asyncio.all_tasks() - {mine}:
+                task.cancel()
+            await anyio.sleep_forever()
+
+    with pytest.raises(RuntimeError, match="the task in which jobs were run was cancelled"):
+        asyncio.run(main())
+    assert caplog.text == ""
 
 
 # --- the end of the guest -----------------------------------------------------------------------------------------
@@ -110,7 +179,7 @@ async def test_of_two_errors_the_block_has_its_own_and_the_other_is_logged(caplo
 async def test_one_that_cannot_begin_has_no_block() -> None:
     begun = False
     with pytest.raises(KeyError):
-        async with Hosting(guest([], begin=KeyError()), 0.0):
+        async with Hosting(guest([], begin=KeyError()), 0.0, never):
             begun = True
 
     assert not begun
@@ -121,7 +190,7 @@ async def test_one_that_goes_by_itself_ends_the_block(error: Exception | None) -
     leave, caught = anyio.Event(), None
     try:
         with anyio.fail_after(PATIENCE):
-            async with Hosting(leaving(leave, error), 0.0):
+            async with Hosting(leaving(leave, error), 0.0, never):
                 leave.set()
                 await anyio.sleep_forever()
     except KeyError as its:
@@ -136,7 +205,7 @@ async def test_one_that_goes_by_itself_ends_the_block(error: Exception | None) -
 async def test_a_cancellation_of_its_own_goes_on_although_the_guest_has_gone_too() -> None:
     leave = anyio.Event()
     with anyio.CancelScope() as outer:
-        async with Hosting(leaving(leave), 0.0):
+        async with Hosting(leaving(leave), 0.0, never):
             leave.set()
             outer.cancel()
             await anyio.sleep_forever()
@@ -157,7 +226,7 @@ async def test_who_is_cancelled_while_it_begins_leaves_no_guest() -> None:
             ended.set()
 
     async def enter() -> None:
-        async with Hosting(slow, 0.0):
+        async with Hosting(slow, 0.0, never):
             pass
 
     async with anyio.create_task_group() as group:
@@ -174,7 +243,7 @@ async def test_who_is_cancelled_while_it_begins_leaves_no_guest() -> None:
 def test_a_block_may_be_entered_and_left_by_different_tasks() -> None:
     """As fixtures of pytest-asyncio are."""
     told: list[object] = []
-    hosting = Hosting(guest(told), 3.0)
+    hosting = Hosting(guest(told), 3.0, never)
 
     async def enter() -> None:
         async with asyncio.timeout(PATIENCE):
@@ -193,7 +262,7 @@ def test_a_block_may_be_entered_and_left_by_different_tasks() -> None:
 def test_nobody_is_cancelled_for_a_block_whose_task_has_ended() -> None:
     async def enter() -> tuple[Hosting, anyio.Event]:
         leave = anyio.Event()
-        hosting = Hosting(leaving(leave, KeyError()), 3.0)
+        hosting = Hosting(leaving(leave, KeyError()), 3.0, never)
         await hosting.__aenter__()
         return hosting, leave
 

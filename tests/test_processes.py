@@ -90,9 +90,11 @@ def test_requests_to_end_that_come_while_a_process_is_imported_do_not_end_it(
     program = tmp_path / "modules" / f"{module('channel.send(hello)')}.py"
     program.write_text(f"open({str(begun)!r}, 'w').close()\nopen({str(gate)!r}).read()\n{program.read_text()}")
     spawned = spawn("program", "a child", {"number": 1})
-    begun.read_bytes()
-    for number in requests.REQUESTS:
-        os.kill(spawned.pid, number)
+    # As soon as there is a process, and when it is in the middle of its imports.
+    for wait in (int, begun.read_bytes):
+        wait()
+        for number in requests.REQUESTS:
+            os.kill(spawned.pid, number)
     gate.write_bytes(b"")
     told = spawned.channel.receive()
     until(spawned.ended)

@@ -29,6 +29,7 @@ from yaotask.jobview import View
 from yaotask.listing import Listing
 from yaotask.problems import Problem
 from yaotask.project import Project
+from yaotask.runtime.embedded import Embedded
 from yaotask.store import fleet, hints, opening, presence, reads
 from yaotask.store.access import Access
 from yaotask.store.ledger import Ledger
@@ -39,6 +40,8 @@ from yaotask.works import Works
 __all__ = ["App", "Task", "Tasks"]
 
 log = logging.getLogger(__name__)
+
+RUNS = "this app runs jobs, and is not closed: leave its `running()` before"
 
 # Named here, because in the class `list` is a method.
 Views = list[View]
@@ -221,19 +224,21 @@ class App:
 
     @asynccontextmanager
     async def _running(self, grace: float) -> AsyncIterator[None]:
+        self._runs += 1
+        try:
+            async with (await self._worker()).running(grace):
+                yield
+        finally:
+            self._runs -= 1
+
+    async def _worker(self) -> Embedded:
         # To import the scripts and to reach the store may take a while, in which the loop shall turn.
         broken = await run_sync(self.broken)
         for problem in self.problems:
             log.warning("%s", problem)
         for task, problems in broken.items():
             log.warning("jobs of %s have to wait: %s", task, "; ".join(map(str, problems)))
-        embedded = await run_sync(self.works.embedded, broken)
-        async with embedded.running(grace):
-            self._runs += 1
-            try:
-                yield
-            finally:
-                self._runs -= 1
+        return await run_sync(self.works.embedded, broken)
 
     # --- the store --------------------------------------------------------------------------------------
 
@@ -269,7 +274,7 @@ class App:
         RuntimeError inside of `running()`, whose jobs would be lost to their worker.
         """
         if self._runs:
-            raise RuntimeError("this app runs jobs: leave its `running()` before it is closed")
+            raise RuntimeError(RUNS)
         self._subscriptions.close()
         self._access.close()
         self._project.close()
@@ -284,7 +289,10 @@ class App:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        if error is None or not self._runs:
+            self.close()
+        else:
+            log.error("%s", RUNS)
 
     async def __aenter__(self) -> App:
         return self
@@ -293,7 +301,7 @@ class App:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with CancelScope(shield=True):
-            await self.aclose()
+            await run_sync(self.__exit__, kind, error, trace)
 
 
 def app_of(project: Project, clock: Clock, chance: Chance, owner: Owner) -> App:

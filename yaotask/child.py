@@ -18,7 +18,7 @@ from yaotask.chance import SystemChance
 from yaotask.channel import Channel, Message
 from yaotask.clock import Clock, SystemClock
 from yaotask.context import Job, Owner
-from yaotask.errors import HandlerNotFound, UnknownTask, YaotaskError
+from yaotask.errors import HandlerNotFound, NoCurrentJob, UnknownTask, YaotaskError
 from yaotask.events import Delivery
 from yaotask.jobs import Claim, Outcome, Succeeded
 from yaotask.observers import logs
@@ -67,6 +67,8 @@ class Child:
         self._is_at_work = False
         self._is_asked_to_stop = False
         self._pid = os.getpid()
+        self._importing = threading.RLock()
+        self._fork_between_imports()
 
     def live(self) -> None:
         """Until the worker wants no more."""
@@ -94,8 +96,14 @@ class Child:
 
     def _app(self) -> App:
         # With all that a store needs, SQLAlchemy first of all.
-        make: Callable[..., App] = importlib.import_module("yaotask.app").app_of
+        with self._importing:
+            make: Callable[..., App] = importlib.import_module("yaotask.app").app_of
         return make(self._project, self._clock, self._chance, self._owner)
+
+    def _fork_between_imports(self) -> None:
+        """What is forked while another thread imports waits for that thread, which it has not."""
+        lock = self._importing
+        os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
 
     def _listen(self) -> None:
         while (message := self._channel.receive()) is not None:
@@ -164,10 +172,14 @@ class Wire:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
+        self._pid = os.getpid()
         self._last: Message | None = None
 
     def progress(self, note: Progress) -> None:
-        """Before the end: a channel keeps the order."""
+        """Before the end: a channel keeps the order. Raises NoCurrentJob in a process that the handler has forked."""
+        if os.getpid() != self._pid:
+            # It may outlive the job, and its parent may send meanwhile.
+            raise NoCurrentJob("this process was forked from one that runs the job, and has none itself")
         self._channel.send({"progress": note.changes})
 
     def finish(self, finish: Finish) -> None:

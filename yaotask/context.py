@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -25,6 +26,15 @@ current: ContextVar[Job | None] = ContextVar("yaotask_job", default=None)
 transaction: ContextVar[Any] = ContextVar("yaotask_transaction", default=None)
 # On whose behalf users' code runs in this context.
 owner: ContextVar[Owner | None] = ContextVar("yaotask_owner", default=None)
+
+
+def _have_no_job() -> None:
+    """In a process that was forked: the job is its parent's, and so is the way to say anything of it."""
+    current.set(None)
+    transaction.set(None)
+
+
+os.register_at_fork(after_in_child=_have_no_job)
 
 COUNTS = ("success_count", "fail_count", "ignored_count")
 

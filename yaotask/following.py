@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from copy import deepcopy
 
 import anyio.to_thread
@@ -23,6 +23,9 @@ ENDED = frozenset({"PARTIAL", *(state.name for state in TERMINAL)})
 
 # How long to wait between two looks: short after a change, then longer and longer.
 SHORTEST_WAIT, LONGEST_WAIT = 0.02, 0.25
+
+# Whether a callback runs: for others it does not wait, which may be waiting for it.
+_calls_back: ContextVar[bool] = ContextVar("yaotask_calls_back", default=False)
 
 Look = Callable[[], View]
 Callback = Callable[[View], object]
@@ -135,10 +138,6 @@ class Subscriptions:
             self._watchers.remove(watcher)
 
 
-class WatcherThread(threading.Thread):
-    """Calls back; who asks in it for others to stop does not wait for them."""
-
-
 class Watcher:
     """Tells one callback of one job."""
 
@@ -147,7 +146,7 @@ class Watcher:
     ) -> None:
         self.name = name
         self.callback = callback
-        self.thread = WatcherThread(target=self._run, name=f"yaotask-{name}", daemon=True)
+        self.thread = threading.Thread(target=self._run, name=f"yaotask-{name}", daemon=True)
         self._look = look
         self._watch = Watch(clock)
         self._ended = ended
@@ -157,11 +156,12 @@ class Watcher:
         # The callback belongs to whoever subscribed, but is no part of a job's transaction.
         self._context = copy_context()
         self._context.run(context.transaction.set, None)
+        self._context.run(_calls_back.set, True)
 
     def stop(self) -> None:
         """Tell nothing more; a call under way is waited for, but not on a loop, nor by a callback."""
         self._stop.set()
-        if not isinstance(threading.current_thread(), WatcherThread) and not invoke.on_loop():
+        if not _calls_back.get() and not invoke.on_loop():
             self.thread.join()
 
     def _run(self) -> None:

@@ -74,12 +74,14 @@ class ScopedBlock:
 class Hosting(AbstractAsyncContextManager[None]):
     """Has a guest while a block lasts, which is given its `grace`, in seconds, when the block ends without an error.
 
-    Where the guest ends first the block is cancelled, and what the guest has raised is raised after it.
+    Where the guest ends first the block is cancelled, on asyncio as by `task.cancel()`, and what the guest has raised
+    is raised after it. Who is cancelled while the guest has its grace says so by `hurry`, and waits for its end.
     """
 
-    def __init__(self, guest: Guest, grace: float) -> None:
+    def __init__(self, guest: Guest, grace: float, hurry: Callable[[], None]) -> None:
         self._guest = guest
         self._grace = grace
+        self._hurry = hurry
         self._block: Block | None = None
         self._failed: BaseException | None = None
 
@@ -105,20 +107,32 @@ class Hosting(AbstractAsyncContextManager[None]):
         if error is not None:
             self._grace = 0.0
         self._over.set()
-        await self._end()
+        interruption = await self._end()
+        error = interruption or error
         is_ours = self._block is not None and self._block.left(error)
-        if self._failed is None:
-            return is_ours
         if error is not None and not is_ours:
-            log.error("what went on beside a block that failed has failed, too", exc_info=self._failed)
+            if self._failed is not None:
+                log.error("what went on beside a block that failed has failed, too", exc_info=self._failed)
+            if interruption is not None:
+                raise interruption
             return False
-        # What cancelled the block is not the consequence of that.
-        self._failed.__suppress_context__ = True
-        raise self._failed
+        if self._failed is not None:
+            # What cancelled the block is not the consequence of that.
+            self._failed.__suppress_context__ = True
+            raise self._failed
+        return is_ours
 
-    async def _end(self) -> None:
-        with anyio.CancelScope(shield=True):
-            await self._ended.wait()
+    async def _end(self) -> BaseException | None:
+        """Wait for the end of the guest; what interrupted that, if anything: on asyncio no scope keeps it off."""
+        interruption: BaseException | None = None
+        while not self._ended.is_set():
+            try:
+                with anyio.CancelScope(shield=True):
+                    await self._ended.wait()
+            except BaseException as error:  # noqa: BLE001 - it is raised once that is over
+                interruption = error
+                self._hurry()
+        return interruption
 
     async def _host(self) -> None:
         try:
@@ -126,8 +140,15 @@ class Hosting(AbstractAsyncContextManager[None]):
                 async with self._guest(lambda: self._grace):
                     self._begun.set()
                     await self._over.wait()
-        except BaseException as error:  # noqa: BLE001 - whoever has the block hears of it
+        except GeneratorExit:
+            # The loop was closed over it.
+            raise
+        except BaseException as error:
             self._failed = error
+            if isinstance(error, anyio.get_cancelled_exc_class()):
+                # Nobody has asked for it who knows what this task is for; or this is the end of the loop.
+                self._failed = RuntimeError("the task in which jobs were run was cancelled")
+                raise
         finally:
             self._begun.set()
             self._ended.set()

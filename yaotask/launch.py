@@ -26,6 +26,7 @@ def load(name: str) -> ModuleType:
 if __name__ == "__main__":
     # While all that is imported, too: the supervisor hears of it, and says to its processes what to do.
     requests.outlive()
+    requests.hear()
     program = load(sys.argv[1])
     # Nor need anybody look through it later.
     gc.freeze()

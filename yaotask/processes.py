@@ -142,9 +142,10 @@ def spawn(module: str, label: str, hello: Message) -> Spawned:
             given = [theirs.fileno(), stacks.fileno()]
             command = [sys.executable, *_flags(), *LAUNCH, module, *map(str, given), str(os.getpid()), label]
             try:
-                process = subprocess.Popen(  # noqa: S603 - our own modules
-                    command, stdin=subprocess.DEVNULL, pass_fds=given, start_new_session=True
-                )
+                with requests.not_heard():
+                    process = subprocess.Popen(  # noqa: S603 - our own modules
+                        command, stdin=subprocess.DEVNULL, pass_fds=given, start_new_session=True
+                    )
             except BaseException:
                 channel.close()
                 stacks.close()

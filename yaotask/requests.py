@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 REQUESTS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 # Whose handlers of these signals are not for what users' code forks: ours, and those of loops.
@@ -23,10 +25,20 @@ def outlive() -> None:
         signal.signal(number, _wait_for_word)
 
 
-def hear() -> None:
-    """Again, where users' code has left them blocked: what it starts would not end by them either.
+@contextmanager
+def not_heard() -> Iterator[None]:
+    """Meanwhile this thread hears none of them, nor does what it starts, before that says `hear`."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, REQUESTS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    One of its own handlers of signals that raises during a fork is enough.
+
+def hear() -> None:
+    """Hear them again: in a process that was started where they were not heard, or where users' code has left them so.
+
+    What it starts would not end by them either. A handler of signals that raises during a fork is enough.
     """
     signal.pthread_sigmask(signal.SIG_UNBLOCK, REQUESTS)
 

@@ -62,7 +62,7 @@ class Embedded:
 
     def running(self, grace: float) -> Hosting:
         """Work while the block lasts; see Runner.working."""
-        return Hosting(self._working, grace)
+        return Hosting(self._working, grace, self._runner.hurry)
 
     @asynccontextmanager
     async def _working(self, grace: Callable[[], float]) -> AsyncIterator[None]:

@@ -106,15 +106,15 @@ class Runner:
     async def _employed(self, group: TaskGroup, grace: Callable[[], float]) -> AsyncIterator[None]:
         left, ledger = 0.0, self._access.opened.ledger
         cancel = partial(Bell.of_this_loop().call, group.cancel_scope.cancel)
-        before = self._access.on_death, ledger.dismissed
-        self._access.on_death = ledger.dismissed = cancel
         try:
             await self._begin(group)
+            # Not before: another runner may be employed, and this one refused.
+            self._access.on_death = ledger.dismissed = cancel
+            if self._access.has_died:
+                cancel()
             yield
             left = grace()
         finally:
-            # They are another runner's, where this one was refused.
-            self._access.on_death, ledger.dismissed = before
             with anyio.CancelScope(shield=True):
                 await self._finish(left)
             group.cancel_scope.cancel()

@@ -109,8 +109,6 @@ class Forks:
         # Of the threads that may have been inside it, none is in this process.
         self._gate = Gate()
         processes.starting.release()
-        context.current.set(None)
-        context.transaction.set(None)
         for holder in self._all():
             holder.begin_anew(self._clean)
         self._clean = False

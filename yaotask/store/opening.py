@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -43,11 +42,8 @@ class Place:
 
     @property
     def marker(self) -> Path:
-        """Holds the id of the store that belongs here, so that a lost database is not taken for a new one."""
-        if not self.is_given:
-            return self.state / "store"
-        name = hashlib.sha256(self.url.render_as_string().encode()).hexdigest()
-        return self.state / f"store-{name[:16]}"
+        """Holds the id of the project's store, so that a lost database is not taken for a new one."""
+        return self.state / "store"
 
     def dialect(self) -> Dialect:
         """How to speak to the database. Raises StorageUnavailable where its driver is not installed."""
@@ -176,6 +172,8 @@ def is_missing(place: Place, dialect: Dialect, known: str | None) -> bool:
 
 def known_id(place: Place) -> str | None:
     """The id of the store that belongs here, where there was one already."""
+    if place.is_given:
+        return None
     try:
         return place.marker.read_text(encoding="ascii", errors="backslashreplace").strip()
     except FileNotFoundError:
@@ -205,7 +203,7 @@ def _check(place: Place, dialect: Dialect, connection: Connection, known: str | 
     if upgrade and migrations.version(connection) < migrations.CURRENT:
         _upgrade(dialect, connection)
     must_be_current(connection)
-    if not known:
+    if not known and not place.is_given:
         _touch_private(place.marker)
         place.marker.write_text(found + "\n")
 
