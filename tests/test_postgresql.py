@@ -280,6 +280,24 @@ def test_behind_a_pooler_nothing_outlives_a_transaction(
     assert bench.store._look(PREPARED).scalar() == 0
 
 
+@pytest.mark.parametrize("is_direct", [True, False])
+def test_no_statement_of_the_ledgers_is_compiled(
+    open_bench: Callable[[], Bench],
+    outside: Connection,
+    url: URL,
+    monkeypatch: pytest.MonkeyPatch,
+    is_direct: bool,
+) -> None:
+    # As servers come, up to PostgreSQL 18.
+    outside.exec_driver_sql(f"ALTER DATABASE {url.database} SET jit = on")
+    monkeypatch.setattr(postgresql, "is_direct", lambda connection: is_direct)
+    bench = open_bench()
+    bench.add()
+    within = bench.store.write(lambda connection: execute(connection, "SHOW jit").scalar())
+
+    assert within == "off"
+
+
 def test_a_pooler_is_known_by_its_not_knowing_who_serves(bench: Bench) -> None:
     class Pooled:
         """PgBouncer makes up what it tells a client of the other end."""

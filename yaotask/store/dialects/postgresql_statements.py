@@ -20,9 +20,11 @@ nest: Nest | None = None
 
 # The statistics of a queue are always late: who believes them sorts a million rows that were not there yet, or walks
 # through all. And what is prepared is planned once, because planning a cycle costs more than what it does for one job.
+# Where a table must be read as a whole all the same, a plan counts as costly, and would be compiled each time it is
+# executed: that takes longer than all the rest.
 SESSION_PLANS = """
 SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;
-SET plan_cache_mode = force_generic_plan
+SET plan_cache_mode = force_generic_plan; SET jit = off
 """
 
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
