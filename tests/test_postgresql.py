@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psycopg
 import pytest
 from servers import Missing, Servers
 from sqlalchemy import URL, create_engine, make_url, text
@@ -686,6 +688,33 @@ def test_what_cannot_be_opened_says_why_and_what_to_do(url: URL, tmp_path: Path)
     assert "whole number" in str(refusals["prepare"])
     assert not [refused for refused in refusals.values() if password in str(refused)]
     assert all(isinstance(refused, StorageUnavailable) for refused in refusals.values())
+
+
+def test_who_has_used_up_what_its_user_may_have_is_not_told_of_passwords(
+    url: URL, outside: Connection, tmp_path: Path
+) -> None:
+    user = f"few_{url.database}"
+    outside.exec_driver_sql(f"CREATE ROLE {user} LOGIN CONNECTION LIMIT 0")
+    try:
+        refused = str(refusal(url.set(username=user), tmp_path / "here"))
+    finally:
+        outside.exec_driver_sql(f"DROP ROLE {user}")
+
+    assert "too many connections for role" in refused
+    assert "CONNECTION LIMIT" in refused
+    assert "password" not in refused
+
+
+def test_a_connection_that_was_ended_because_it_was_idle_is_told_as_that(bench: Bench, url: URL) -> None:
+    errors = bench.store.dialect.errors
+    address = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(address, autocommit=True) as connection:
+        connection.execute("SET idle_session_timeout = 1")
+        select.select([connection], [], [], PATIENCE)
+        with pytest.raises(psycopg.OperationalError) as caught:
+            connection.execute("SELECT 1")
+
+    assert "longer than idle_session_timeout" in str(errors.explain(caught.value))
 
 
 REFUSED: dict[str, tuple[str, type[StorageError], str]] = {

@@ -37,7 +37,18 @@ _BY_CODE: dict[str, tuple[type[StorageError], str]] = {
         StorageUnavailable,
         "the server has no connection left: raise its max_connections, or put a pooler such as PgBouncer before it",
     ),
+    # Of one user or one database, by the code of a server that has none left for anybody.
+    "limit": (
+        StorageUnavailable,
+        "this user, or this database, has no connection left: raise its limit there, by ALTER ROLE or ALTER DATABASE …"
+        " CONNECTION LIMIT, or run fewer processes",
+    ),
     "53200": (StorageUnavailable, "the server is out of memory"),
+    "57P05": (
+        StorageUnavailable,
+        "the server ended the connection, which was idle for longer than idle_session_timeout: set that to 0 for this"
+        " user, by ALTER ROLE",
+    ),
     "57P": (StorageUnavailable, "the server is shutting down or starting: try again when it is up"),
     "25006": (StorageUnavailable, READ_ONLY),
     "25P02": (StorageUnavailable, "a statement of this transaction has failed: roll it back and begin again"),
@@ -72,10 +83,11 @@ _BY_WORDS = (
     ("no password supplied", "28P01"),
     ("no pg_hba.conf entry", "28"),
     ("authentication failed", "28"),
-    ("role ", "28P01"),
+    ("too many connections for", "limit"),
     ("too many clients", "53300"),
     ("too many connections", "53300"),
     ("remaining connection slots", "53300"),
+    ("role ", "28P01"),
     ("is starting up", "57P"),
     ("is shutting down", "57P"),
     ("not yet accepting connections", "57P"),
