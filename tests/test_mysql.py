@@ -34,6 +34,7 @@ from yaotask.store.dialects.mysql_endings import ending_in
 from yaotask.store.dialects.mysql_errors import MysqlErrors, index_of
 from yaotask.store.direct import execute, in_style
 from yaotask.store.opening import Place, open_store, place
+from yaotask.store.sql import SqlStore
 from yaotask.store.transactions import Transaction
 from yaotask.values import loads
 
@@ -91,6 +92,43 @@ def test_a_taken_id_and_a_used_key_are_told_apart(bench: Bench) -> None:
         1062, "Duplicate entry 'x'.y-'yaotask_jobs_id'' for key 'yaotask_jobs.yaotask_jobs_key'"
     )
     assert index_of(error) == "yaotask_jobs_key"
+
+
+# --- sessions ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def open_with(here: Place, clock: ManualClock) -> Iterator[Callable[[str], Bench]]:
+    """Opens the store as on a server that begins each session with these settings."""
+    opened: list[SqlStore] = []
+
+    def open_(settings: str) -> Bench:
+        url = here.url.update_query_dict({"init_command": f"SET SESSION {settings}"})
+        opened.append(open_store(Place(url, here.state), clock, EvenChance()))
+        return Bench(opened[-1], clock)
+
+    yield open_
+    for store in opened:
+        store.close()
+
+
+SESSIONS = {
+    "Oracle's words": "sql_mode = 'ORACLE'",
+}
+
+
+@pytest.mark.parametrize("name", SESSIONS)
+def test_jobs_run_whatever_a_session_begins_with(open_with: Callable[[str], Bench], name: str) -> None:
+    bench = open_with(SESSIONS[name])
+    bench.write("CREATE TABLE ledger (amount INTEGER)")
+    bench.add(2)
+    claim, within = bench.claim(2)
+    transaction = bench.store.transaction()
+    transaction.connection.execute(INSERT)
+
+    assert bench.finish(claim)
+    assert transaction.finish(bench.end(within))
+    assert (ledger(bench), bench.store.writer.connections) == (1, 1)
 
 
 # --- many at once --------------------------------------------------------------------------------------

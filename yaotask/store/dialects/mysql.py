@@ -47,6 +47,8 @@ class MysqlDialect(ServerDialect):
 
     name = "mysql"
     begin = "BEGIN"
+    # In Oracle's mode, which a handler's session may have, BEGIN opens a block.
+    begin_guarded = "START TRANSACTION"
     statements: Statements = sql
 
     def __init__(self, url: URL) -> None:
