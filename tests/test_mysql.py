@@ -114,6 +114,9 @@ def open_with(here: Place, clock: ManualClock) -> Iterator[Callable[[str], Bench
 
 SESSIONS = {
     "Oracle's words": "sql_mode = 'ORACLE'",
+    "safe updates": "sql_safe_updates = 1",
+    "chained": "completion_type = 'CHAIN'",
+    "released": "completion_type = 'RELEASE'",
 }
 
 
@@ -129,6 +132,14 @@ def test_jobs_run_whatever_a_session_begins_with(open_with: Callable[[str], Benc
     assert bench.finish(claim)
     assert transaction.finish(bench.end(within))
     assert (ledger(bench), bench.store.writer.connections) == (1, 1)
+
+
+@pytest.mark.parametrize("name", SESSIONS)
+def test_after_a_commit_no_transaction_is_left_open(open_with: Callable[[str], Bench], name: str) -> None:
+    bench = open_with(SESSIONS[name])
+    bench.add()
+
+    assert bench.store._look("SELECT @@in_transaction").scalar() == 0
 
 
 # --- many at once --------------------------------------------------------------------------------------

@@ -30,16 +30,20 @@ from yaotask.store.direct import execute, roll_back
 
 _SECRETS = ("password", "passwd", "ssl_key_password")
 _READ_COMMITTED = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
+# What a server may be set to for people: no update goes from its rows to the keys then, and a commit begins a
+# transaction, or ends the connection.
+_NOT_FOR_PEOPLE = "sql_safe_updates = 0, completion_type = 0"
 # Without backslashes a text grows little on its way; a claim comes back as one text; and the ledger would rather begin
 # a transaction anew than wait long for a row that somebody else's transaction has, or for a table: any transaction that
 # has read from one keeps it from being changed.
 _SETTINGS = (
     "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_BACKSLASH_ESCAPES,NO_ENGINE_SUBSTITUTION',"
-    f" group_concat_max_len = 268435456, {sql.LOCK_WAIT}, lock_wait_timeout = 2, default_storage_engine = InnoDB"
+    f" group_concat_max_len = 268435456, {sql.LOCK_WAIT}, lock_wait_timeout = 2, default_storage_engine = InnoDB,"
+    f" {_NOT_FOR_PEOPLE}"
 )
 # A process that is stopped in the middle of a transaction must not keep its rows from all others, be it that it has
 # only read them so far. MySQL has no such setting.
-_IDLE_TIMEOUT = "SET SESSION idle_transaction_timeout = 10"
+_IDLE_TIMEOUT = "idle_transaction_timeout = 10"
 
 
 class MysqlDialect(ServerDialect):
@@ -71,19 +75,21 @@ class MysqlDialect(ServerDialect):
             self._address, **pool, isolation_level="AUTOCOMMIT", connect_args=self._options, hide_parameters=True
         )
         _connect_by(engine, LedgerConnection if writer else TlsOnceConnection)
-        event.listen(engine, "connect", self._configure_writer if writer else self._configure, insert=True)
+        event.listen(engine, "connect", self._configure_writer if writer else self._configure_reader, insert=True)
         return engine
 
-    def _configure_writer(self, connection: Any, record: Any) -> None:
-        self._configure(connection, record)
-        _limit_idleness(connection)
+    def _configure_writer(self, connection: Any, _record: Any) -> None:
+        self._set_up(connection, _limited(_SETTINGS, connection))
         connection.allow_waiting()
 
-    def _configure(self, connection: Any, _record: Any) -> None:
+    def _configure_reader(self, connection: Any, _record: Any) -> None:
+        self._set_up(connection, _SETTINGS)
+
+    def _set_up(self, connection: Any, settings: str) -> None:
         addresses.refuse_old(connection.get_server_info(), self.label)
         with connection.cursor() as cursor:
             cursor.execute(_READ_COMMITTED)
-            cursor.execute(_SETTINGS)
+            cursor.execute(settings)
             cursor.execute("SELECT @@max_allowed_packet")
             (most,) = cursor.fetchone()
         if most < addresses.SMALLEST_PACKET:
@@ -145,10 +151,9 @@ def _configure_guarded(connection: Any, _record: Any) -> None:
     with connection.cursor() as cursor:
         # As on every connection of ours: each statement sees what is committed when it begins.
         cursor.execute(_READ_COMMITTED)
-    _limit_idleness(connection)
+        cursor.execute(_limited(f"SET SESSION {_NOT_FOR_PEOPLE}", connection))
 
 
-def _limit_idleness(connection: Any) -> None:
-    if "MariaDB" in connection.get_server_info():
-        with connection.cursor() as cursor:
-            cursor.execute(_IDLE_TIMEOUT)
+def _limited(settings: str, connection: Any) -> str:
+    """These settings, and for how long a transaction may stand still, where the server knows such a limit."""
+    return f"{settings}, {_IDLE_TIMEOUT}" if "MariaDB" in connection.get_server_info() else settings
