@@ -6,7 +6,9 @@ import re
 from collections.abc import Iterator
 
 import pytest
+from sqlalchemy import Column, Integer, MetaData, Table
 from sqlalchemy.engine import Connection
+from sqlalchemy.schema import CreateTable
 from store_support import EvenChance, ManualClock, connected
 
 from yaotask.errors import StorageUnavailable
@@ -43,6 +45,25 @@ def test_one_that_was_cut_off_says_what_to_drop_before_the_next(here: Place, adm
     run(admin, scripting.script(here, EvenChance()).split(";\n"))
 
     open_store(here, ManualClock(), EvenChance()).close()
+
+
+def test_tables_have_transactions_whatever_the_server_would_make(here: Place, admin: Connection) -> None:
+    admin.exec_driver_sql("SET SESSION default_storage_engine = Aria")
+    script = scripting.script(here, EvenChance())
+    run(admin, script.split(";\n"))
+    engines = admin.exec_driver_sql(
+        "SELECT DISTINCT engine, row_format FROM information_schema.tables"
+        " WHERE table_schema = database() AND engine IS NOT NULL"
+    ).all()
+
+    assert engines == [("InnoDB", "Dynamic")]
+    assert script.count("CREATE TABLE") == script.count("ENGINE=InnoDB ROW_FORMAT=DYNAMIC;")
+
+
+def test_a_programs_own_tables_stay_as_it_makes_them(admin: Connection) -> None:
+    own = Table("own", MetaData(), Column("a", Integer))
+
+    assert "ENGINE" not in str(CreateTable(own).compile(admin))
 
 
 def test_what_is_done_is_left_out(here: Place, admin: Connection) -> None:

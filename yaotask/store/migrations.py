@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from sqlalchemy import inspect
 from sqlalchemy.engine import Connection
-from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy.schema import CreateIndex
 
 from yaotask.errors import StorageUnavailable
 from yaotask.store import tables
@@ -50,7 +50,7 @@ def create(connection: Connection, store_id: str, furnish: Callable[[Connection]
     Its name comes last: a store without one was not finished, where the making of tables cannot be rolled back.
     """
     for table in tables.metadata.sorted_tables:
-        connection.execute(CreateTable(table))
+        connection.execute(tables.NewTable(table))
         # In one order everywhere: where a planner finds two indexes equal, it takes one by their order.
         for index in sorted(table.indexes, key=lambda index: str(index.name)):
             connection.execute(CreateIndex(index))
