@@ -529,6 +529,24 @@ def test_it_says_what_it_is_and_that_it_is_sound(bench: Bench) -> None:
     assert faults == [None, None]
 
 
+@pytest.mark.parametrize("looked_at", [None, ["yaotask_meta"]])
+def test_tables_without_transactions_are_told_and_mended_as_is_advised(
+    bench: Bench, looked_at: list[str] | None
+) -> None:
+    bench.write("ALTER TABLE yaotask_events ENGINE = Aria")
+    bench.write("ALTER TABLE yaotask_size_debts ENGINE = Aria")
+    database = bench.store.dialect.database
+    with bench.store.reading() as connection:
+        told = database.fault(connection, looked_at)
+        assert told is not None
+        for statement in told.advice.partition("then ")[2].split("; "):
+            connection.exec_driver_sql(statement)
+        mended = database.fault(connection, looked_at)
+
+    assert told.what == "yaotask_events is kept by Aria, which has no transactions"
+    assert mended is None
+
+
 def test_the_clock_is_the_servers_and_goes_on_in_a_transaction(bench: Bench, here: Place) -> None:
     dialect = MysqlDialect(here.url)
     with bench.store.snapshot() as connection:

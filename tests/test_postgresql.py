@@ -35,6 +35,7 @@ from yaotask.store.dialects import postgresql, postgresql_database
 from yaotask.store.dialects import postgresql_statements as sql
 from yaotask.store.dialects.choice import dialect_of
 from yaotask.store.dialects.postgresql_endings import ending_in
+from yaotask.store.dialects.weaknesses import Unsound
 from yaotask.store.direct import execute, in_style
 from yaotask.store.opening import Place, open_store, place
 from yaotask.store.sql import SqlStore
@@ -148,7 +149,7 @@ def test_a_store_tells_its_size_and_its_server(bench: Bench) -> None:
 
 
 def test_an_index_that_is_not_valid_is_told(bench: Bench) -> None:
-    def fault() -> str | None:
+    def fault() -> Unsound | None:
         with bench.store.reading() as connection:
             return bench.store.dialect.database.fault(connection, None)
 
@@ -156,7 +157,7 @@ def test_an_index_that_is_not_valid_is_told(bench: Bench) -> None:
     bench.write("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'yaotask_jobs_due'::regclass")
 
     assert sound is None
-    assert "REINDEX INDEX yaotask_jobs_due" in str(fault())
+    assert fault() == ("the index yaotask_jobs_due is not valid", "REINDEX INDEX yaotask_jobs_due")
 
 
 def test_the_view_for_people_names_states_and_times(bench: Bench) -> None:

@@ -15,8 +15,6 @@ from yaotask.store import checkup, migrations, opening
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-UNSOUND = "stop all nodes, keep a copy of the file, and restore it from a backup"
-
 
 def examine(app: App, *, whole: bool = False) -> Iterable[Finding]:
     """Everything that was found, good or bad. Imports the scripts; changes nothing.
@@ -50,7 +48,7 @@ def _store(app: App, broken: Collection[str], whole: bool) -> Findings:
 
 def _inside(app: App, where: opening.Place, connection: Connection, broken: Collection[str], whole: bool) -> Findings:
     if unsound := checkup.fault(where, connection, whole=whole):
-        yield fault("store", f"the database is damaged: {unsound}", UNSOUND)
+        yield fault("store", unsound.what, unsound.advice)
         return
     looked = "a whole" if whole else "far as was looked"
     yield ok("store", f"{opening.shown(where)}, schema {migrations.version(connection)}, sound as {looked}")

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from yaotask.errors import StorageUnavailable
 from yaotask.store import opening
-from yaotask.store.dialects.weaknesses import Weakness
+from yaotask.store.dialects.weaknesses import Unsound, Weakness
 from yaotask.store.direct import ask
 from yaotask.store.forks import forks
 from yaotask.store.moving import words
@@ -84,7 +84,7 @@ def looking(place: Place) -> Iterator[Connection | None]:
         engine.dispose()
 
 
-def fault(place: Place, connection: Connection, *, whole: bool) -> str | None:
+def fault(place: Place, connection: Connection, *, whole: bool) -> Unsound | None:
     """What is unsound about the database, or None. The `whole` of it is read from the disk, else the small tables."""
     return place.dialect().database.fault(connection, None if whole else [table.name for table in _SMALL_TABLES])
 

@@ -44,7 +44,7 @@ def verify(place: Place, generated: Collection[str]) -> list[Fault] | None:
         dialect = place.dialect()
         unsound = dialect.database.fault(connection, None)
         if unsound:
-            return [Fault("database", f"it is damaged: {unsound}", "stop all nodes, and restore it from a backup")]
+            return [Fault("database", unsound.what, unsound.advice)]
         with dialect.snapshot(connection):
             made = indexes(creation(dialect, connection.dialect, ""))
             faults = [*_schema(connection, made), *_ids(connection, generated)]

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from yaotask.clock import Clock
 from yaotask.errors import StorageError
-from yaotask.store.dialects.weaknesses import Weakness
+from yaotask.store.dialects.weaknesses import Unsound, Weakness
 from yaotask.store.direct import Answer
 
 # What users are told who try to end a transaction that is not theirs to end.
@@ -252,7 +252,7 @@ class Database(Protocol):
         """For people: `bytes` that the store takes, and the `engine` with its version."""
         ...
 
-    def fault(self, connection: Connection, tables: Sequence[str] | None) -> str | None:
+    def fault(self, connection: Connection, tables: Sequence[str] | None) -> Unsound | None:
         """What is unsound about these tables, or all, as far as the database can tell; or None."""
         ...
 

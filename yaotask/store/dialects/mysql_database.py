@@ -13,7 +13,7 @@ from yaotask.store import tables
 from yaotask.store.dialects import mysql_address as addresses
 from yaotask.store.dialects import mysql_creating, mysql_weaknesses
 from yaotask.store.dialects.server import ServerDatabase, on_tables
-from yaotask.store.dialects.weaknesses import Weakness
+from yaotask.store.dialects.weaknesses import Unsound, Weakness, damaged
 from yaotask.store.direct import execute
 
 # Of the whole server, whoever has them.
@@ -22,6 +22,14 @@ _CONNECTIONS = "SHOW GLOBAL STATUS LIKE 'Threads_connected'"
 _BYTES = """
 SELECT coalesce(sum(data_length + index_length), 0) FROM information_schema.tables
 WHERE table_schema = database() AND table_name LIKE 'yaotask%'
+"""
+
+# Those that a server's own default has put elsewhere.
+_WITHOUT_TRANSACTIONS = """
+SELECT t.table_name AS name, t.engine AS engine FROM information_schema.tables AS t
+JOIN information_schema.engines AS e ON e.engine = t.engine
+WHERE t.table_schema = database() AND t.table_name LIKE 'yaotask%' AND coalesce(e.transactions, 'NO') <> 'YES'
+ORDER BY t.table_name
 """
 
 # What stands for the partial index that MySQL has not: the column is NULL in all rows but those that are ready, and
@@ -93,11 +101,16 @@ class MysqlDatabase(ServerDatabase):
             "connections": f"{used} of {execute(connection, 'SELECT @@max_connections').scalar_one()}",
         }
 
-    def fault(self, connection: Connection, tables_: Sequence[str] | None) -> str | None:
+    def fault(self, connection: Connection, tables_: Sequence[str] | None) -> Unsound | None:
+        found = execute(connection, _WITHOUT_TRANSACTIONS).all()
+        if loose := [row for row in found if row.name in tables.metadata.tables]:
+            cure = "; ".join(f"ALTER TABLE {row.name} ENGINE=InnoDB" for row in loose)
+            what = f"{loose[0].name} is kept by {loose[0].engine}, which has no transactions"
+            return Unsound(what, f"stop all that use the store, then {cure}")
         checked = list(tables_ or tables.metadata.tables)
         how = "QUICK" if tables_ is not None else ""
-        found = connection.exec_driver_sql(on_tables("CHECK TABLE", checked, how)).all()
-        faults = (f"{row[0]}: {row[3]}" for row in found if row[2].lower() == "error")
+        answers = connection.exec_driver_sql(on_tables("CHECK TABLE", checked, how)).all()
+        faults = (damaged(f"{row[0]}: {row[3]}") for row in answers if row[2].lower() == "error")
         return next(faults, None)
 
     def weaknesses(self, connection: Connection) -> Sequence[Weakness]:

@@ -15,7 +15,7 @@ from yaotask.store.dialects import postgresql_weaknesses
 from yaotask.store.dialects.postgresql_errors import READ_ONLY, UNKNOWN_FUNCTION, UNKNOWN_STATEMENT, code_of
 from yaotask.store.dialects.postgresql_statements import BEGIN
 from yaotask.store.dialects.server import ServerDatabase, on_tables
-from yaotask.store.dialects.weaknesses import Weakness
+from yaotask.store.dialects.weaknesses import Unsound, Weakness, damaged
 from yaotask.store.direct import execute, roll_back
 from yaotask.store.tables import metadata
 
@@ -184,11 +184,11 @@ class PostgresqlDatabase(ServerDatabase):
             return told
         return {**told, "connections": f"{used.open} of {used.most}"}
 
-    def fault(self, connection: Connection, tables: Sequence[str] | None) -> str | None:
+    def fault(self, connection: Connection, tables: Sequence[str] | None) -> Unsound | None:
         looked_at = {"tables": _TABLES if tables is None else list(tables)}
         broken = execute(connection, _BROKEN_INDEX, looked_at).scalar()
         if broken is not None:
-            return f"the index {broken} is not valid: REINDEX INDEX {broken}"
+            return Unsound(f"the index {broken} is not valid", f"REINDEX INDEX {broken}")
         check = execute(connection, _INDEX_CHECK).scalar()
         if check is None:
             return None
@@ -251,13 +251,13 @@ def _where_known(connection: Connection, statement: str) -> None:
     execute(connection, "RELEASE SAVEPOINT optional")
 
 
-def _fault_of(connection: Connection, check: str, index: str) -> str | None:
+def _fault_of(connection: Connection, check: str, index: str) -> Unsound | None:
     try:
         # The name of the function is the server's own.
         execute(connection, _index_check(check), {"name": index})
     except DBAPIError as error:
         if code_of(error) in ("XX002", "XX001"):
-            return f"the index {index} is damaged: {error.orig}"
+            return damaged(f"the index {index}: {error.orig}")
         raise
     return None
 

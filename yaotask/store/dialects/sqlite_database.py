@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from yaotask.errors import StorageUnavailable
-from yaotask.store.dialects.weaknesses import Weakness
+from yaotask.store.dialects.weaknesses import Unsound, Weakness, damaged
 from yaotask.store.direct import execute
 from yaotask.store.mounts import refuse_network
 
@@ -123,10 +123,10 @@ class SqliteDatabase:
         size = sum(file.stat().st_size for file in files if file.exists())
         return {"bytes": size, "engine": f"SQLite {sqlite3.sqlite_version}"}
 
-    def fault(self, connection: Connection, tables: Sequence[str] | None) -> str | None:
+    def fault(self, connection: Connection, tables: Sequence[str] | None) -> Unsound | None:
         checks = ["PRAGMA quick_check(1)"] if tables is None else [f"PRAGMA quick_check({table})" for table in tables]
         found = (str(execute(connection, check).scalar()) for check in checks)
-        return next((fault for fault in found if fault != "ok"), None)
+        return next((damaged(fault) for fault in found if fault != "ok"), None)
 
     def must_be_writable(self, connection: Connection) -> None:
         """Whether it can be is seen by the modes of its file."""

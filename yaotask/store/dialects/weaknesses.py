@@ -1,4 +1,4 @@
-"""What weakens a promise where the database is a server: its settings, and what others do there."""
+"""What is unsound about a database, and what weakens a promise where it is a server: settings, and what others do."""
 
 from __future__ import annotations
 
@@ -14,11 +14,23 @@ MANY = 0.9
 USUAL_DEAD = 100_000
 
 
+class Unsound(NamedTuple):
+    """What is so, and what to do."""
+
+    what: str
+    advice: str
+
+
 class Weakness(NamedTuple):
     """What is so, what that means for jobs, and what to do; nothing, where it could not be looked at."""
 
     what: str
     advice: str = ""
+
+
+def damaged(how: str) -> Unsound:
+    """What the database cannot mend by itself."""
+    return Unsound(f"the database is damaged: {how}", "stop all nodes, keep a copy of it, and restore it from a backup")
 
 
 def long_transaction(session: int, seconds: int, end: str) -> list[Weakness]:
