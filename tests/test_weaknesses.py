@@ -215,7 +215,7 @@ def nobody(here: Place, bench: Bench) -> Iterator[Place]:
 USERS: Mapping[str, tuple[str, str, str, str]] = {
     "postgresql": (
         "CREATE ROLE plain LOGIN",
-        "GRANT {right} ON ALL TABLES IN SCHEMA public TO plain",
+        "GRANT {right} ON ALL TABLES IN SCHEMA public TO plain; GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO plain",
         "ALTER DATABASE {name} SET default_transaction_read_only = on",
         "it can only be read: connect to the primary",
     ),
@@ -226,6 +226,27 @@ USERS: Mapping[str, tuple[str, str, str, str]] = {
         "cannot be written",
     ),
 }
+
+
+@pytest.mark.only_on("postgresql")
+def test_who_gets_no_new_keys_is_told_what_to_grant(bench: Bench, here: Place) -> None:
+    user = f"plain_{here.url.database}"
+    url = here.url.set(username=user)
+    plain = place(here.state.parent, url.render_as_string(hide_password=False))
+    with connected(here) as connection:
+        connection.exec_driver_sql(f"CREATE ROLE {user} LOGIN")
+        try:
+            connection.exec_driver_sql(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {user}")
+            told = faults(plain)
+            connection.exec_driver_sql("GRANT " + told[0].advice.partition("GRANT ")[2])
+            mended = faults(plain)
+        finally:
+            connection.exec_driver_sql(f"DROP OWNED BY {user}")
+            connection.exec_driver_sql(f"DROP ROLE {user}")
+
+    assert [finding.what for finding in told] == [NOTHING]
+    assert "yaotask_jobs_key_seq" in told[0].advice
+    assert mended == []
 
 
 @pytest.mark.parametrize("server", list(SERVERS), indirect=True)

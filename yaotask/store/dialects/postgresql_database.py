@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -75,6 +76,21 @@ JOIN pg_am ON pg_am.oid = made.relam AND pg_am.amname = 'btree'
 WHERE held.relname = ANY (:tables) AND pg_table_is_visible(held.oid)
 ORDER BY 1
 """
+
+# Those that this user may not use. A server that counts in another way has none.
+_CLOSED_SEQUENCES = """
+SELECT sequence, quote_ident(current_user) AS person FROM (
+    SELECT pg_get_serial_sequence(value ->> 0, value ->> 1) AS sequence
+    FROM json_array_elements(CAST(:columns AS json))) AS counted
+WHERE NOT has_sequence_privilege(sequence, 'USAGE, UPDATE')
+"""
+_COUNTED = json.dumps(
+    [
+        [table.name, table.autoincrement_column.name]
+        for table in metadata.sorted_tables
+        if table.autoincrement_column is not None
+    ]
+)
 
 # What is updated all the time leaves room in its pages, and is cleaned long before a fifth of it is dead. Small
 # tables that are all change are cleaned by the number of their dead rows alone.
@@ -200,6 +216,22 @@ class PostgresqlDatabase(ServerDatabase):
         if execute(connection, "SHOW transaction_read_only").scalar_one() == "on":
             raise StorageUnavailable(f"{self.label}: {READ_ONLY}")
         super().must_be_writable(connection)
+        self._must_be_countable(connection)
+
+    def _must_be_countable(self, connection: Connection) -> None:
+        # A plan is made without a look at what new keys come from.
+        try:
+            closed = execute(connection, _CLOSED_SEQUENCES, {"columns": _COUNTED}).all()
+        except DBAPIError as error:
+            if code_of(error) not in _UNKNOWN:
+                raise
+            return
+        if closed:
+            schema = closed[0].sequence.rpartition(".")[0]
+            raise StorageUnavailable(
+                f"{self.label}: this user gets no new keys from {', '.join(row.sequence for row in closed)}:"
+                f" GRANT USAGE, UPDATE ON ALL SEQUENCES IN SCHEMA {schema} TO {closed[0].person}"
+            )
 
     def weaknesses(self, connection: Connection) -> Sequence[Weakness]:
         try:
