@@ -18,8 +18,10 @@ from servers import Missing, Servers
 from sqlalchemy import URL, create_engine, make_url, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.pool import NullPool
-from store_support import INSERT, Bench, EvenChance, ManualClock, an_add, answer, in_thread, ledger
+from store_support import INSERT, Bench, EvenChance, ManualClock, an_add, answer, connected, in_thread, ledger
 
+from yaotask.chance import SystemChance
+from yaotask.clock import SystemClock
 from yaotask.errors import (
     OutcomeUnknown,
     QueueFull,
@@ -30,13 +32,14 @@ from yaotask.errors import (
     TransactionTooLong,
 )
 from yaotask.jobs import Claim, JobState
-from yaotask.store import migrations, statements
+from yaotask.store import checkup, migrations, scripting, statements
 from yaotask.store.dialects import postgresql, postgresql_database
 from yaotask.store.dialects import postgresql_statements as sql
 from yaotask.store.dialects.choice import dialect_of
 from yaotask.store.dialects.postgresql_endings import ending_in
 from yaotask.store.dialects.weaknesses import Unsound
 from yaotask.store.direct import execute, in_style
+from yaotask.store.moving.move import move
 from yaotask.store.opening import Place, open_store, place
 from yaotask.store.sql import SqlStore
 from yaotask.store.transactions import Transaction
@@ -120,16 +123,51 @@ def test_they_do_without_advisory_locks_too(url: URL, tmp_path: Path, monkeypatc
     assert one == other is not None
 
 
-def test_a_database_that_cannot_hold_every_text_is_refused(servers: Servers, url: URL, tmp_path: Path) -> None:
+@pytest.fixture
+def latin(url: URL, outside: Connection) -> Iterator[URL]:
+    """An empty database that holds the letters of western Europe alone."""
     name = f"{url.database}_latin"
-    engine = create_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
-    with engine.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
-        try:
-            with pytest.raises(StorageUnavailable, match="LATIN1, which cannot hold every text"):
-                open_elsewhere(url.set(database=name), tmp_path / "here")
-        finally:
-            connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+    outside.exec_driver_sql(f"CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    yield url.set(database=name)
+    outside.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+UNFIT = "LATIN1, which cannot hold every text"
+
+
+def test_a_database_that_cannot_hold_every_text_is_refused(latin: URL, tmp_path: Path) -> None:
+    with pytest.raises(StorageUnavailable, match=UNFIT):
+        open_elsewhere(latin, tmp_path / "here")
+    with pytest.raises(StorageUnavailable, match=UNFIT):
+        scripting.script(Place(latin, tmp_path / "here"), EvenChance())
+
+
+def test_so_is_a_store_that_somebody_has_made_in_one(latin: URL, tmp_path: Path) -> None:
+    there = Place(latin, tmp_path / "here")
+    dialect = there.dialect()
+    with connected(there) as connection:
+        for statement in ("BEGIN", *scripting.creation(dialect, connection.dialect, "made"), "COMMIT"):
+            connection.exec_driver_sql(statement)
+
+    with pytest.raises(StorageUnavailable, match=UNFIT):
+        open_store(there, ManualClock(), EvenChance())
+    with pytest.raises(StorageUnavailable, match=UNFIT), checkup.looking(there):
+        pass
+    old = place(tmp_path, "sqlite:///old.db")
+    open_store(old, ManualClock(), EvenChance()).close()
+    with pytest.raises(StorageUnavailable, match=UNFIT):
+        move(old, there, SystemClock, SystemChance(), lambda step: None)
+
+
+def test_what_is_between_may_keep_the_servers_encoding_to_itself(
+    url: URL, latin: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(psycopg.ConnectionInfo, "parameter_status", lambda _, name: None)
+    monkeypatch.setattr(psycopg.ConnectionInfo, "server_version", 0)
+
+    open_elsewhere(url, tmp_path / "there").close()
+    with pytest.raises(StorageUnavailable, match=UNFIT):
+        open_elsewhere(latin, tmp_path / "here")
 
 
 def test_arguments_are_stored_as_they_were_given(bench: Bench) -> None:

@@ -71,6 +71,7 @@ def looking(place: Place) -> Iterator[Connection | None]:
     engine = dialect.engine(writer=False)
     try:
         with forks.held_off(), engine.connect() as connection:
+            dialect.database.must_be_usable(connection)
             if not opening.has_store(place, dialect, connection, known):
                 yield None
                 return

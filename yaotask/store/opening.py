@@ -154,6 +154,7 @@ def _check_or_create(place: Place, store: SqlStore, chance: Chance, upgrade: boo
     if is_missing(place, dialect, known):
         database.make()
     with store.readers.connect() as connection:
+        database.must_be_usable(connection)
         if not has_store(place, dialect, connection, known):
             database.create(connection, lambda within: migrations.create(within, chance.uuid(), database.furnish))
         _check(place, dialect, connection, known, upgrade)

@@ -35,6 +35,7 @@ def script(place: Place, chance: Chance) -> str:
             return _creation(dialect, engine.dialect, chance)
         dialect.database.prepare()
         with forks.held_off(), engine.connect() as connection:
+            dialect.database.must_be_usable(connection)
             # An empty one may be where the store of this project is to be moved.
             if not opening.has_store(place, dialect, connection, None):
                 if left := dialect.database.left_over(connection):

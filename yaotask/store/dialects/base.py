@@ -210,6 +210,10 @@ class Database(Protocol):
         """See that it could be opened. Raises StorageUnavailable, with what to do."""
         ...
 
+    def must_be_usable(self, connection: Connection) -> None:
+        """Raise StorageUnavailable where it is too old, or cannot hold every text, whoever has made a store there."""
+        ...
+
     def is_missing(self) -> bool:
         """Whether there is nothing yet, or nothing any more, that could be connected to.
 

@@ -149,8 +149,24 @@ class PostgresqlDatabase(ServerDatabase):
         # A transaction does it.
         return nullcontext()
 
+    def must_be_usable(self, connection: Connection) -> None:
+        # A server tells both when it is connected to; what is between may keep them to itself.
+        raw: Any = connection.connection.driver_connection
+        info = raw.info
+        number = info.server_version or int(execute(connection, "SHOW server_version_num").scalar_one())
+        if number < OLDEST_POSTGRESQL:
+            oldest = OLDEST_POSTGRESQL // 10_000
+            raise StorageUnavailable(
+                f"{self.label}: it is PostgreSQL {number // 10_000}, yaotask needs {oldest} or newer"
+            )
+        encoding = info.parameter_status("server_encoding") or execute(connection, "SHOW server_encoding").scalar_one()
+        if encoding.upper().replace("-", "") != "UTF8":
+            raise StorageUnavailable(
+                f"{self.label}: its encoding is {encoding}, which cannot hold every text: CREATE DATABASE … ENCODING"
+                " 'UTF8' TEMPLATE template0"
+            )
+
     def create(self, connection: Connection, fill: Callable[[Connection], None]) -> None:
-        _refuse_what_it_cannot_use(connection, self.label)
         execute(connection, BEGIN)
         try:
             _where_known(connection, ONE_CREATES)
@@ -240,19 +256,6 @@ class PostgresqlDatabase(ServerDatabase):
             if code_of(error) not in _UNKNOWN:
                 raise
             return [Weakness("its settings could not be looked at: it is not PostgreSQL itself")]
-
-
-def _refuse_what_it_cannot_use(connection: Connection, label: str) -> None:
-    number = int(execute(connection, "SHOW server_version_num").scalar_one())
-    if number < OLDEST_POSTGRESQL:
-        oldest = OLDEST_POSTGRESQL // 10_000
-        raise StorageUnavailable(f"{label}: it is PostgreSQL {number // 10_000}, yaotask needs {oldest} or newer")
-    encoding = str(execute(connection, "SHOW server_encoding").scalar_one())
-    if encoding.upper().replace("-", "") != "UTF8":
-        raise StorageUnavailable(
-            f"{label}: its encoding is {encoding}, which cannot hold every text: CREATE DATABASE … ENCODING 'UTF8'"
-            " TEMPLATE template0"
-        )
 
 
 def hold_move(connection: Connection) -> bool:

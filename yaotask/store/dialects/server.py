@@ -85,6 +85,9 @@ class ServerDatabase:
     def prepare(self) -> None:
         """The server looks after itself."""
 
+    def must_be_usable(self, connection: Connection) -> None:
+        """Each connection sees to that when it is made."""
+
     def is_missing(self) -> bool:
         return False
 

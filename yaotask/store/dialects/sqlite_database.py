@@ -52,6 +52,9 @@ class SqliteDatabase:
         refuse_old_sqlite()
         refuse_network(self.path)
 
+    def must_be_usable(self, connection: Connection) -> None:
+        """It is what this Python brings, and holds every text."""
+
     def is_missing(self) -> bool:
         try:
             return not self.path.stat().st_size

@@ -87,6 +87,7 @@ def prepare(side: Side, word: Arriving) -> None:
 
     if database.is_missing():
         database.make()
+    side.ask(database.must_be_usable)
     if not side.ask(partial(_has_store, name=side.name)):
         side.must_be_held()
         side.ask(create)
