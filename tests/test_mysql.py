@@ -13,6 +13,7 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine.url import make_url
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
 from store_support import INSERT, Bench, EvenChance, ManualClock, an_add, in_thread, ledger
 
 from yaotask.errors import (
@@ -504,6 +505,14 @@ def test_a_connection_in_autocommit_is_refused(bench: Bench, engine: Engine) -> 
     caller = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
     with caller, pytest.raises(TransactionError, match="AUTOCOMMIT"), bench.store.borrow(caller):
         pass
+
+
+@pytest.mark.parametrize("charset", ["latin1", "utf8"])
+def test_a_connection_that_cannot_hold_every_text_is_refused(bench: Bench, engine: Engine, charset: str) -> None:
+    url = engine.url.update_query_dict({"charset": charset})
+    caller = create_engine(url, connect_args={"ssl_disabled": True}, poolclass=NullPool).connect()
+    with caller, pytest.raises(TransactionError, match=r"\?charset=utf8mb4"), bench.store.borrow(caller) as cycle:
+        cycle.add(an_add(args='["😀"]'))
 
 
 def test_a_connection_to_another_database_is_refused(bench: Bench, here: Place, engine: Engine) -> None:

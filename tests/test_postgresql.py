@@ -482,6 +482,13 @@ def test_a_connection_in_autocommit_is_refused(bench: Bench, outside: Connection
     assert bench.value("SELECT count(*) FROM yaotask_jobs") == 0
 
 
+@pytest.mark.parametrize("encoding", ["latin1", "win1252"])
+def test_a_connection_that_cannot_hold_every_text_is_refused(bench: Bench, url: URL, encoding: str) -> None:
+    engine = create_engine(url.update_query_dict({"client_encoding": encoding}), poolclass=NullPool)
+    with engine.connect() as connection, pytest.raises(TransactionError, match=r"\?client_encoding=utf8"):
+        add_on(bench, connection)
+
+
 def test_a_transaction_begun_by_hand_is_joined(bench: Bench, outside: Connection) -> None:
     outside.exec_driver_sql("BEGIN")
     added = add_on(bench, outside)

@@ -17,6 +17,9 @@ from yaotask.store.dialects.mysql_statements import STORE_NAME
 # Its stubs know nothing of the server's status.
 _Connection: Any = pymysql.connections.Connection
 
+# In any other, what a job brings is refused by the driver, or stored as something else.
+_CHARSET = "utf8mb4"
+
 # There is no such table, no such column, no right to read it, no database chosen.
 _NOT_OURS = frozenset({1146, 1054, 1142, 1046})
 
@@ -34,6 +37,11 @@ def join(connection: Connection, store: Callable[[], str | None], label: str) ->
     raw: Any = connection.connection.driver_connection
     if not isinstance(raw, _Connection):
         raise TransactionError(f"connection: {type(raw).__module__} is not supported; use an engine of mysql+pymysql")
+    if raw.charset.lower() != _CHARSET:
+        raise TransactionError(
+            f"connection: it is in {raw.charset}, which cannot hold every text: make its engine with"
+            f" ?charset={_CHARSET} in the address"
+        )
     if _store_of(connection) != store():
         raise StorageUnavailable(
             f"connection: it is to another database, the store is {label}: a job can only be stored in a transaction"

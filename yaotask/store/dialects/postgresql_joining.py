@@ -37,6 +37,11 @@ class Joining:
                 f"connection: {type(raw).__module__}.{type(raw).__name__} is not supported; use a synchronous engine on"
                 " postgresql+psycopg://"
             )
+        if raw.info.encoding != "utf-8":
+            raise TransactionError(
+                f"connection: it is in {raw.info.encoding}, which cannot hold every text: make its engine with"
+                " ?client_encoding=utf8 in the address"
+            )
         # This statement also lets SQLAlchemy and the driver begin as the connection's owner has it configured.
         database, has_store = connection.exec_driver_sql(sql.WHERE_IT_IS).one()
         if raw not in self._known:
