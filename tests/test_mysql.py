@@ -591,6 +591,15 @@ def test_errors_come_in_our_words(code: int) -> None:
     assert len(str(error)) < 600
 
 
+def test_where_transactions_can_only_read_it_is_told_what_to_do(
+    bench: Bench, open_with: Callable[[str], Bench]
+) -> None:
+    reader = open_with("TRANSACTION READ ONLY")
+
+    with pytest.raises(StorageUnavailable, match="use the primary server, or make this one writable"):
+        reader.add()
+
+
 def test_who_cannot_be_let_in_is_told_why_without_the_password(here: Place) -> None:
     wrong = {
         "user or the password": here.url.set(username="nobody_known", password="se-cret"),

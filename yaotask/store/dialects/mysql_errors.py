@@ -28,6 +28,7 @@ _UNPROVEN = (
     "{label} does not prove who it is ({text}): see that ssl_ca is the authority that signed its certificate, and that"
     " the certificate is for the host of the address"
 )
+_UNWRITABLE = "{label} cannot be written ({text}): use the primary server, or make this one writable"
 _ADVICE = {
     1040: "{label} has no connection left: raise max_connections there, or run fewer processes",
     1203: "{label} has no connection left for this user: raise max_user_connections there, or run fewer processes",
@@ -44,8 +45,9 @@ _ADVICE = {
     1146: "{label}: a table of the store is missing ({text}): the store was moved, or is being moved, see"
     " `yaotask db status`; if it was not, restore the database from a backup",
     1153: "{label} takes no statement as long as this one: set max_allowed_packet there to 64M",
-    1290: "{label} cannot be written ({text}): use the primary server, or make this one writable",
-    1836: "{label} cannot be written ({text}): use the primary server, or make this one writable",
+    1290: _UNWRITABLE,
+    1792: _UNWRITABLE,
+    1836: _UNWRITABLE,
     1665: "{label} logs statements, which READ COMMITTED does not allow: set binlog_format there to ROW or MIXED",
     2002: "{label} cannot be reached ({text}): see that the server runs and that the address is right",
     2003: "{label} cannot be reached ({text}): see that the server runs and that the address is right",
