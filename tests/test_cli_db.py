@@ -99,6 +99,18 @@ def test_a_fault_in_the_settings_ends_every_command_with_three(
     assert not (root / ".yaotask").exists()
 
 
+@pytest.mark.parametrize("command", [("run", "--drain"), ("list",), ("add", "mail"), ("db", "status")])
+def test_a_store_whose_file_cannot_be_made_ends_every_command_with_four(
+    project: Callable[..., Path], run: Run, command: tuple[str, ...]
+) -> None:
+    root = project(tasks={"mail": TASK}, settings="store: sqlite:///link.db\n")
+    (root / "link.db").symlink_to("nowhere/file")
+    ended = run(*command, "-a", root)
+
+    assert (ended.status, ended.out) == (4, "")
+    assert f"{root}/link.db cannot be made: No such file or directory; the store lies there" in ended.err
+
+
 # --- verify -------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import threading
@@ -13,7 +14,7 @@ import pytest
 from sqlalchemy import inspect
 from store_support import URL, EvenChance, ManualClock, an_add, change, connected, file_of, jobs
 
-from yaotask.errors import StorageBusy, StorageUnavailable
+from yaotask.errors import StorageBusy, StorageFull, StorageUnavailable
 from yaotask.store import migrations, mounts, opening, tables
 from yaotask.store.opening import Place, open_store, place
 from yaotask.store.protocol import Mailbox
@@ -187,6 +188,45 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(StorageUnavailable, match=r"\.yaotask"):
         open_store(place(tmp_path, URL), ManualClock(), EvenChance())
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("yaotask.db", "made: .*; the store lies there: .*correct `store`"), ("store", "written")]
+)
+def test_a_file_that_cannot_be_made_is_named(tmp_path: Path, name: str, said: str) -> None:
+    state = tmp_path / ".yaotask"
+    state.mkdir()
+    (state / name).symlink_to(tmp_path / "nowhere" / "file")
+
+    with pytest.raises(StorageUnavailable, match=rf"\.yaotask/{name} cannot be {said}"):
+        open_store(place(tmp_path, URL), ManualClock(), EvenChance())
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("name", ["lock", "yaotask.db", "store"])
+def test_a_disk_without_room_for_a_file_is_said_to_be_full_and_then_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: int
+) -> None:
+    here = place(tmp_path, URL)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", refusing(here.state / name, code))
+        with pytest.raises(StorageFull, match=r"nothing was stored: make room"):
+            open_store(here, ManualClock(), EvenChance())
+    open_store(here, ManualClock(), EvenChance()).close()
+
+    assert here.marker.read_text().strip()
+
+
+def refusing(refused: Path, code: int) -> Callable[..., int]:
+    """`os.open` for a system that would not make this file."""
+    allow = os.open
+
+    def refuse(path: Path, *more: int) -> int:
+        if Path(path) == refused:
+            raise OSError(code, os.strerror(code), str(path))
+        return allow(path, *more)
+
+    return refuse
 
 
 @pytest.mark.only_on("sqlite")

@@ -21,9 +21,12 @@ from yaotask.store import migrations, statements
 from yaotask.store.dialects.base import Dialect
 from yaotask.store.dialects.choice import BACKENDS, dialect_of
 from yaotask.store.direct import execute
+from yaotask.store.files import failed
 from yaotask.store.forks import forks
 from yaotask.store.moving import words
 from yaotask.store.sql import SqlStore
+
+_STATE = "yaotask keeps its state there"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,7 @@ def open_store(place: Place, clock: Clock, chance: Chance, *, upgrade: bool = Fa
     store = SqlStore(dialect, clock, chance)
     try:
         # Where a store was here before, and shall stay as it is, nothing is written.
-        looks_only = known_id(place) is not None and not upgrade
+        looks_only = bool(known_id(place)) and not upgrade
         with forks.held_off(), _locked(place.state, shared=looks_only):
             _check_or_create(place, store, chance, upgrade)
             dialect.database.must_be_in_place()
@@ -124,9 +127,7 @@ def _make_folder(place: Place) -> None:
     try:
         place.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise StorageUnavailable(
-            f"{error.filename} cannot be made: {error.strerror}; yaotask keeps its state there"
-        ) from error
+        raise failed(f"{error.filename} cannot be made", error, _STATE) from error
 
 
 @contextlib.contextmanager
@@ -138,9 +139,7 @@ def _locked(state: Path, *, shared: bool) -> Iterator[None]:
     try:
         handle = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise StorageUnavailable(
-            f"{state} cannot be written: {error.strerror}; yaotask keeps its state there"
-        ) from error
+        raise failed(f"{state} cannot be written", error, _STATE) from error
     try:
         fcntl.flock(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
@@ -205,8 +204,16 @@ def _check(place: Place, dialect: Dialect, connection: Connection, known: str | 
         _upgrade(dialect, connection)
     must_be_current(connection)
     if not known and not place.is_given:
-        _touch_private(place.marker)
-        place.marker.write_text(found + "\n")
+        _mark(place, found)
+
+
+def _mark(place: Place, store_id: str) -> None:
+    try:
+        handle = os.open(place.marker, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with open(handle, "w", encoding="ascii") as file:
+            file.write(store_id + "\n")
+    except OSError as error:
+        raise failed(f"{place.marker} cannot be written", error, _STATE) from error
 
 
 def _upgrade(dialect: Dialect, connection: Connection) -> None:
@@ -240,10 +247,6 @@ def must_be_current(connection: Connection) -> None:
             f"the store is at schema {version}, this yaotask needs {migrations.CURRENT}: stop its nodes, then run"
             " `yaotask db upgrade`"
         )
-
-
-def _touch_private(path: Path) -> None:
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
 def shown(place: Place) -> str:

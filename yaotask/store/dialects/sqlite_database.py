@@ -14,6 +14,7 @@ from sqlalchemy.engine import Connection
 from yaotask.errors import StorageUnavailable
 from yaotask.store.dialects.weaknesses import Unsound, Weakness, damaged
 from yaotask.store.direct import execute
+from yaotask.store.files import failed
 from yaotask.store.mounts import refuse_network
 
 # The first SQLite that has all that our statements use.
@@ -68,11 +69,10 @@ class SqliteDatabase:
     def make(self) -> None:
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         except OSError as error:
-            raise StorageUnavailable(
-                f"{error.filename} cannot be made: {error.strerror}; the store lies there"
-            ) from error
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            advice = "the store lies there: give this user write access to that folder, or correct `store`"
+            raise failed(f"{error.filename} cannot be made", error, advice) from error
 
     def must_be_in_place(self) -> None:
         # SQLite goes on with a file that was removed, and whatever is written there is lost with it.
