@@ -186,6 +186,36 @@ def test_state_that_cannot_be_written_is_a_fault(used: App, monkeypatch: pytest.
     assert finding.what.endswith("yaotask.db cannot be written by this user")
 
 
+def test_a_file_that_cannot_be_written_is_told_also_where_there_is_no_state_yet(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = project(tasks={"mail": TASK}, scripts={"mail": SCRIPT}, settings=f"store: sqlite:///{tmp_path}/jobs.db\n")
+    (tmp_path / "jobs.db").touch(mode=0o600)
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "jobs.db")
+
+    assert only(root, "state").what == f"{tmp_path}/jobs.db cannot be written by this user"
+
+
+def test_state_and_store_that_cannot_be_made_are_faults(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: not (Path(path) == root and mode & os.W_OK))
+    state, store = only(root, "state"), only(root, "store")
+
+    assert (state.level, store.level) == ("fault", "fault")
+    assert state.what == f"{root}/.yaotask cannot be made by this user"
+    assert state.advice == f"give this user write access to {root}"
+    assert store.what == f"{root}/.yaotask/yaotask.db cannot be made by this user"
+    assert store.advice == f"give this user write access to {root}, or correct `store`"
+
+
+def test_a_store_below_what_is_no_folder_is_a_fault(project: Project) -> None:
+    root = project(tasks={"mail": TASK}, scripts={"mail": SCRIPT}, settings="store: sqlite:///tasks/mail.yml/a/b.db\n")
+    finding = only(root, "store")
+
+    assert finding.level == "fault"
+    assert finding.advice == f"{root}/tasks/mail.yml is no folder: move it away, or correct `store`"
+    assert found(root, "state") == []
+
+
 def test_a_network_file_system_is_a_fault(used: App, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (place, mounts):
         monkeypatch.setattr(module, "file_system", lambda path: "nfs4")

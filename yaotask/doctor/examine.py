@@ -39,7 +39,7 @@ def _store(app: App, broken: Collection[str], whole: bool) -> Findings:
         yield from place.log(where)
         with checkup.looking(where) as connection:
             if connection is None:
-                yield ok("store", f"{where.dialect().label} is made at the first use")
+                yield from place.empty(where)
             else:
                 yield from _inside(app, where, connection, broken, whole)
     except StorageError as error:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from yaotask.doctor.finding import Findings, fault, ok, warn
+from yaotask.doctor.finding import Finding, Findings, fault, ok, warn
 from yaotask.phrases import counted
 from yaotask.store import checkup
 from yaotask.store.mounts import NETWORK_FILE_SYSTEMS, file_system
@@ -30,18 +30,18 @@ SHOWN = 3
 
 def folder(place: Place) -> Findings:
     """Whether the state can be used by its owner, and by nobody else."""
-    if not os.path.lexists(place.state):
-        yield ok("state", f"{place.state} is made at the first use")
-        return
-    modes = _modes(place)
-    closed = [path for path in dict.fromkeys((place.state, *modes)) if not os.access(path, os.R_OK | os.W_OK)]
+    is_there, modes = os.path.lexists(place.state), _modes(place)
+    paths = dict.fromkeys((place.state, *modes)) if is_there else modes
+    closed = [path for path in paths if not os.access(path, os.R_OK | os.W_OK)]
     public = [path for path, mode in modes.items() if mode & 0o077]
     if closed:
         what = f"{_names(closed)} cannot be written by this user"
         yield fault("state", what, "be its owner, or give it to this user")
     if public:
         yield warn("state", f"others can come at {_names(public)}", _shut(place, public))
-    if not closed and not public:
+    if not is_there:
+        yield _to_be_made("state", place.state)
+    elif not closed and not public:
         yield ok("state", str(place.state))
 
 
@@ -61,6 +61,24 @@ def disk(place: Place) -> Findings:
         yield find("disk", f"only {room}", "make room: when the disk is full, adds are refused")
     elif not networked:
         yield ok("disk", f"{room}, on {_kind(paths[0]) or 'an unknown file system'}")
+
+
+def empty(place: Place) -> Findings:
+    """Whether a store that is not there yet can be made."""
+    # A server tells that at the first use only; whether a file that is there can be written is seen with the state.
+    if place.file is None or os.path.exists(place.file):
+        yield ok("store", f"{place.dialect().label} is made at the first use")
+    else:
+        yield _to_be_made("store", place.file, ", or correct `store`")
+
+
+def _to_be_made(about: str, path: Path, otherwise: str = "") -> Finding:
+    """Whether this user can make a file or folder, and the folders above it that are missing."""
+    above = _nearest(path.parent)
+    if above.is_dir() and os.access(above, os.W_OK | os.X_OK):
+        return ok(about, f"{path} is made at the first use")
+    advice = f"give this user write access to {above}" if above.is_dir() else f"{above} is no folder: move it away"
+    return fault(about, f"{path} cannot be made by this user", advice + otherwise)
 
 
 def log(place: Place) -> Findings:
