@@ -213,6 +213,20 @@ def test_json_is_printed_for_people_or_on_one_line(capsys: pytest.CaptureFixture
     assert capsys.readouterr().out == '{\n  "name": "发送"\n}\n{"name": "发送"}\n'
 
 
+@given(st.text())
+def test_a_line_of_json_is_one_for_any_reader_and_says_the_same(said: str) -> None:
+    printed = [text.json_text({said: [said]}), text.json_text({said: [said]}, one_line=True)]
+
+    assert [json.loads(one) for one in printed] == [{said: [said]}] * 2
+    assert [one.splitlines() for one in printed] == [printed[0].split("\n"), [printed[1]]]
+
+
+def test_control_characters_in_json_are_escapes() -> None:
+    assert text.json_text(["\x1b\x7f\x85\x9b\u2028\u202e\ufeff\ud800"], one_line=True) == (
+        r'["\u001b\u007f\u0085\u009b\u2028\u202e\ufeff\ud800"]'
+    )
+
+
 def test_json_stays_json_where_the_locale_is_not_utf_8(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", stream)

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import click
 
-from yaotask.observers.logs import escape
+from yaotask.observers.logs import escape, escape_json
 
 GAP = "  "
 # A value of more characters than this is shown member by member.
@@ -38,10 +38,12 @@ def echo_json(value: Any, *, one_line: bool = False) -> None:
 def json_text(value: Any, *, one_line: bool = False) -> str:
     """A value as JSON for standard output: ASCII only where the locale is not UTF-8, so that it stays JSON.
 
-    Raises TypeError, ValueError or RecursionError for what JSON cannot hold.
+    No character in it moves the cursor of a terminal, or ends a line for any reader but where one ends. Raises
+    TypeError, ValueError or RecursionError for what JSON cannot hold.
     """
     ascii_only = not (sys.stdout.encoding or "").lower().replace("-", "").startswith("utf")
-    return json.dumps(value, ensure_ascii=ascii_only, allow_nan=False, indent=None if one_line else 2)
+    text = json.dumps(value, ensure_ascii=ascii_only, allow_nan=False, indent=None if one_line else 2)
+    return escape_json(text)
 
 
 def compact(value: Any) -> str:

@@ -32,6 +32,11 @@ def escape(text: str) -> str:
     return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
+def escape_json(text: str) -> str:
+    """The same of JSON, which stays what it was: `\\u0085`. Its line feeds, which only indent, are kept."""
+    return _CONTROL.sub(lambda match: match[0] if match[0] == "\n" else f"\\u{ord(match[0]):04x}", text)
+
+
 class TextFormatter(logging.Formatter):
     """`12:00:01 INFO  mail.12 succeeded in 12 ms`; lines of a traceback follow, indented."""
 
