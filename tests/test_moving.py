@@ -203,6 +203,17 @@ def test_an_empty_store_can_be_moved(pair: tuple[Place, Place]) -> None:
     assert add(there) == 1
 
 
+def test_an_empty_file_that_was_there_can_be_read_by_nobody_else_once_it_is_filled(files: tuple[Place, Place]) -> None:
+    here, there = files
+    filled(here, 3)
+    assert there.file is not None
+    there.file.touch()
+    there.file.chmod(0o644)
+    moved(here, there)
+
+    assert there.file.stat().st_mode & 0o777 == 0o600
+
+
 def test_the_new_store_is_that_of_the_project(files: tuple[Place, Place]) -> None:
     here, there = files
     filled(here, 1)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -111,6 +113,27 @@ def test_nobody_else_can_read_it_whatever_the_umask(here: Place, open_here: Call
     files = {path.name: path.stat().st_mode & 0o777 for path in here.state.iterdir()}
     assert {"yaotask.db", "yaotask.db-wal", "yaotask.db-shm", "store", "lock"} == set(files)
     assert set(files.values()) == {0o600}
+
+
+def test_an_empty_file_that_was_there_is_closed_to_others_before_it_is_used(tmp_path: Path) -> None:
+    file = tmp_path / "jobs.db"
+    file.touch()
+    file.chmod(0o644)
+    store = open_store(place(tmp_path, f"sqlite:///{file}"), ManualClock(), EvenChance())
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.glob("jobs.db*")}
+    store.close()
+
+    assert modes == dict.fromkeys(("jobs.db", "jobs.db-wal", "jobs.db-shm"), 0o600)
+
+
+def test_a_database_that_holds_something_else_keeps_its_mode(tmp_path: Path) -> None:
+    file = tmp_path / "jobs.db"
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("CREATE TABLE orders (name TEXT)")
+    file.chmod(0o640)
+    open_store(place(tmp_path, f"sqlite:///{file}"), ManualClock(), EvenChance()).close()
+
+    assert file.stat().st_mode & 0o777 == 0o640
 
 
 def test_a_database_elsewhere_gets_its_folder(tmp_path: Path) -> None:

@@ -69,7 +69,11 @@ class SqliteDatabase:
     def make(self) -> None:
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                _close_to_others(handle)
+            finally:
+                os.close(handle)
         except OSError as error:
             advice = "the store lies there: give this user write access to that folder, or correct `store`"
             raise failed(f"{error.filename} cannot be made", error, advice) from error
@@ -137,6 +141,16 @@ class SqliteDatabase:
     def weaknesses(self, connection: Connection) -> Sequence[Weakness]:
         # Each connection of ours asks for what it needs.
         return ()
+
+
+def _close_to_others(handle: int) -> None:
+    """Let nobody else read what comes into an empty file of ours that was there already, whatever its mode.
+
+    What SQLite makes beside it takes over its mode.
+    """
+    status = os.fstat(handle)
+    if not status.st_size and status.st_uid == os.geteuid():
+        os.fchmod(handle, 0o600)
 
 
 def refuse_old_sqlite() -> None:
