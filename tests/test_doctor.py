@@ -410,6 +410,25 @@ def test_jobs_that_could_run_while_nobody_is_up_are_a_fault(used: App) -> None:
     assert finding.what == "no worker is up, and 1 job could run, the oldest for 1m30s"
 
 
+@pytest.mark.parametrize("mail", [None, TASK + "size: 0\n", TASK.replace("Send", "Sned")])
+def test_jobs_that_a_node_started_here_could_not_run_are_not_said_to_wait_for_one(
+    project: Project, mail: str | None
+) -> None:
+    root = project(tasks={"mail": TASK, "good": TASK}, scripts={"mail": SCRIPT})
+    with App(root, clock=ManualClock()) as app:
+        app.tasks["mail"].add()
+        app.tasks["good"].options(delay="1h").add()
+    (root / "tasks" / "mail.yml").unlink() if mail is None else (root / "tasks" / "mail.yml").write_text(mail)
+    before = [finding.level for finding in found(root, "jobs")]
+    with App(root, clock=ManualClock()) as app:
+        app.tasks["good"].add()
+    able, unable = found(root, "jobs")
+
+    assert before == ["warn"]
+    assert (able.level, able.what) == ("fault", "no worker is up, and 1 job could run, the oldest for 0s")
+    assert unable.what.startswith("1 waiting job of mail, ")
+
+
 @pytest.mark.parametrize(("delay", "levels"), [("1h", []), ("0s", ["fault"])])
 def test_jobs_for_later_need_no_worker_yet(root: Path, delay: str, levels: list[str]) -> None:
     with App(root, clock=ManualClock()) as app:

@@ -79,7 +79,8 @@ def definitions(contents: Contents) -> Findings:
 
 def waiting(contents: Contents, catalog: Catalog, broken: Collection[str]) -> Findings:
     """Jobs that wait although they could run, and jobs that nobody could run."""
-    ready = [row for row in contents.waiting if row["ready"]]
+    whole = catalog.tasks.keys() - broken
+    ready = [row for row in contents.waiting if row["ready"] and row["task"] in whole]
     if ready and not contents.is_worked_on:
         oldest = span(contents.now - min(row["since"] for row in ready))
         could_run = counted(sum(row["ready"] for row in ready), "job")
