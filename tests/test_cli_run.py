@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from run_support import command, running, until
+from run_support import PATIENCE, command, running, until
 
 from yaotask import App
 
@@ -57,6 +59,20 @@ def test_a_project_without_tasks_is_told_where_they_would_be(project: Project) -
     lines = banner(project(settings="poll: 1s\n"))
 
     assert "tasks: none that can run; each is a file such as tasks/mail.yml" in lines
+
+
+def test_a_log_on_a_full_disk_keeps_no_node_from_its_work(project: Project) -> None:
+    root = project(
+        tasks={"some": "name: Some\nprocess: scripts.some.Run\n"}, scripts={"some": "def Run(task_id): ...\n"}
+    )
+    with App(root) as app, open("/dev/full", "w") as full:
+        app.tasks["some"].add()
+        ended = subprocess.run(
+            [sys.executable, "-m", "yaotask", "run", "--drain"], cwd=root, stderr=full, timeout=PATIENCE, check=False
+        )
+        status = app.get("some.1")["status"]
+
+    assert (ended.returncode, status) == (0, "SUCCESS")
 
 
 def test_only_some_tasks_run_where_they_are_named(project: Project) -> None:

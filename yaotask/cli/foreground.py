@@ -6,6 +6,7 @@ import importlib.metadata
 import logging
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import click
 
@@ -34,7 +35,9 @@ def run(plan: Plan, started: Mapping[Place, Spawned], *, drain: bool) -> int:
         wanted = [app.catalog.get(task) for task in plan.only] or [
             task for _, task in sorted(app.catalog.tasks.items())
         ]
-        _announce(app, wanted, plan.processes)
+        # A full disk under the log keeps no node from its work; records of the log that cannot be written pass too.
+        with suppress(OSError):
+            _announce(app, wanted, plan.processes)
         try:
             return node.run(app, plan, started, drain=drain)
         except CrashLoop as error:
