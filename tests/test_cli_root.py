@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -41,6 +42,33 @@ def test_help_lists_the_commands_by_section(capsys: pytest.CaptureFixture[str]) 
         assert f"\n{heading}:\n" in shown
         for name, (_, line) in commands.items():
             assert f"\n  {name:<{wide}}  {line}\n" in shown
+
+
+def commands(group: click.Group, *names: str) -> Iterator[tuple[str, ...]]:
+    """The words that name each command."""
+    for name in group.list_commands(click.Context(group)):
+        command = group.get_command(click.Context(group), name)
+        yield (*names, name)
+        if isinstance(command, click.Group):
+            yield from commands(command, *names, name)
+
+
+@pytest.mark.parametrize("names", list(commands(root.cli)), ids=" ".join)
+def test_the_help_of_each_command_is_what_was_meant(names: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    status = main([*names, "--help"])
+    shown = capsys.readouterr().out
+
+    assert status == exits.DONE
+    assert "\\b" not in shown
+    assert "..." not in shown.partition("Commands:")[2]
+
+
+def test_examples_in_a_help_have_lines_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["call", "--help"])
+    shown = capsys.readouterr().out
+
+    assert "\n  yaotask call scripts.mail.Hello world\n  yaotask call tasks.mail.get ::12\n" in shown
+    assert r"'\::x' is the text ::x." in shown
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["lst"], []])

@@ -24,9 +24,9 @@ ADDS = ("add", "submit")
 @click.option("--wait", "waits", is_flag=True, help="Wait for the job that it added; exit status 1 if it failed.")
 @click.pass_obj
 def call(session: Session, /, name: str, args: tuple[str, ...], silent: bool, waits: bool) -> int:
-    r"""Call the process NAME with ARGS and print what it returns.
+    """Call the process NAME with ARGS and print what it returns.
 
-    A word is text, '::{"a": 1}' is JSON, '\::x' is the text ::x.
+    A word is text, '::{"a": 1}' is JSON, '\\::x' is the text ::x.
 
     \b
     yaotask call scripts.mail.Hello world

@@ -29,7 +29,7 @@ class Display(Protocol):
     def show(self, step: Step) -> None: ...
 
 
-@click.command("move", cls=Command)
+@click.command("move", cls=Command, short_help="Carry the store to another database.")
 @click.argument("source", metavar="FROM")
 @click.argument("target", metavar="TO", required=False)
 @click.option("--undo", is_flag=True, help="Let FROM be used again, which was moved or is being moved.")
