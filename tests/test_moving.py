@@ -616,6 +616,18 @@ def test_what_is_not_empty_is_not_overwritten(pair: tuple[Place, Place]) -> None
         pass
 
 
+def test_a_file_that_is_no_database_is_left_as_it_is_and_another_asked_for(files: tuple[Place, Place]) -> None:
+    here, there = files
+    filled(here, 1)
+    assert there.file is not None
+    there.file.write_text("a letter, not a database" * 100)
+
+    with pytest.raises(StorageUnavailable, match=r"there\.db is not a sound database: name another database as TO$"):
+        moved(here, there)
+    assert there.file.read_text() == "a letter, not a database" * 100
+    assert add(here)
+
+
 def test_a_store_is_not_moved_onto_itself(files: tuple[Place, Place]) -> None:
     here, _ = files
     filled(here, 1)

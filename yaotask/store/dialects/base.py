@@ -300,6 +300,10 @@ class Errors(Protocol):
         """Whether the user lacks a right."""
         ...
 
+    def is_unsound(self, error: DBAPIError) -> bool:
+        """Whether what is there is no database, or a damaged one."""
+        ...
+
     def explain(self, error: BaseException | None) -> StorageError:
         """The driver's own error in our words, each with what to do."""
         ...

@@ -88,6 +88,9 @@ class MysqlErrors:
     def is_forbidden(self, error: DBAPIError) -> bool:
         return code_of(error.orig) in (1142, 1143, 1227)
 
+    def is_unsound(self, error: DBAPIError) -> bool:
+        return False  # what answers is a server
+
     def explain(self, error: BaseException | None) -> StorageError:
         if isinstance(error, StorageError):
             return error

@@ -123,6 +123,9 @@ class PostgresqlErrors:
     def is_forbidden(self, error: DBAPIError) -> bool:
         return code_of(error) == "42501"
 
+    def is_unsound(self, error: DBAPIError) -> bool:
+        return False  # what answers is a server
+
     def explain(self, error: BaseException | None) -> StorageError:
         text = self._redacted(_said(error))
         code = getattr(error, "sqlstate", None) or _code_in(text)

@@ -14,6 +14,8 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from yaotask.errors import StorageBusy, StorageError, StorageFull, StorageUnavailable
 from yaotask.processes import why
 
+_UNSOUND = ("SQLITE_NOTADB", "SQLITE_CORRUPT")
+
 
 @dataclass(frozen=True, slots=True)
 class SqliteErrors:
@@ -37,6 +39,9 @@ class SqliteErrors:
     def is_forbidden(self, error: DBAPIError) -> bool:
         return False
 
+    def is_unsound(self, error: DBAPIError) -> bool:
+        return getattr(error.orig, "sqlite_errorname", "").startswith(_UNSOUND)
+
     def explain(self, error: BaseException | None) -> StorageError:
         path, name = self.path, getattr(error, "sqlite_errorname", None) or ""
         if name == "SQLITE_BUSY_SNAPSHOT":
@@ -59,7 +64,7 @@ class SqliteErrors:
                 f"{path}: its disk refused to read or write ({error}, {name}): see that it has room, for this user too,"
                 " and what the system's log says of it"
             )
-        if name.startswith("SQLITE_NOTADB") or name.startswith("SQLITE_CORRUPT"):
+        if name.startswith(_UNSOUND):
             return StorageUnavailable(f"{path} is not a sound SQLite database ({error}): restore it from a backup")
         if name.startswith("SQLITE_READONLY"):
             return StorageUnavailable(f"{path} cannot be written: give this user write access to it and its folder")

@@ -19,7 +19,16 @@ from yaotask.store.tables import meta, workers
 
 
 def _is_store(side: Side) -> bool:
-    return not side.store.dialect.database.is_missing() and side.ask(partial(_has_store, name=side.name))
+    if side.store.dialect.database.is_missing():
+        return False
+    try:
+        return side.ask(partial(_has_store, name=side.name))
+    except StorageUnavailable as error:
+        cause = error.__cause__
+        if not (isinstance(cause, DBAPIError) and side.store.dialect.errors.is_unsound(cause)):
+            raise
+        # There is no backup of it that anybody would want back.
+        raise StorageUnavailable(f"{side.name} is not a sound database: name another database as TO") from cause
 
 
 def must_be_another(side: Side, store_id: str) -> None:
