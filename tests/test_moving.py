@@ -214,6 +214,26 @@ def test_an_empty_file_that_was_there_can_be_read_by_nobody_else_once_it_is_fill
     assert there.file.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_folder_that_is_missing_is_made(files: tuple[Place, Place], root: Path) -> None:
+    here, _ = files
+    there = place(root, "sqlite:///data/deep/there.db")
+    filled(here, 3)
+    moved(here, there)
+
+    assert same(here, there)
+    assert (root / "data" / "deep").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_folder_that_cannot_be_made_is_named(files: tuple[Place, Place], root: Path) -> None:
+    here, _ = files
+    filled(here, 1)
+    (root / "data").write_text("a file in its place")
+
+    with pytest.raises(StorageUnavailable, match=r"/data/deep cannot be made: Not a directory; a move shows there"):
+        moved(here, place(root, "sqlite:///data/deep/there.db"))
+    assert add(here)
+
+
 def test_the_new_store_is_that_of_the_project(files: tuple[Place, Place]) -> None:
     here, there = files
     filled(here, 1)

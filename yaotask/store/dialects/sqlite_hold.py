@@ -6,7 +6,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from yaotask.errors import StorageUnavailable
+from yaotask.store.files import failed
 
 
 class FileHold:
@@ -18,14 +18,18 @@ class FileHold:
 
     @classmethod
     def take(cls, path: Path) -> FileHold | None:
-        """The lock of this file, which is made; None where another process has it."""
+        """The lock of this file, which is made, as its folder is; None where another process has it.
+
+        Raises StorageUnavailable, or StorageFull, where it cannot be made.
+        """
         while True:
             try:
+                # As the first use of a store does it, which comes later here.
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             except OSError as error:
-                raise StorageUnavailable(
-                    f"{path} cannot be made: {error.strerror}; a move shows there that it is under way"
-                ) from error
+                advice = "a move shows there that it is under way"
+                raise failed(f"{error.filename} cannot be made", error, advice) from error
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
