@@ -19,6 +19,8 @@ pytest_plugins = ["cli_fixtures"]
 
 FROM, TO = "sqlite:///.yaotask/yaotask.db", "sqlite:///moved.db"
 TASK = "name: Mail\nprocess: scripts.mail.Send\n"
+# What begins a variable in a file of settings, and what ends a line for YAML.
+ODD = ["${HOME}.db", "$${A.db", "发\x85\u2028.db"]
 
 
 @pytest.fixture
@@ -197,10 +199,12 @@ def test_move_as_json_is_for_programs(root: Path, run: Run) -> None:
     assert (facts["jobs"], facts["setting"]) == ({"WAITING": 1}, f'store: "{TO}"')
 
 
-@pytest.mark.parametrize("name", ["my #1.db", "it: is.db", 'a "b".db', "back\\slash.db", "plain.db"])
-def test_what_to_write_is_yaml_that_says_it(root: Path, run: Run, name: str) -> None:
-    setting = json.loads(run("db", "move", FROM, f"sqlite:///{name}", "-a", root, "--json").out)["setting"]
-    (root / "yaotask.yml").write_text(setting + "\n")
+@pytest.mark.parametrize("name", ["my #1.db", "it: is.db", 'a "b".db', "back\\slash.db", "plain.db", *ODD])
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_what_to_write_is_yaml_that_says_it(root: Path, run: Run, name: str, options: list[str]) -> None:
+    out = run("db", "move", FROM, f"sqlite:///{name}", "-a", root, *options).out
+    setting = json.loads(out)["setting"] if options else out.rpartition("now write into yaotask.yml: ")[2]
+    (root / "yaotask.yml").write_text(setting + "\n", encoding="utf-8")
 
     assert run("add", "mail", "-a", root).out == "mail.2\n"
 

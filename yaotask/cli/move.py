@@ -15,7 +15,7 @@ from yaotask.cli.base import Command, Session
 from yaotask.cli.text import cut, echo_json, has_rich, is_terminal, pad
 from yaotask.clock import SystemClock
 from yaotask.errors import StorageUnavailable
-from yaotask.observers.logs import escape
+from yaotask.observers.logs import escape, escape_json
 from yaotask.phrases import counted
 from yaotask.store import opening
 from yaotask.store.moving import move as moving
@@ -53,7 +53,7 @@ def move(session: Session, source: str, target: str | None, undo: bool, as_json:
         there = _place(app, target, "TO")
         with display() as bar:
             moved = moving.move(here, there, SystemClock, app.chance, bar.show)
-    setting = f"store: {json.dumps(_written(there, target), ensure_ascii=False)}"
+    setting = _setting(_written(there, target))
     if as_json:
         echo_json({"from": shown(here), "to": shown(there), **moved._asdict(), "setting": setting})
     else:
@@ -71,6 +71,11 @@ def _written(there: Place, address: str) -> str:
     """An address as it was given, unless somebody may not see all of it."""
     is_open = there.file or shown(there) == there.url.render_as_string(hide_password=False)
     return address if is_open else shown(there)
+
+
+def _setting(address: str) -> str:
+    """The line of yaotask.yml that says it, in which `${` would begin a variable."""
+    return f"store: {escape_json(json.dumps(address.replace('${', '$${'), ensure_ascii=False))}"
 
 
 def _tell_undone(here: Place, as_json: bool) -> None:
