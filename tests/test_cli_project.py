@@ -311,3 +311,51 @@ def test_init_without_a_folder_writes_here(tmp_path: Path, run: Run, monkeypatch
 
     assert (tmp_path / "tasks" / "hello.yml").is_file()
     assert "cd " not in out
+
+
+def test_init_says_where_once(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run("-a", tmp_path, "init", "sub")
+
+    assert (status, out) == (2, "")
+    assert f"Error: say where once: sub, or -a {tmp_path}\n" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_init_writes_where_the_environment_says(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("YAOTASK_ROOT", str(tmp_path / "there"))
+    _, out, _ = run("init")
+
+    assert run("check")[0] == 0
+    assert (tmp_path / "there" / "tasks" / "hello.yml").is_file()
+    assert list((tmp_path / "here").iterdir()) == []
+    assert out.partition("\nNext:\n")[2].startswith("    yaotask check\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "first"),
+    [
+        (["sub"], ["unset YAOTASK_ROOT", "cd sub"]),
+        (["."], ["unset YAOTASK_ROOT", "yaotask check"]),
+        (["-a", "."], ["unset YAOTASK_ROOT", "yaotask check"]),
+        (["../there"], ["yaotask check", "yaotask add hello you"]),
+    ],
+)
+def test_init_elsewhere_says_what_the_environment_would_hide(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch, words: list[str], first: list[str]
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("YAOTASK_ROOT", str(tmp_path / "there"))
+    _, out, _ = run("init", *words)
+
+    assert [line.strip() for line in out.partition("\nNext:\n")[2].splitlines()][:2] == first
+
+
+def test_a_folder_that_looks_like_an_option_is_none(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    _, out, _ = run("init", "--", "-y")
+
+    assert "\n    cd ./-y\n" in out

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
@@ -26,15 +28,18 @@ FILES = {
 @click.argument("directory", metavar="[DIR]", required=False, type=click.Path(file_okay=False, path_type=Path))
 @click.pass_obj
 def init(session: Session, directory: Path | None) -> None:
-    """Write a small working project into DIR, or here.
+    """Write a small working project into DIR, else where YAOTASK_ROOT says, else here.
 
     Files that exist are left as they are.
     """
-    root = directory or session.root or Path()
+    if directory and session.root:
+        raise click.UsageError(f"say where once: {directory}, or -a {session.root}")
+    wanted = os.environ.get("YAOTASK_ROOT")
+    root = directory or session.root or Path(wanted or "")
     for name, template in FILES.items():
         _write(root / name, (resources.files("yaotask") / "templates" / template).read_text("utf-8"))
     write_schema(root)
-    click.echo(_next_steps(root))
+    click.echo("\n".join(["", "Next:", *(f"    {step}" for step in _next_steps(root, wanted))]))
 
 
 def _write(path: Path, text: str) -> None:
@@ -48,10 +53,18 @@ def _write(path: Path, text: str) -> None:
         click.echo(f"wrote    {path}")
 
 
-def _next_steps(root: Path) -> str:
-    steps = [] if root == Path() else [f"cd {shlex.quote(str(root))}"]
-    steps += ["yaotask check", "yaotask add hello you", "yaotask run --drain", "yaotask list"]
-    return "\n".join(["", "Next:", *(f"    {step}" for step in steps)])
+def _next_steps(root: Path, wanted: str | None) -> Iterator[str]:
+    """What to type, in a shell where YAOTASK_ROOT is `wanted`."""
+    is_found = wanted and os.path.realpath(wanted) == os.path.realpath(root)
+    if wanted and not is_found:
+        yield "unset YAOTASK_ROOT"
+    if root != Path() and not is_found:
+        yield f"cd {shlex.quote(_no_option(str(root)))}"
+    yield from ("yaotask check", "yaotask add hello you", "yaotask run --drain", "yaotask list")
+
+
+def _no_option(folder: str) -> str:
+    return f"./{folder}" if folder.startswith("-") else folder
 
 
 COMMANDS = {"init": init}
