@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from textwrap import dedent, indent
 from typing import IO
@@ -101,6 +101,25 @@ def test_requests_to_end_that_come_while_a_process_is_imported_do_not_end_it(
     spawned.close()
 
     assert told == {"number": 1}
+
+
+def test_a_handler_of_signals_that_raises_at_a_start_leaves_none_blocked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are due are called before the call returns that blocks them."""
+    plain = signal.pthread_sigmask
+
+    def block(how: int, mask: Iterable[int]) -> set[int | signal.Signals]:
+        before = plain(how, mask)
+        if how == signal.SIG_BLOCK and mask:
+            raise KeyboardInterrupt
+        return before
+
+    before = plain(signal.SIG_BLOCK, ())
+    with monkeypatch.context() as patch:
+        patch.setattr(signal, "pthread_sigmask", block)
+        with pytest.raises(KeyboardInterrupt), requests.not_heard():
+            raise AssertionError
+
+    assert plain(signal.SIG_SETMASK, before) == before
 
 
 def test_a_process_is_told_its_hello(start: Start) -> None:

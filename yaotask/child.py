@@ -27,6 +27,7 @@ from yaotask.runtime import wire
 from yaotask.runtime.attempt import Attempt
 from yaotask.runtime.bench import Bench, Benches
 from yaotask.runtime.execute import execute_here
+from yaotask.store.forks import forks
 from yaotask.store.protocol import Finish, Progress
 
 if TYPE_CHECKING:
@@ -67,8 +68,6 @@ class Child:
         self._is_at_work = False
         self._is_asked_to_stop = False
         self._pid = os.getpid()
-        self._importing = threading.RLock()
-        self._fork_between_imports()
 
     def live(self) -> None:
         """Until the worker wants no more."""
@@ -96,14 +95,10 @@ class Child:
 
     def _app(self) -> App:
         # With all that a store needs, SQLAlchemy first of all.
-        with self._importing:
+        # What is forked while another thread imports would wait for that thread, which it has not.
+        with forks.held_off():
             make: Callable[..., App] = importlib.import_module("yaotask.app").app_of
         return make(self._project, self._clock, self._chance, self._owner)
-
-    def _fork_between_imports(self) -> None:
-        """What is forked while another thread imports waits for that thread, which it has not."""
-        lock = self._importing
-        os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
 
     def _listen(self) -> None:
         while (message := self._channel.receive()) is not None:

@@ -91,9 +91,9 @@ class Hosting(AbstractAsyncContextManager[None]):
         _detach(self._host)
         try:
             await self._begun.wait()
-        except BaseException:
+        except BaseException as error:
             self._scope.cancel()
-            await self._end()
+            await self._end(error)
             raise
         if self._failed is not None:
             raise self._failed
@@ -122,17 +122,18 @@ class Hosting(AbstractAsyncContextManager[None]):
             raise self._failed
         return is_ours
 
-    async def _end(self) -> BaseException | None:
-        """Wait for the end of the guest; what interrupted that, if anything: on asyncio no scope keeps it off."""
-        interruption: BaseException | None = None
-        while not self._ended.is_set():
+    async def _end(self, interruption: BaseException | None = None) -> BaseException | None:
+        """Wait for the end of the guest, which hurries when that is interrupted: the last interruption, if any."""
+        while True:
             try:
-                with anyio.CancelScope(shield=True):
+                # On asyncio it may be interrupted again.
+                with anyio.CancelScope(shield=interruption is not None):
                     await self._ended.wait()
-            except BaseException as error:  # noqa: BLE001 - it is raised once that is over
+                return interruption
+            except (anyio.get_cancelled_exc_class(), KeyboardInterrupt) as error:
                 interruption = error
-                self._hurry()
-        return interruption
+                if not self._ended.is_set():
+                    self._hurry()
 
     async def _host(self) -> None:
         try:

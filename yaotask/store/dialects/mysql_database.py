@@ -104,7 +104,7 @@ class MysqlDatabase(ServerDatabase):
     def fault(self, connection: Connection, tables_: Sequence[str] | None) -> Unsound | None:
         found = execute(connection, _WITHOUT_TRANSACTIONS).all()
         if loose := [row for row in found if row.name in tables.metadata.tables]:
-            cure = "; ".join(f"ALTER TABLE {row.name} ENGINE=InnoDB" for row in loose)
+            cure = "; ".join(f"ALTER TABLE {row.name} ENGINE=InnoDB ROW_FORMAT=DYNAMIC" for row in loose)
             what = f"{loose[0].name} is kept by {loose[0].engine}, which has no transactions"
             return Unsound(what, f"stop all that use the store, then {cure}")
         checked = list(tables_ or tables.metadata.tables)

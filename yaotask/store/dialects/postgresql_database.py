@@ -150,17 +150,21 @@ class PostgresqlDatabase(ServerDatabase):
         return nullcontext()
 
     def must_be_usable(self, connection: Connection) -> None:
-        # A server tells both when it is connected to; what is between may keep them to itself.
+        # A server tells both when it is connected to; what is between may keep them to itself, or tell its own.
         raw: Any = connection.connection.driver_connection
         info = raw.info
-        number = info.server_version or int(execute(connection, "SHOW server_version_num").scalar_one())
+        number = info.server_version
+        if number < OLDEST_POSTGRESQL:
+            number = int(execute(connection, "SHOW server_version_num").scalar_one())
         if number < OLDEST_POSTGRESQL:
             oldest = OLDEST_POSTGRESQL // 10_000
             raise StorageUnavailable(
                 f"{self.label}: it is PostgreSQL {number // 10_000}, yaotask needs {oldest} or newer"
             )
-        encoding = info.parameter_status("server_encoding") or execute(connection, "SHOW server_encoding").scalar_one()
-        if encoding.upper().replace("-", "") != "UTF8":
+        encoding = info.parameter_status("server_encoding")
+        if not _holds_every_text(encoding):
+            encoding = execute(connection, "SHOW server_encoding").scalar_one()
+        if not _holds_every_text(encoding):
             raise StorageUnavailable(
                 f"{self.label}: its encoding is {encoding}, which cannot hold every text: CREATE DATABASE … ENCODING"
                 " 'UTF8' TEMPLATE template0"
@@ -243,10 +247,10 @@ class PostgresqlDatabase(ServerDatabase):
                 raise
             return
         if closed:
-            schema = closed[0].sequence.rpartition(".")[0]
+            sequences = ", ".join(row.sequence for row in closed)
             raise StorageUnavailable(
-                f"{self.label}: this user gets no new keys from {', '.join(row.sequence for row in closed)}:"
-                f" GRANT USAGE, UPDATE ON ALL SEQUENCES IN SCHEMA {schema} TO {closed[0].person}"
+                f"{self.label}: this user gets no new keys:"
+                f" GRANT USAGE, UPDATE ON SEQUENCE {sequences} TO {closed[0].person}"
             )
 
     def weaknesses(self, connection: Connection) -> Sequence[Weakness]:
@@ -256,6 +260,10 @@ class PostgresqlDatabase(ServerDatabase):
             if code_of(error) not in _UNKNOWN:
                 raise
             return [Weakness("its settings could not be looked at: it is not PostgreSQL itself")]
+
+
+def _holds_every_text(encoding: str | None) -> bool:
+    return (encoding or "").upper().replace("-", "") == "UTF8"
 
 
 def hold_move(connection: Connection) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -149,7 +150,8 @@ def _close_to_others(handle: int) -> None:
     What SQLite makes beside it takes over its mode.
     """
     status = os.fstat(handle)
-    if not status.st_size and status.st_uid == os.geteuid():
+    is_open = stat.S_ISREG(status.st_mode) and status.st_mode & 0o077
+    if is_open and not status.st_size and status.st_uid == os.geteuid():
         os.fchmod(handle, 0o600)
 
 
