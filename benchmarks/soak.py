@@ -37,8 +37,15 @@ THREE = 3
 # Seconds between two faults of a hand: some two hundred jobs come to a kill.
 REST = (0.8, 3.2)
 
+HANDS = 2
+# Of what is rare, in a run that shall have seen everything.
+LEAST = {"pause-node": 10, "restart-server": 5, "cut-line": 20}
+
 REST_HELP = "seconds for which each of the hands that break things rests between two faults"
-AT_ONCE_HELP = "let each run go on until it alone has seen all of them, for three times as many minutes at most"
+AT_ONCE_HELP = (
+    "let each run go on until it alone has seen all of them, with 10 paused nodes, on a server 5 restarts and 20 cut"
+    " connections, for three times as many minutes at most"
+)
 
 Restart = Callable[[], None]
 Reports = Sequence[tuple[str, Report]]
@@ -116,7 +123,7 @@ def _seconds(of: Callable[[Sequence[float]], float], times: Sequence[float]) -> 
     return f"{of(times):.2f} s" if times else ""
 
 
-def about(reports: Reports, minutes: float, rest: Sequence[float] = REST) -> str:
+def about(reports: Reports, minutes: float, rest: Sequence[float] = REST, hands: int = HANDS) -> str:
     """What that many say, and how to see it again."""
     if not reports:
         return "There was no database: nothing is proved."
@@ -125,7 +132,8 @@ def about(reports: Reports, minutes: float, rest: Sequence[float] = REST) -> str
     seeds = sorted({report.seed for _, report in reports})
     which = f"Seed {seeds[0]}" if len(seeds) == 1 else f"Seeds {seeds[0]} to {seeds[-1]}"
     rests = "" if tuple(rest) == REST else f" --rest {rest[0]:g} {rest[1]:g}"
-    runs = f"{which}, `--minutes {minutes:g}{rests}`"
+    many = "" if hands == HANDS else f" --hands {hands}"
+    runs = f"{which}, `--minutes {minutes:g}{rests}{many}`"
     if broken:
         return f"{runs}: {broken} promises were broken."
     if not kills or not holds(reports):
@@ -156,13 +164,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=4.0, help="for which each run breaks things")
     parser.add_argument("--seed", type=int, default=1, help="the first one")
     parser.add_argument("--rest", type=float, nargs=2, default=REST, metavar=("LEAST", "MOST"), help=REST_HELP)
+    parser.add_argument("--hands", type=int, default=HANDS, help="so many break things at once")
     parser.add_argument("--at-once", action="store_true", help=AT_ONCE_HELP)
     parser.add_argument("--within", type=float, default=inf, metavar="MINUTES", help="begin no other seed after them")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too, after each run")
     parser.add_argument("--write", action="store_true", help="put the table into docs/reliability.md")
     options = parser.parse_args(arguments)
     kinds: list[str] = [*(options.store or KINDS)]
-    each = {"jobs": options.jobs, "kills": options.kills} if options.at_once else {}
+    each: dict[str, Any] = {"rest": tuple(options.rest), "hands": options.hands}
+    if options.at_once:
+        each |= {"jobs": options.jobs, "kills": options.kills, "least": LEAST}
     reports: list[tuple[str, Report]] = []
     seed, clock = options.seed, SystemClock()
     deadline = clock.monotonic() + options.within * 60
@@ -175,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         while not is_over():
             for kind in list(kinds):
                 try:
-                    reports.append((kind, _soaked(kind, options.minutes, seed, rest=tuple(options.rest), **each)))
+                    reports.append((kind, _soaked(kind, options.minutes, seed, **each)))
                 except Missing:
                     print(f"{kind} is left out: {SERVERS[kind].advice}", file=sys.stderr)
                     kinds.remove(kind)
@@ -185,11 +196,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             seed += 1
     finally:
         # Whatever ends it, hours of runs are told.
-        print(table(reports), about(reports, options.minutes, options.rest), sep="\n\n")
+        print(table(reports), about(reports, options.minutes, options.rest, options.hands), sep="\n\n")
         if not is_enough(reports, options.jobs, options.kills):
             print(f"\nOver before there were {options.jobs:,} jobs and {options.kills:,} kills.")
     if options.write and reports:
-        replace(PAGE, MARK, f"{table(reports)}\n\n{about(reports, options.minutes, options.rest)}")
+        replace(PAGE, MARK, f"{table(reports)}\n\n{about(reports, options.minutes, options.rest, options.hands)}")
     return int(not holds(reports))
 
 

@@ -164,7 +164,7 @@ def test_a_soak_begins_no_seed_after_its_time(monkeypatch: pytest.MonkeyPatch) -
     assert soak.main(["--store", "sqlite", "--jobs", "100", "--kills", "2"]) == 0
     assert soak.main(["--store", "sqlite", "--store", "mariadb", "--within", "0"]) == 0
     assert runs == [("sqlite", 1), ("sqlite", 2), ("sqlite", 1), ("mariadb", 1)]
-    assert orders == [{"rest": soak.REST}] * 4
+    assert orders == [{"rest": soak.REST, "hands": 2}] * 4
 
 
 def test_each_run_of_a_soak_may_have_to_see_all(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,4 +179,4 @@ def test_each_run_of_a_soak_may_have_to_see_all(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(soak, "soak", run)
 
     assert soak.main(["--store", "sqlite", "--at-once", "--jobs", "100", "--kills", "2", "--rest", "1", "2"]) == 0
-    assert orders == [{"rest": (1.0, 2.0), "jobs": 100, "kills": 2}]
+    assert orders == [{"rest": (1.0, 2.0), "hands": 2, "jobs": 100, "kills": 2, "least": soak.LEAST}]

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.timeout(300)
 
 SECONDS = 8.0
 SEED = 20261126
-LEAST_JOBS, LEAST_KILLS = 100, 1
+LEAST_JOBS, LEAST_KILLS, LEAST_OF_WORKERS = 100, 1, 4
 
 
 def order(store: str, folder: Path, restart: Callable[[], None] | None = None) -> Order:
@@ -36,6 +36,8 @@ def order(store: str, folder: Path, restart: Callable[[], None] | None = None) -
         seconds=SECONDS,
         jobs=LEAST_JOBS,
         kills=LEAST_KILLS,
+        # Of a kind that cannot be made there is none to wait for.
+        least={"kill-worker": LEAST_OF_WORKERS, "no-such-fault": 1},
         hands=3,
         restart=restart,
     )
@@ -53,6 +55,7 @@ def held(report: Report, folder: Path) -> None:
     assert report.holds, report.untried
     assert report.jobs >= LEAST_JOBS, report
     assert report.kills >= LEAST_KILLS, report
+    assert report.faults["kill-worker"] >= LEAST_OF_WORKERS, report
     assert report.adds["acknowledged"] > 0
     assert report.starts > report.jobs / 2
     # A handler that ends by a mistake of the scratch project tries nothing of what it is there for.

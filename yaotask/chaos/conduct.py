@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import signal
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from yaotask.app import App
@@ -42,7 +43,9 @@ class Order:
     seconds: float
     jobs: int = 0
     kills: int = 0
-    """Where there were fewer of them by then, things are broken for longer, up to three times as long."""
+    least: Mapping[str, int] = field(default_factory=dict)
+    """Faults of these kinds, as far as they can be made here. Where there were fewer of all that by then, things are
+    broken for longer, up to three times as long."""
     nodes: int = 2
     processes: int = 2
     callers: int = 2
@@ -139,21 +142,26 @@ class Run:
             program.begin()
         for program in programs:
             program.come_up()
-        nemesis = Nemesis(self._strikes(access), ALL_WEIGHTS, str(order.seed), order.hands, order.rest)
+        strikes = self._strikes(access)
+        least = {name: count for name, count in order.least.items() if name in strikes}
+        nemesis = Nemesis(strikes, ALL_WEIGHTS, str(order.seed), order.hands, order.rest)
         nemesis.start()
         try:
-            self._wait(access, nemesis)
+            self._wait(access, nemesis, least)
         finally:
             faults = nemesis.stop()
         return faults
 
-    def _wait(self, access: Access, nemesis: Nemesis) -> None:
+    def _wait(self, access: Access, nemesis: Nemesis, least: Mapping[str, int]) -> None:
         order, begun = self._order, self._clock.monotonic()
         while (passed := self._clock.monotonic() - begun) < order.seconds * MOST_TIMES:
             self._clock.pause(LOOK)
             jobs = self._tell(access, "breaks things", len(nemesis.faults))
             kills = sum(bool(fault.killed) for fault in nemesis.faults)
-            is_enough = passed >= order.seconds and jobs >= order.jobs and kills >= order.kills
+            made = Counter(fault.kind for fault in nemesis.faults)
+            is_enough = (
+                passed >= order.seconds and jobs >= order.jobs and kills >= order.kills and made >= Counter(least)
+            )
             if is_enough or nemesis.has_failed:
                 return
 
