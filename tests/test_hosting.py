@@ -166,6 +166,14 @@ async def test_a_scope_that_is_cancelled_in_the_grace_ends_it() -> None:
     assert gate.is_set()
 
 
+async def test_an_error_of_the_block_outlives_a_cancellation_in_the_end_of_the_guest() -> None:
+    gate = anyio.Event()
+    with pytest.raises(ValueError, match="mine"), anyio.CancelScope() as scope:
+        async with Hosting(stays(gate, anyio.Event()), 0.0, gate.set):
+            scope.cancel()
+            raise ValueError("mine")
+
+
 async def test_a_guest_that_is_gone_before_a_block_that_never_waits_cancels_nothing_after_it() -> None:
     @asynccontextmanager
     async def gone(grace: Callable[[], float]) -> AsyncIterator[None]:

@@ -108,13 +108,14 @@ class Hosting(AbstractAsyncContextManager[None]):
             self._grace = 0.0
         self._over.set()
         interruption = await self._end()
-        error = interruption or error
+        if not isinstance(error, Exception):
+            error = interruption or error
         is_ours = self._block is not None and self._block.left(error)
         if error is not None and not is_ours:
             if self._failed is not None:
                 log.error("what went on beside a block that failed has failed, too", exc_info=self._failed)
-            if interruption is not None:
-                raise interruption
+            if error is interruption:
+                raise error
             return False
         if self._failed is not None:
             # What cancelled the block is not the consequence of that.
