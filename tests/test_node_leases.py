@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,13 @@ def freeze(run: Program, root: Path) -> list[int]:
     return frozen
 
 
+def wake(frozen: list[int]) -> None:
+    """Let them go on. The supervisor, which is the first, may bury others at once; they have no number any more."""
+    for pid in frozen:
+        with suppress(ProcessLookupError):
+            send(signal.SIGCONT, pid)
+
+
 def test_a_node_that_was_stopped_past_its_lease_changes_nothing_when_it_is_back(hold: Callable[..., Path]) -> None:
     root = hold(HELD, settings=SETTINGS)
     add(root)
@@ -70,7 +78,7 @@ def test_a_node_that_was_stopped_past_its_lease_changes_nothing_when_it_is_back(
             (root / "gate").touch()
             until(lambda: job(root)["status"] == "SUCCESS")
             before = job(root)
-            send(signal.SIGCONT, *frozen)
+            wake(frozen)
             first.says("this node was out of reach for longer than its lease")
             replaced(first, "worker 1", victim)
             second.signal()
@@ -108,8 +116,7 @@ def test_a_worker_that_wakes_before_its_supervisor_can_neither_end_nor_claim(hol
             # It ends by itself: its supervisor cannot have told it to.
             until(lambda: has_ended(victim))
             between = job(root)
-            # Its supervisor may bury it at once, and then it has no number any more.
-            send(signal.SIGCONT, *(pid for pid in frozen if pid != victim))
+            wake(frozen)
             replaced(first, "worker 1", victim)
             (root / "gate").touch()
             until(lambda: job(root, 2)["status"] == "SUCCESS")
