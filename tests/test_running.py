@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import anyio
+import anyio.to_thread
 import pytest
 from runtime_support import PATIENCE, StageApp, ended
 
@@ -138,8 +139,7 @@ async def test_the_loop_turns_while_scripts_are_imported(stage: StageApp, monkey
     (root / "tasks" / "slow.yml").write_text("name: Slow\nprocess: scripts.slow.Send\n")
 
     async def turn() -> None:
-        while not gate.asked.is_set():  # noqa: ASYNC110 - it is set in a thread
-            await anyio.sleep(0.01)
+        assert await anyio.to_thread.run_sync(gate.asked.wait, PATIENCE)
         gate.turned.set()
 
     async with App(root) as app, anyio.create_task_group() as group:
