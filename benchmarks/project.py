@@ -14,6 +14,7 @@ from databases import asking
 from yaotask.clock import SECOND
 from yaotask.jobs import JobState
 from yaotask.settings import load_settings
+from yaotask.store.opening import place
 
 # Jobs a second; a worker that is slower hangs.
 SLOWEST = 1_000
@@ -113,8 +114,8 @@ def define(root: Path, id: str, keys: dict[str, object]) -> None:
 
 
 def address(root: Path) -> str:
-    """Where its store is."""
-    return load_settings(root, {})[0].store
+    """Where its store is, for programs in any folder."""
+    return place(root, load_settings(root, {})[0].store).url.render_as_string(hide_password=False)
 
 
 def wait_until_done(root: Path, jobs: int) -> None:

@@ -14,6 +14,7 @@ from chaos_support import Story, whole  # noqa: E402
 
 import growth  # noqa: E402
 import harness  # noqa: E402
+import project  # noqa: E402
 import report  # noqa: E402
 import run  # noqa: E402
 import soak  # noqa: E402
@@ -180,3 +181,7 @@ def test_each_run_of_a_soak_may_have_to_see_all(monkeypatch: pytest.MonkeyPatch)
 
     assert soak.main(["--store", "sqlite", "--at-once", "--jobs", "100", "--kills", "2", "--rest", "1", "2"]) == 0
     assert orders == [{"rest": (1.0, 2.0), "hands": 2, "jobs": 100, "kills": 2, "least": soak.LEAST}]
+
+
+def test_the_address_of_a_store_leads_to_it_from_any_folder(tmp_path: Path) -> None:
+    assert project.address(tmp_path) == f"sqlite:///{tmp_path}/.yaotask/yaotask.db"
