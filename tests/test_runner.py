@@ -15,7 +15,7 @@ import anyio.to_thread
 import pytest
 import transitions
 from children_support import until
-from runtime_support import PATIENCE, StageApp, ended, query
+from runtime_support import PATIENCE, StageApp, break_down, ended, query
 from store_support import ManualClock, connected
 
 from yaotask import App
@@ -202,10 +202,6 @@ async def test_hooks_are_told_before_the_end(stage: StageApp) -> None:
 
     assert sorted(told) == ids
     assert query(app, "SELECT count(*) FROM yaotask_events") == [(0,)]
-
-
-def break_down(cycle: object) -> None:
-    raise MemoryError("no room for a page")
 
 
 async def test_where_nothing_can_be_written_any_more_the_block_is_cancelled(

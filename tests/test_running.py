@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import anyio
 import anyio.to_thread
 import pytest
-from runtime_support import PATIENCE, StageApp, ended
+from runtime_support import PATIENCE, StageApp, break_down, ended
 
 from yaotask import App
 from yaotask.errors import StorageUnavailable
@@ -32,10 +32,6 @@ def remove(store: Path) -> None:
 
 def state_of(root: Path) -> list[Path]:
     return sorted((root / ".yaotask").iterdir())
-
-
-def break_down(cycle: object) -> None:
-    raise MemoryError("no room for a page")
 
 
 async def test_an_app_that_runs_jobs_is_not_closed(stage: StageApp) -> None:
