@@ -103,6 +103,13 @@ class Line(ABC):
         """Whether a commit that has failed was not even tried, because of what went before it."""
         return False
 
+    def follow(self, statement: str, values: Mapping[str, Any], posted: Posted) -> bool:
+        """Let a statement go right behind the commit that comes next, whatever becomes of it.
+
+        False where that cannot be: then it is not run.
+        """
+        return False
+
     @abstractmethod
     def settle(self) -> None:
         """See that what was posted is done. Raises the driver's errors."""
@@ -113,16 +120,17 @@ class Line(ABC):
 
 
 class _Later:
-    """Like a cursor, but what it executes waits."""
+    """Like a cursor, but what it executes is handed to `take`, and waits."""
 
-    __slots__ = ("connection", "posted")
+    __slots__ = ("_take", "connection", "posted")
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: Line, take: Callable[[str, Mapping[str, Any], Posted], object]) -> None:
         self.connection = line
+        self._take = take
         self.posted = Posted()
 
     def execute(self, statement: str, values: Mapping[str, Any]) -> None:
-        self.connection.post(statement, values, self.posted)
+        self._take(statement, values, self.posted)
 
 
 _NAME = re.compile(r"(?<![:\w]):(\w+)")
@@ -202,9 +210,22 @@ def ask_ahead(connection: Connection, statement: str, values: Mapping[str, Any] 
     return Posted(execute(connection, statement, values))
 
 
+def ask_behind(connection: Connection, statement: str, values: Mapping[str, Any] | None = None) -> Posted:
+    """Ask something right behind the commit that comes next, without a way of its own; not every line can.
+
+    There is an answer once the commit has succeeded, and this.
+    """
+    line = connection.connection.driver_connection
+    if not isinstance(line, Line):
+        return Posted()
+    later = _Later(line, line.follow)
+    run(later, in_style(statement, connection.dialect.name), values or {})
+    return later.posted
+
+
 def _post(connection: Connection, line: Line, statement: str, values: Mapping[str, Any] | None) -> Posted:
     driver: Any = connection.dialect.dbapi
-    later = _Later(line)
+    later = _Later(line, line.post)
     try:
         run(later, in_style(statement, connection.dialect.name), values or {})
     except driver.Error as error:

@@ -141,6 +141,9 @@ class SqlStore:
             left[:] = [self._owing.give_back(cycle)]
             answers = how(cycle, mailbox)
             cycle.harvest.afterwards.append(sizes.learn)
+            tasks = cycle.harvest.tells(cycle.harvest.woken) if mailbox.shouts else None
+            if tasks is not None:
+                cycle.harvest.shouted = self.dialect.announce_behind(connection, tasks)
             done[:] = [(cycle.harvest, answers)]
             return done[0]
 

@@ -34,7 +34,7 @@ from yaotask.store.dialects.postgresql_guard import GuardedConnection
 from yaotask.store.dialects.postgresql_joining import Identity, Joining
 from yaotask.store.dialects.postgresql_line import LedgerConnection
 from yaotask.store.dialects.server import ServerDialect, ServerHold, unwrap
-from yaotask.store.direct import execute, roll_back
+from yaotask.store.direct import Posted, execute, roll_back
 
 # What can be set once a connection, where the address does not say otherwise. A server that has vanished is noticed
 # before the lease of this process is over.
@@ -152,6 +152,9 @@ class PostgresqlDialect(ServerDialect):
     def announce(self, connection: Connection, tasks: Collection[str]) -> None:
         if self._has_notify:
             self._has_notify = postgresql_notices.announce(connection, tasks)
+
+    def announce_behind(self, connection: Connection, tasks: Collection[str]) -> Posted:
+        return postgresql_notices.announce_behind(connection, tasks) if self._has_notify else Posted()
 
     def listen(self) -> Notices | None:
         _, options = create_engine(self._url).dialect.create_connect_args(self._url)

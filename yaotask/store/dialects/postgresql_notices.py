@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from yaotask.errors import StorageError
 from yaotask.store.dialects.postgresql_errors import UNKNOWN_FUNCTION, UNKNOWN_STATEMENT, code_of
-from yaotask.store.direct import execute
+from yaotask.store.direct import Posted, ask_behind, execute
 from yaotask.store.hints import said, together, understood
 
 Explain = Callable[[BaseException | None], StorageError]
@@ -31,6 +31,11 @@ def announce(connection: Connection, tasks: Collection[str]) -> bool:
             raise
         return False
     return True
+
+
+def announce_behind(connection: Connection, tasks: Collection[str]) -> Posted:
+    """Wake them right behind the commit that comes next, on its way; there is an answer where that was done."""
+    return ask_behind(connection, _NOTIFY, {"words": said(tasks)})
 
 
 def listen(

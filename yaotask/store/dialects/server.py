@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from yaotask.errors import TransactionError
 from yaotask.store.dialects.base import Notices
-from yaotask.store.direct import execute
+from yaotask.store.direct import Posted, execute
 from yaotask.store.tables import metadata
 
 log = logging.getLogger(__name__)
@@ -35,6 +35,9 @@ class ServerDialect:
 
     def announce(self, connection: Connection, tasks: Collection[str]) -> None:
         """Nothing: not every server passes hints on."""
+
+    def announce_behind(self, connection: Connection, tasks: Collection[str]) -> Posted:
+        return Posted()
 
     def listen(self) -> Notices | None:
         return None

@@ -21,7 +21,7 @@ from yaotask.store.dialects.sqlite_errors import SqliteErrors
 from yaotask.store.dialects.sqlite_guard import GuardedConnection, unwrap
 from yaotask.store.dialects.sqlite_hold import FileHold
 from yaotask.store.dialects.sqlite_joining import join
-from yaotask.store.direct import execute
+from yaotask.store.direct import Posted, execute
 
 
 class SqliteDialect:
@@ -90,6 +90,9 @@ class SqliteDialect:
 
     def announce(self, connection: Connection, tasks: Collection[str]) -> None:
         """There are no other machines."""
+
+    def announce_behind(self, connection: Connection, tasks: Collection[str]) -> Posted:
+        return Posted()
 
     def listen(self) -> Notices | None:
         return None

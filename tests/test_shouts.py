@@ -1,0 +1,146 @@
+"""What a ledger calls out to other nodes: with a commit where it can, and never more often than is due."""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Collection, Iterator
+from typing import Any
+
+import pytest
+from store_support import Bench, EvenChance, an_add, answer
+
+from yaotask.jobs import JobState
+from yaotask.store import hints
+from yaotask.store.dialects import postgresql_notices
+from yaotask.store.dialects.base import Notices
+from yaotask.store.ledger import Ledger
+from yaotask.store.protocol import Started, Ticket
+from yaotask.store.shouts import EVERY, Shout
+
+pytest_plugins = ["store_fixtures"]
+pytestmark = pytest.mark.only_on("postgresql")
+
+PATIENCE = 20
+
+
+@pytest.fixture
+def ledger(bench: Bench) -> Ledger:
+    ledger = Ledger(bench.store, bench.clock, EvenChance())
+    ledger.shout = Shout(bench.store, bench.clock)
+    return ledger
+
+
+@pytest.fixture
+def notices(bench: Bench) -> Iterator[Notices]:
+    notices = bench.store.listen()
+    assert notices is not None
+    yield notices
+    notices.close()
+
+
+@pytest.fixture
+def by_itself(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[Collection[str]]:
+    """What is called out on a way of its own."""
+    called: list[Collection[str]] = []
+    announce = bench.store.announce
+
+    def call(tasks: Collection[str]) -> None:
+        called.append(tasks)
+        announce(tasks)
+
+    monkeypatch.setattr(bench.store, "announce", call)
+    return called
+
+
+def heard(notices: Notices) -> Collection[str] | None:
+    """What comes next."""
+    assert select.select([notices], [], [], PATIENCE)[0]
+    return notices.heard()
+
+
+def add(ledger: Ledger) -> float | None:
+    """Store a job; how long the ledger waits then."""
+    one = an_add()
+    ledger.add(one)
+    rest = ledger.turn()
+    assert len(answer(one.ticket)) == 1
+    return rest
+
+
+def test_a_job_is_told_of_on_the_way_of_its_commit(
+    bench: Bench, ledger: Ledger, notices: Notices, by_itself: list[Collection[str]]
+) -> None:
+    # So often that it is prepared meanwhile.
+    for _ in range(8):
+        add(ledger)
+        assert heard(notices) == {"mail"}
+        bench.clock.advance(1)
+
+    assert not by_itself
+
+
+def test_one_behind_another_is_told_of_when_it_is_due(
+    bench: Bench, ledger: Ledger, notices: Notices, by_itself: list[Collection[str]]
+) -> None:
+    add(ledger)
+    rest = add(ledger)
+    assert heard(notices) == {"mail"}
+    assert rest is not None
+    assert 0 < rest <= EVERY
+    # With all that has come in until then.
+    add(ledger)
+    assert notices.heard() is None
+    bench.clock.advance(EVERY)
+    ledger.turn()
+
+    assert heard(notices) == {"mail"}
+    assert by_itself == [{"mail"}]
+
+
+def test_where_nothing_can_follow_a_commit_it_is_told_of_later(
+    bench: Bench, ledger: Ledger, notices: Notices, by_itself: list[Collection[str]]
+) -> None:
+    line: Any = bench.store.writer.connected().connection.driver_connection
+    line.can_wait = False
+    add(ledger)
+
+    assert heard(notices) == {"mail"}
+    assert by_itself == [{"mail"}]
+
+
+def test_a_server_without_such_a_thing_is_asked_for_it_once(
+    bench: Bench, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(ledger)
+    asked: list[str] = []
+
+    def say(tasks: Collection[str]) -> str:
+        asked.append("asked")
+        return hints.said(tasks)
+
+    monkeypatch.setattr(postgresql_notices, "said", say)
+    monkeypatch.setattr(postgresql_notices, "_NOTIFY", "SELECT no_such_thing(:words)")
+    for _ in range(3):
+        bench.clock.advance(1)
+        add(ledger)
+
+    # On the way of the commit, and by itself, which tells why it cannot be.
+    assert len(asked) == 2
+    assert {bench.state(id) for id in range(1, 5)} == {JobState.WAITING}
+
+
+def test_that_a_job_is_to_stop_is_told_with_the_commit(
+    bench: Bench, ledger: Ledger, notices: Notices, by_itself: list[Collection[str]]
+) -> None:
+    add(ledger)
+    heard(notices)
+    (claim,) = bench.claim()
+    bench.cycle(started=[Started(claim.key, claim.fence, bench.clock.now())])
+    bench.clock.advance(1)
+    ticket = Ticket()
+    ledger.errand(lambda cycle: cycle.cancel("mail", 1), ticket)
+    ledger.turn()
+
+    assert answer(ticket) == JobState.RUNNING
+    assert heard(notices) == hints.EVERYWHERE
+    assert not by_itself
