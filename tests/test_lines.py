@@ -17,8 +17,9 @@ from wire_support import Wire, wired
 
 from yaotask.errors import StorageUnavailable
 from yaotask.store import writer
+from yaotask.store.answers import Posted
 from yaotask.store.dialects import mysql_line
-from yaotask.store.direct import Line, Posted, ask_behind, execute, forget, in_style, post, settle
+from yaotask.store.direct import Line, ask_behind, execute, forget, in_style, post, settle
 from yaotask.store.ids import IdBlocks
 from yaotask.store.opening import open_store, place
 from yaotask.store.sizes import Owed

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, Protocol, TypeVar, overload
 from yaotask.errors import OutcomeUnknown
 from yaotask.events import Delivery
 from yaotask.jobs import Claim, JobState, Outcome
+from yaotask.store.answers import Posted
 from yaotask.store.consumers import FailedDelivery
-from yaotask.store.direct import Posted
 from yaotask.store.hints import EVERYWHERE
 from yaotask.values import loads
 

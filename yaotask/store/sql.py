@@ -16,10 +16,11 @@ from yaotask.chance import Chance
 from yaotask.clock import SECOND, Clock
 from yaotask.errors import OutcomeUnknown, StorageBusy, StorageError, StorageUnavailable
 from yaotask.store import doubt, statements
+from yaotask.store.answers import Answer
 from yaotask.store.aside import Aside
 from yaotask.store.cycle import SqlCycle
 from yaotask.store.dialects.base import Dialect, Notices
-from yaotask.store.direct import Answer, execute
+from yaotask.store.direct import execute
 from yaotask.store.forks import forks
 from yaotask.store.ids import IdBlocks, IdsOnTheSpot, OutOfIds
 from yaotask.store.owing import Owing

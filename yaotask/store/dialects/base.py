@@ -16,8 +16,8 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from yaotask.clock import Clock
 from yaotask.errors import StorageError
+from yaotask.store.answers import Answer, Posted
 from yaotask.store.dialects.weaknesses import Unsound, Weakness
-from yaotask.store.direct import Answer, Posted
 
 # What users are told who try to end a transaction that is not theirs to end.
 COMMIT_ADVICE = "the job ends its transaction itself: return to commit, raise to roll back"

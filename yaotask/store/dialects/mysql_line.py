@@ -12,8 +12,9 @@ from typing import Any
 import pymysql
 from pymysql.constants import CLIENT
 
+from yaotask.store.answers import Posted
 from yaotask.store.dialects.mysql_connection import TlsOnceConnection
-from yaotask.store.direct import Line, Posted
+from yaotask.store.direct import Line
 
 # What goes at once is far from the most that a server takes.
 MOST_LETTERS = 1_000_000

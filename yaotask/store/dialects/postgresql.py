@@ -25,6 +25,7 @@ from sqlalchemy.pool import NullPool, QueuePool, StaticPool
 
 from yaotask.clock import Clock
 from yaotask.errors import StorageUnavailable
+from yaotask.store.answers import Posted
 from yaotask.store.dialects import postgresql_notices
 from yaotask.store.dialects import postgresql_statements as sql
 from yaotask.store.dialects.base import Database, Errors, Hold, Notices, Statements
@@ -34,7 +35,7 @@ from yaotask.store.dialects.postgresql_guard import GuardedConnection
 from yaotask.store.dialects.postgresql_joining import Identity, Joining
 from yaotask.store.dialects.postgresql_line import LedgerConnection
 from yaotask.store.dialects.server import ServerDialect, ServerHold, unwrap
-from yaotask.store.direct import Posted, execute, roll_back
+from yaotask.store.direct import execute, roll_back
 
 # What can be set once a connection, where the address does not say otherwise. A server that has vanished is noticed
 # before the lease of this process is over.

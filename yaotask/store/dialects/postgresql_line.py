@@ -18,7 +18,8 @@ from psycopg import capabilities
 from psycopg.generators import send
 from psycopg.pq import TransactionStatus
 
-from yaotask.store.direct import Line, Posted, answer_of
+from yaotask.store.answers import Posted
+from yaotask.store.direct import Line, answer_of
 
 # A statement, its values, and where its answer goes.
 _Waiting = tuple[str, Mapping[str, Any], Posted]

@@ -10,8 +10,9 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from yaotask.errors import StorageError
+from yaotask.store.answers import Posted
 from yaotask.store.dialects.postgresql_errors import UNKNOWN_FUNCTION, UNKNOWN_STATEMENT, code_of
-from yaotask.store.direct import Posted, ask_behind, execute
+from yaotask.store.direct import ask_behind, execute
 from yaotask.store.hints import said, together, understood
 
 Explain = Callable[[BaseException | None], StorageError]

@@ -13,8 +13,9 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
+from yaotask.store.answers import Answer
 from yaotask.store.dialects.base import Nest
-from yaotask.store.direct import Answer, execute
+from yaotask.store.direct import execute
 
 nest: Nest | None = None
 

@@ -12,8 +12,9 @@ from sqlalchemy.engine import Connection, ExceptionContext
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from yaotask.errors import TransactionError
+from yaotask.store.answers import Posted
 from yaotask.store.dialects.base import Notices
-from yaotask.store.direct import Posted, execute
+from yaotask.store.direct import execute
 from yaotask.store.tables import metadata
 
 log = logging.getLogger(__name__)

@@ -14,6 +14,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.pool import NullPool, QueuePool, StaticPool
 
 from yaotask.clock import Clock
+from yaotask.store.answers import Posted
 from yaotask.store.dialects import sqlite_statements as sql
 from yaotask.store.dialects.base import Database, Errors, Hold, Notices, Statements
 from yaotask.store.dialects.sqlite_database import SqliteDatabase
@@ -21,7 +22,7 @@ from yaotask.store.dialects.sqlite_errors import SqliteErrors
 from yaotask.store.dialects.sqlite_guard import GuardedConnection, unwrap
 from yaotask.store.dialects.sqlite_hold import FileHold
 from yaotask.store.dialects.sqlite_joining import join
-from yaotask.store.direct import Posted, execute
+from yaotask.store.direct import execute
 
 
 class SqliteDialect:
