@@ -43,6 +43,7 @@ def main(arguments: list[str]) -> int:
     try:
         with closing(Project(hello["root"], hello["settings"])) as project:
             logs.configure(project.settings.log)
+            logs.take_in_users()
             with closing(Child(project, channel)) as child:
                 child.live()
     except YaotaskError as error:

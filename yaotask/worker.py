@@ -50,6 +50,7 @@ def main(arguments: list[str]) -> int:
     try:
         with App(hello["root"]) as app:
             logs.configure(app.settings.log)
+            logs.take_in_users()
             return Worker(app, channel, hello).live()
     except YaotaskError as error:
         channel.send({"complaint": str(error)})

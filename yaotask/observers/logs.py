@@ -13,7 +13,9 @@ import sys
 from contextlib import suppress
 from typing import Any, Literal, TextIO
 
+from yaotask import context
 from yaotask.clock import SECOND, rfc3339
+from yaotask.scripts import as_written
 
 LOGGER = "yaotask"
 
@@ -38,14 +40,18 @@ def escape_json(text: str) -> str:
 
 
 class TextFormatter(logging.Formatter):
-    """`12:00:01 INFO  mail.12 succeeded in 12 ms`; lines of a traceback follow, indented."""
+    """`12:00:01 WARN  mail.12 will run again in 5 s`; lines of a traceback follow, indented.
+
+    What users' code says begins with the job that says it, or else with the name of its logger.
+    """
 
     def __init__(self) -> None:
         super().__init__(datefmt="%H:%M:%S")
 
     def format(self, record: logging.LogRecord) -> str:
         level = _LEVELS.get(record.levelname, record.levelname)
-        line = f"{self.formatTime(record, self.datefmt)} {level:<5} {escape(record.getMessage())}"
+        said = "" if _is_ours(record.name) else f"{getattr(record, 'job', None) or as_written(record.name)}: "
+        line = f"{self.formatTime(record, self.datefmt)} {level:<5} {escape(said + record.getMessage())}"
         return "\n".join([line, *(f"    {escape(rest)}" for rest in _traceback(self, record))])
 
 
@@ -56,7 +62,7 @@ class JsonFormatter(logging.Formatter):
         fields: dict[str, Any] = {
             "time": rfc3339(int(record.created * SECOND)),
             "level": record.levelname.lower(),
-            "logger": record.name,
+            "logger": as_written(record.name),
             "message": record.getMessage(),
         }
         known = {*_STANDARD, *fields, "stack"}
@@ -79,11 +85,40 @@ def configure(log: Literal["text", "json"], stream: TextIO | None = None) -> log
     return handler
 
 
+def take_in_users() -> None:
+    """In a process that runs users' code: what it logs, and has named no place for, goes where our log goes."""
+    ours = next(handler for handler in logging.getLogger(LOGGER).handlers if isinstance(handler, _Handler))
+    theirs = _Handler(ours.stream)
+    theirs.setFormatter(ours.formatter)
+    theirs.addFilter(_name_the_job)
+    logging.lastResort = theirs
+
+
 def revive() -> None:
-    """Let our loggers speak again where users' code has configured logging: by default that disables all others."""
+    """Once users' code is imported, which may have configured logging: by default that disables all other loggers.
+
+    Ours speak again, and its own from INFO on, as ours do, where it has configured none.
+    """
     for name in [LOGGER, *logging.root.manager.loggerDict]:
-        if name == LOGGER or name.startswith(f"{LOGGER}."):
+        if _is_ours(name):
             logging.getLogger(name).disabled = False
+    theirs = logging.lastResort
+    if isinstance(theirs, _Handler) and not logging.root.handlers:
+        # Else a mere `logging.info("...")` would configure it.
+        logging.root.addHandler(theirs)
+        if logging.root.level == logging.WARNING:
+            logging.root.setLevel(logging.INFO)
+
+
+def _name_the_job(record: logging.LogRecord) -> bool:
+    job = context.current.get()
+    if job is not None and not hasattr(record, "job"):
+        record.job = job.name
+    return True
+
+
+def _is_ours(logger: str) -> bool:
+    return logger == LOGGER or logger.startswith(f"{LOGGER}.")
 
 
 class _Handler(logging.StreamHandler[TextIO]):
