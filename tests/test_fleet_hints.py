@@ -15,7 +15,6 @@ from server_fixtures import Database
 from yaotask import App
 from yaotask.errors import StorageError
 from yaotask.store import hints
-from yaotask.store.shouts import Shout
 from yaotask.store.sql import SqlStore
 
 pytestmark = [pytest.mark.only_on("postgresql", "mariadb"), pytest.mark.timeout(120)]
@@ -87,7 +86,6 @@ async def test_where_every_hint_is_lost_looking_is_enough(
 ) -> None:
     lost: list[object] = []
     monkeypatch.setattr(SqlStore, "announce", lambda store, tasks: lost.append(store))
-    monkeypatch.setattr(Shout, "can_be_paid", False)
     monkeypatch.setattr(hints, "hint", lambda folder, tasks: lost.append(folder))
     a, c = (
         folder(tmp_path, name, database, tasks=TASKS, scripts={"hold": FOR_EVER}, settings="poll: 200ms\n")

@@ -17,9 +17,8 @@ from wire_support import Wire, wired
 
 from yaotask.errors import StorageUnavailable
 from yaotask.store import writer
-from yaotask.store.answers import Posted
 from yaotask.store.dialects import mysql_line
-from yaotask.store.direct import Line, ask_behind, execute, forget, in_style, post, settle
+from yaotask.store.direct import Line, execute, forget, in_style, post, settle
 from yaotask.store.ids import IdBlocks
 from yaotask.store.opening import open_store, place
 from yaotask.store.sizes import Owed
@@ -380,76 +379,3 @@ def test_what_cannot_be_sent_takes_no_commit_along(bench: Bench, text: str, erro
         bench.store.write(work)
     assert bench.add_one() == 2
     assert bench.value("SELECT count(*) FROM yaotask_ids") == 1
-
-
-# --- behind the commit --------------------------------------------------------------------------------
-
-
-def commit(connection: Connection, number: int, follower: str, **values: Any) -> Posted:
-    """Store a number, and ask something behind its commit."""
-    post(connection, "BEGIN")
-    post(connection, NEW, {"id": number})
-    answered = ask_behind(connection, follower, values)
-    execute(connection, "COMMIT")
-    return answered
-
-
-@pytest.mark.only_on("postgresql")
-def test_what_is_asked_behind_a_commit_is_answered_with_it(connection: Connection) -> None:
-    # So often that it is prepared meanwhile.
-    for number in range(12):
-        answered = commit(connection, number, COUNT, least=0).answer
-        assert answered is not None
-        assert answered.scalar() == number + 1
-
-
-@pytest.mark.only_on("postgresql")
-@pytest.mark.parametrize("refused", ["SELECT 1 / 0", "SELECT no_such_thing()"])
-def test_a_commit_is_one_though_what_was_asked_behind_it_fails(connection: Connection, refused: str) -> None:
-    for number in range(0, 24, 2):
-        assert commit(connection, number, refused).answer is None
-        assert commit(connection, number + 1, COUNT, least=0).answer is not None
-        assert known(connection) == number + 2
-
-
-@pytest.mark.only_on("postgresql")
-def test_nothing_is_asked_behind_a_commit_that_fails(connection: Connection) -> None:
-    commit(connection, 1, COUNT, least=0)
-    with pytest.raises(IntegrityError):
-        commit(connection, 1, NEW, id=2)
-    execute(connection, "ROLLBACK")
-
-    assert known(connection) == 1
-
-
-@pytest.mark.only_on("postgresql")
-def test_nothing_need_wait_for_a_commit_that_is_followed(connection: Connection) -> None:
-    execute(connection, "BEGIN")
-    post(connection, NEW, {"id": 1})
-    answered = ask_behind(connection, COUNT, {"least": 0})
-    settle(connection)
-    execute(connection, "COMMIT")
-
-    assert answered.answer is not None
-    assert known(connection) == 1
-
-
-@ON_SERVERS
-def test_nothing_is_asked_behind_a_commit_where_nothing_may_wait(connection: Connection) -> None:
-    line: Any = connection.connection.driver_connection
-    line.can_wait = False
-    answered = commit(connection, 1, NEW, id=2)
-
-    assert answered.answer is None
-    assert known(connection) == 1
-
-
-@pytest.mark.only_on("postgresql")
-def test_what_was_asked_behind_a_commit_that_was_given_up_is_not_asked_behind_another(connection: Connection) -> None:
-    post(connection, "BEGIN")
-    answered = ask_behind(connection, NEW, {"id": 2})
-    forget(connection)
-    commit(connection, 1, COUNT, least=0)
-
-    assert answered.answer is None
-    assert known(connection) == 1

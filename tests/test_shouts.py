@@ -1,10 +1,9 @@
-"""What a ledger calls out to other nodes: with a commit where it can, and never more often than is due."""
+"""What a ledger calls out to other nodes, and never more often than is due."""
 
 from __future__ import annotations
 
 import select
 from collections.abc import Collection, Iterator
-from typing import Any
 
 import pytest
 from store_support import Bench, EvenChance, an_add, answer
@@ -39,17 +38,17 @@ def notices(bench: Bench) -> Iterator[Notices]:
 
 
 @pytest.fixture
-def by_itself(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[Collection[str]]:
-    """What is called out on a way of its own."""
-    called: list[Collection[str]] = []
+def called(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[Collection[str]]:
+    """What is called out."""
+    calls: list[Collection[str]] = []
     announce = bench.store.announce
 
     def call(tasks: Collection[str]) -> None:
-        called.append(tasks)
+        calls.append(tasks)
         announce(tasks)
 
     monkeypatch.setattr(bench.store, "announce", call)
-    return called
+    return calls
 
 
 def heard(notices: Notices) -> Collection[str] | None:
@@ -67,20 +66,15 @@ def add(ledger: Ledger) -> float | None:
     return rest
 
 
-def test_a_job_is_told_of_on_the_way_of_its_commit(
-    bench: Bench, ledger: Ledger, notices: Notices, by_itself: list[Collection[str]]
-) -> None:
-    # So often that it is prepared meanwhile.
+def test_a_job_is_told_of_once_it_is_stored(bench: Bench, ledger: Ledger, notices: Notices) -> None:
     for _ in range(8):
         add(ledger)
         assert heard(notices) == {"mail"}
         bench.clock.advance(1)
 
-    assert not by_itself
-
 
 def test_one_behind_another_is_told_of_when_it_is_due(
-    bench: Bench, ledger: Ledger, notices: Notices, by_itself: list[Collection[str]]
+    bench: Bench, ledger: Ledger, notices: Notices, called: list[Collection[str]]
 ) -> None:
     add(ledger)
     rest = add(ledger)
@@ -94,18 +88,7 @@ def test_one_behind_another_is_told_of_when_it_is_due(
     ledger.turn()
 
     assert heard(notices) == {"mail"}
-    assert by_itself == [{"mail"}]
-
-
-def test_where_nothing_can_follow_a_commit_it_is_told_of_later(
-    bench: Bench, ledger: Ledger, notices: Notices, by_itself: list[Collection[str]]
-) -> None:
-    line: Any = bench.store.writer.connected().connection.driver_connection
-    line.can_wait = False
-    add(ledger)
-
-    assert heard(notices) == {"mail"}
-    assert by_itself == [{"mail"}]
+    assert called == [{"mail"}] * 2
 
 
 def test_a_server_without_such_a_thing_is_asked_for_it_once(
@@ -124,13 +107,12 @@ def test_a_server_without_such_a_thing_is_asked_for_it_once(
         bench.clock.advance(1)
         add(ledger)
 
-    # On the way of the commit, and by itself, which tells why it cannot be.
-    assert len(asked) == 2
+    assert len(asked) == 1
     assert {bench.state(id) for id in range(1, 5)} == {JobState.WAITING}
 
 
-def test_that_a_job_is_to_stop_is_told_with_the_commit(
-    bench: Bench, ledger: Ledger, notices: Notices, by_itself: list[Collection[str]]
+def test_that_a_job_is_to_stop_is_told_everywhere(
+    bench: Bench, ledger: Ledger, notices: Notices, called: list[Collection[str]]
 ) -> None:
     add(ledger)
     heard(notices)
@@ -143,4 +125,3 @@ def test_that_a_job_is_to_stop_is_told_with_the_commit(
 
     assert answer(ticket) == JobState.RUNNING
     assert heard(notices) == hints.EVERYWHERE
-    assert not by_itself

@@ -29,7 +29,7 @@ from yaotask.runtime.calling import arguments
 from yaotask.runtime.quarantine import MOST_SUSPECTS, Called, Quarantine
 from yaotask.runtime.slots import LoopSlot
 from yaotask.store import direct, lookout, sql, writer
-from yaotask.store.answers import Answer
+from yaotask.store.direct import Answer
 
 LAST_CHANGE = "SELECT seq FROM sqlite_sequence WHERE name = 'yaotask_chaos_changes'"
 START = 1_800_000_000 * SECOND

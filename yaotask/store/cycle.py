@@ -14,8 +14,8 @@ from yaotask.clock import MILLISECOND
 from yaotask.events import Delivery
 from yaotask.jobs import Claim, JobState, Succeeded
 from yaotask.store import adds, doubt, errands, rows, statements
-from yaotask.store.answers import Posted
 from yaotask.store.consumers import FailedDelivery
+from yaotask.store.direct import Posted
 from yaotask.store.protocol import Add, ClaimBatch, Finish, Progress, Started
 from yaotask.store.work import MOST_ROWS, Misfit, Work
 from yaotask.values import dumps, loads

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections import namedtuple
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from typing import Any
@@ -16,7 +17,69 @@ from typing import Any
 from sqlalchemy.engine import Connection, CursorResult
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from yaotask.store.answers import Answer, Posted
+
+class Answer:
+    """What a statement answered, read to its end."""
+
+    __slots__ = ("_names", "_rows", "rowcount")
+
+    def __init__(self, rows: Sequence[Any], names: tuple[str, ...], rowcount: int) -> None:
+        self._rows = rows
+        self._names = names
+        # How many rows were changed.
+        self.rowcount = rowcount
+
+    def all(self) -> list[Any]:
+        """The rows; their columns are attributes."""
+        return list(map(_row(self._names)._make, self._rows))
+
+    def one_or_none(self) -> Any:
+        """The only row, or None."""
+        if len(self._rows) > 1:
+            raise LookupError(f"{len(self._rows)} rows where one was expected")
+        return next(iter(self.all()), None)
+
+    def one(self) -> Any:
+        """The only row. Raises LookupError where there is none or more."""
+        row = self.one_or_none()
+        if row is None:
+            raise LookupError("no row where one was expected")
+        return row
+
+    def scalar(self) -> Any:
+        """The first value, or None."""
+        return self._rows[0][0] if self._rows else None
+
+    def scalar_one(self) -> Any:
+        """The first value of the only row. Raises LookupError where there is none or more."""
+        return self.one()[0]
+
+
+class Posted:
+    """A question that may wait, and its answer once it has come."""
+
+    __slots__ = ("_answer", "_read")
+
+    def __init__(self, answer: Answer | None = None) -> None:
+        self._answer = answer
+        self._read: Callable[[], Answer] | None = None
+
+    def comes_by(self, read: Callable[[], Answer]) -> None:
+        """The answer is there, to be read so."""
+        self._read = read
+
+    @property
+    def answer(self) -> Answer | None:
+        """None as long as the question waits, and for good where it could not be sent, or nobody answered."""
+        if self._answer is None and self._read is not None:
+            self._answer = self._read()
+        return self._answer
+
+
+# The argument has a name for each column of a statement in this package, so that the cache stays small.
+@cache
+def _row(names: tuple[str, ...]) -> Any:
+    return namedtuple("Row", names, rename=True)
 
 
 class Line(ABC):
@@ -40,13 +103,6 @@ class Line(ABC):
         """Whether a commit that has failed was not even tried, because of what went before it."""
         return False
 
-    def follow(self, statement: str, values: Mapping[str, Any], posted: Posted) -> bool:
-        """Let a statement go right behind the commit that comes next, whatever becomes of it.
-
-        False where that cannot be: then it is not run.
-        """
-        return False
-
     @abstractmethod
     def settle(self) -> None:
         """See that what was posted is done. Raises the driver's errors."""
@@ -57,17 +113,16 @@ class Line(ABC):
 
 
 class _Later:
-    """Like a cursor, but what it executes is handed to `take`, and waits."""
+    """Like a cursor, but what it executes waits."""
 
-    __slots__ = ("_take", "connection", "posted")
+    __slots__ = ("connection", "posted")
 
-    def __init__(self, line: Line, take: Callable[[str, Mapping[str, Any], Posted], object]) -> None:
+    def __init__(self, line: Line) -> None:
         self.connection = line
-        self._take = take
         self.posted = Posted()
 
     def execute(self, statement: str, values: Mapping[str, Any]) -> None:
-        self._take(statement, values, self.posted)
+        self.connection.post(statement, values, self.posted)
 
 
 _NAME = re.compile(r"(?<![:\w]):(\w+)")
@@ -147,22 +202,9 @@ def ask_ahead(connection: Connection, statement: str, values: Mapping[str, Any] 
     return Posted(execute(connection, statement, values))
 
 
-def ask_behind(connection: Connection, statement: str, values: Mapping[str, Any] | None = None) -> Posted:
-    """Ask something right behind the commit that comes next, without a way of its own; not every line can.
-
-    There is an answer once the commit has succeeded, and this.
-    """
-    line = connection.connection.driver_connection
-    if not isinstance(line, Line):
-        return Posted()
-    later = _Later(line, line.follow)
-    run(later, in_style(statement, connection.dialect.name), values or {})
-    return later.posted
-
-
 def _post(connection: Connection, line: Line, statement: str, values: Mapping[str, Any] | None) -> Posted:
     driver: Any = connection.dialect.dbapi
-    later = _Later(line, line.post)
+    later = _Later(line)
     try:
         run(later, in_style(statement, connection.dialect.name), values or {})
     except driver.Error as error:

@@ -170,15 +170,12 @@ class Ledger:
     def _tell_others(self, harvest: Harvest) -> None:
         # Where a look at the database tells everybody, a worker need not say what it leaves to others.
         quiet = self._worker is not None and self.store.tells_changes
-        tasks = harvest.tells(set() if quiet else self._lookout.left_over(harvest.woken))
-        if tasks is None:
+        left = set() if quiet else self._lookout.left_over(harvest.woken)
+        if not left and not harvest.asked_to_stop:
             return
+        tasks = EVERYWHERE if harvest.asked_to_stop or harvest.wrote_events or harvest.paid_debts else left
         self.hint(tasks)
-        if self.shout is None:
-            return
-        if harvest.shouted.answer is not None:
-            self.shout.was_paid()
-        else:
+        if self.shout is not None:
             self.shout.owe(tasks)
             self.shout.pay()
 
@@ -248,8 +245,6 @@ class Ledger:
             mailbox.delivered += delivered
             mailbox.failed += failed
         self._shelf.divert(mailbox)
-        # What a worker leaves to others it knows only afterwards.
-        mailbox.shouts = self._worker is None and self.shout is not None and self.shout.can_be_paid
         return mailbox
 
     def _say(self, tell: Callable[..., None], *words: Any) -> None:

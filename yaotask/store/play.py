@@ -13,8 +13,8 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from yaotask.errors import YaotaskError
 from yaotask.jobs import Cancelled, Succeeded
 from yaotask.store import adds
-from yaotask.store.answers import Posted
 from yaotask.store.cycle import SqlCycle
+from yaotask.store.direct import Posted
 from yaotask.store.ids import OutOfIds
 from yaotask.store.protocol import Add, Errand, Finish, Held, Mailbox, Ticket
 from yaotask.store.work import Misfit

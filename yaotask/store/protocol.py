@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeVar, overload
 
 from yaotask.errors import OutcomeUnknown
 from yaotask.events import Delivery
 from yaotask.jobs import Claim, JobState, Outcome
-from yaotask.store.answers import Posted
 from yaotask.store.consumers import FailedDelivery
-from yaotask.store.hints import EVERYWHERE
 from yaotask.values import loads
 
 T = TypeVar("T")
@@ -166,8 +164,7 @@ class Mailbox:
     `delivered` and `failed` are what became of events, of the failed with an error and the time of the next try.
     `others` says that another process may have added jobs that are to be counted, `due` that the time of a future
     job has come. With `entered` the worker claims nothing unless it is still among the workers of the store. A
-    `hurried` one waits for nothing that somebody else's open transaction has. With `shouts` other nodes are told of all
-    that is there to be claimed behind it, where that costs no way of its own.
+    `hurried` one waits for nothing that somebody else's open transaction has.
     """
 
     worker: int | None = None
@@ -185,7 +182,6 @@ class Mailbox:
     delivered: list[Delivery] = field(default_factory=list)
     failed: list[FailedDelivery] = field(default_factory=list)
     hurried: bool = False
-    shouts: bool = False
 
     def __bool__(self) -> bool:
         told = self.progress or self.started or self.finishes or self.settles
@@ -297,8 +293,8 @@ class Harvest:
     next future job comes due; `now` is the one time of all that it wrote, and `first_stored` the task and id of one
     job that was added; `woken` the tasks that were given jobs which can be claimed; `asked_to_stop` whether a
     running job was; `paid_debts` whether transactions of others are known now that may have left anything;
-    `held` what of the mailbox could not be done yet, and is as it was; `shouted` has an answer where other nodes
-    were told on the way; `afterwards` what was done once the commit was.
+    `held` what of the mailbox could not be done yet, and is as it was; `afterwards` what
+    was done once the commit was.
     """
 
     now: int = 0
@@ -315,16 +311,7 @@ class Harvest:
     next_due: int | None = None
     first_stored: tuple[str, int] | None = None
     held: Held = field(default_factory=Held)
-    shouted: Posted = field(default_factory=Posted)
     afterwards: list[Callable[[], None]] = field(default_factory=list)
-
-    def tells(self, left: Collection[str]) -> Collection[str] | None:
-        """Of which tasks others must hear, of those that are `left` to them, or EVERYWHERE; None: of nothing."""
-        if self.asked_to_stop:
-            return EVERYWHERE
-        if not left:
-            return None
-        return EVERYWHERE if self.wrote_events or self.paid_debts else left
 
 
 class Cycle(Protocol):

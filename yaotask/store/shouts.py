@@ -33,15 +33,6 @@ class Shout:
         """There is something for others, of these tasks; of none: look everywhere."""
         self._owed.add(frozenset(tasks))
 
-    @property
-    def can_be_paid(self) -> bool:
-        """Whether nothing waits to be called out, and the next may be at once."""
-        return not self._owed and self._clock.monotonic() >= self._next
-
-    def was_paid(self) -> None:
-        """What there was to say was said on the way of a commit."""
-        self._next = self._clock.monotonic() + EVERY
-
     def pay(self) -> float | None:
         """Call it out, unless that was done just now; then the answer is how many seconds to wait with it."""
         if not self._owed:

@@ -9,9 +9,8 @@ from sqlalchemy.engine import Connection
 
 from yaotask.clock import Clock
 from yaotask.store import statements
-from yaotask.store.answers import Posted
 from yaotask.store.dialects.base import Dialect
-from yaotask.store.direct import ask_ahead, execute, post
+from yaotask.store.direct import Posted, ask_ahead, execute, post
 from yaotask.values import dumps
 
 

@@ -16,11 +16,10 @@ from yaotask.chance import Chance
 from yaotask.clock import SECOND, Clock
 from yaotask.errors import OutcomeUnknown, StorageBusy, StorageError, StorageUnavailable
 from yaotask.store import doubt, statements
-from yaotask.store.answers import Answer
 from yaotask.store.aside import Aside
 from yaotask.store.cycle import SqlCycle
 from yaotask.store.dialects.base import Dialect, Notices
-from yaotask.store.direct import execute
+from yaotask.store.direct import Answer, execute
 from yaotask.store.forks import forks
 from yaotask.store.ids import IdBlocks, IdsOnTheSpot, OutOfIds
 from yaotask.store.owing import Owing
@@ -142,9 +141,6 @@ class SqlStore:
             left[:] = [self._owing.give_back(cycle)]
             answers = how(cycle, mailbox)
             cycle.harvest.afterwards.append(sizes.learn)
-            tasks = cycle.harvest.tells(cycle.harvest.woken) if mailbox.shouts else None
-            if tasks is not None:
-                cycle.harvest.shouted = self.dialect.announce_behind(connection, tasks)
             done[:] = [(cycle.harvest, answers)]
             return done[0]
 

@@ -11,9 +11,8 @@ from sqlalchemy.exc import DBAPIError
 
 from yaotask.errors import YaotaskError
 from yaotask.store import rows, statements
-from yaotask.store.answers import Answer, Posted
 from yaotask.store.dialects.base import Dialect
-from yaotask.store.direct import ask_ahead, execute, post, settle, settle_or_take_along
+from yaotask.store.direct import Answer, Posted, ask_ahead, execute, post, settle, settle_or_take_along
 from yaotask.store.ids import Ids
 from yaotask.store.protocol import Harvest
 from yaotask.store.sizes import Sizes

@@ -16,8 +16,8 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from yaotask.clock import Clock
 from yaotask.errors import StorageError
-from yaotask.store.answers import Answer, Posted
 from yaotask.store.dialects.weaknesses import Unsound, Weakness
+from yaotask.store.direct import Answer
 
 # What users are told who try to end a transaction that is not theirs to end.
 COMMIT_ADVICE = "the job ends its transaction itself: return to commit, raise to roll back"
@@ -107,10 +107,6 @@ class Dialect(Protocol):
 
     def announce(self, connection: Connection, tasks: Collection[str]) -> None:
         """Let all who listen know where to look, by a hint; nothing where the database has no such thing."""
-        ...
-
-    def announce_behind(self, connection: Connection, tasks: Collection[str]) -> Posted:
-        """The same right behind the commit that comes next, on its way; there is an answer where that could be done."""
         ...
 
     def listen(self) -> Notices | None:

@@ -12,9 +12,8 @@ from typing import Any
 import pymysql
 from pymysql.constants import CLIENT
 
-from yaotask.store.answers import Posted
 from yaotask.store.dialects.mysql_connection import TlsOnceConnection
-from yaotask.store.direct import Line
+from yaotask.store.direct import Line, Posted
 
 # What goes at once is far from the most that a server takes.
 MOST_LETTERS = 1_000_000

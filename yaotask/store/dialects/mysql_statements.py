@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 
 from sqlalchemy.engine import Connection
 
-from yaotask.store.answers import Answer
 from yaotask.store.dialects.base import Nest
-from yaotask.store.direct import execute
+from yaotask.store.direct import Answer, execute
 from yaotask.values import dumps
 
 # Texts of a batch stand in it as JSON strings, so that they are stored byte for byte as they are.

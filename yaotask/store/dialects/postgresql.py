@@ -25,7 +25,6 @@ from sqlalchemy.pool import NullPool, QueuePool, StaticPool
 
 from yaotask.clock import Clock
 from yaotask.errors import StorageUnavailable
-from yaotask.store.answers import Posted
 from yaotask.store.dialects import postgresql_notices
 from yaotask.store.dialects import postgresql_statements as sql
 from yaotask.store.dialects.base import Database, Errors, Hold, Notices, Statements
@@ -153,9 +152,6 @@ class PostgresqlDialect(ServerDialect):
     def announce(self, connection: Connection, tasks: Collection[str]) -> None:
         if self._has_notify:
             self._has_notify = postgresql_notices.announce(connection, tasks)
-
-    def announce_behind(self, connection: Connection, tasks: Collection[str]) -> Posted:
-        return postgresql_notices.announce_behind(connection, tasks) if self._has_notify else Posted()
 
     def listen(self) -> Notices | None:
         _, options = create_engine(self._url).dialect.create_connect_args(self._url)

@@ -18,11 +18,7 @@ from psycopg import capabilities
 from psycopg.generators import send
 from psycopg.pq import TransactionStatus
 
-from yaotask.store.answers import Posted
-from yaotask.store.direct import Line, answer_of
-
-# A statement, its values, and where its answer goes.
-_Waiting = tuple[str, Mapping[str, Any], Posted]
+from yaotask.store.direct import Line, Posted, answer_of
 
 # What a later psycopg may have no more; then nothing waits.
 _OF_PSYCOPG = ("_exit_gen", "_enqueue_sync", "_communicate_gen", "_fetch_gen")
@@ -37,8 +33,7 @@ class LedgerConnection(psycopg.Connection[Any], Line):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.cursor_factory = LedgerCursor
-        self._posted: list[_Waiting] = []
-        self._follower: _Waiting | None = None
+        self._posted: list[tuple[str, Mapping[str, Any], Posted]] = []
 
     def allow_waiting(self) -> None:
         """Let what is posted wait, if it can be sent so. Not behind a pooler: there, BEGIN is several statements."""
@@ -47,18 +42,12 @@ class LedgerConnection(psycopg.Connection[Any], Line):
     def post(self, statement: str, values: Mapping[str, Any], posted: Posted) -> None:
         self._posted.append((statement, values, posted))
 
-    def follow(self, statement: str, values: Mapping[str, Any], posted: Posted) -> bool:
-        if self.can_wait:
-            self._follower = statement, values, posted
-        return self.can_wait
-
     def settle(self) -> None:
         if self._posted:
             with self.posted_first():
                 """Nothing comes after it."""
 
     def forget(self) -> None:
-        self._follower = None
         self._posted.clear()
 
     def takes_commit_along(self) -> bool:
@@ -78,17 +67,9 @@ class LedgerConnection(psycopg.Connection[Any], Line):
         """Whether something was posted that is not sent."""
         return bool(self._posted)
 
-    def take_follower(self) -> _Waiting | None:
-        """What is to follow the statement that is run now."""
-        follower, self._follower = self._follower, None
-        return follower
-
     @contextmanager
-    def posted_first(self, follower: _Waiting | None = None, last: psycopg.Cursor[Any] | None = None) -> Iterator[None]:
-        """Send it, and what is executed inside after it; at the end of the block all is done.
-
-        The `follower` goes behind that, and may fail: all is well once the `last` statement of the block was.
-        """
+    def posted_first(self) -> Iterator[None]:
+        """Send it, and what is executed inside after it; at the end of the block all is done."""
         posted, self._posted = self._posted, []
         first: psycopg.Error | None = None
         try:
@@ -99,9 +80,6 @@ class LedgerConnection(psycopg.Connection[Any], Line):
                     for cursor, (statement, values, _) in zip(cursors, posted, strict=True):
                         cursor.execute(statement, values)
                     yield
-                    if follower is not None:
-                        behind = psycopg.Cursor(self)
-                        behind.execute(*follower[:2])
                 except psycopg.Error as error:
                     first = error
         except psycopg.Error as error:
@@ -109,10 +87,7 @@ class LedgerConnection(psycopg.Connection[Any], Line):
         if first is not None:
             # What was not run was not prepared either, which psycopg does not find out by itself.
             self._prepared.clear()
-            if follower is None or last is None or last.pgresult is None:
-                raise first
-        elif follower is not None:
-            follower[2].comes_by(partial(answer_of, behind))
+            raise first
         self.is_fresh = True
         for cursor, (_, _, answered) in zip(cursors, posted, strict=True):
             answered.comes_by(partial(answer_of, cursor))
@@ -140,12 +115,11 @@ class LedgerCursor(psycopg.Cursor[Any]):
 
     def execute(self, *arguments: Any, **options: Any) -> Any:
         connection: LedgerConnection = self.connection  # type: ignore[assignment]
-        follower = connection.take_follower()
-        if not connection.is_behind and follower is None:
+        if not connection.is_behind:
             done = super().execute(*arguments, **options)
             connection.is_fresh = True
             return done
-        with connection.posted_first(follower, self):
+        with connection.posted_first():
             return super().execute(*arguments, **options)
 
     def executemany(self, *arguments: Any, **options: Any) -> None:

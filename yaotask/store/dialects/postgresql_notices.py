@@ -10,9 +10,8 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from yaotask.errors import StorageError
-from yaotask.store.answers import Posted
 from yaotask.store.dialects.postgresql_errors import UNKNOWN_FUNCTION, UNKNOWN_STATEMENT, code_of
-from yaotask.store.direct import ask_behind, execute
+from yaotask.store.direct import execute
 from yaotask.store.hints import said, together, understood
 
 Explain = Callable[[BaseException | None], StorageError]
@@ -32,11 +31,6 @@ def announce(connection: Connection, tasks: Collection[str]) -> bool:
             raise
         return False
     return True
-
-
-def announce_behind(connection: Connection, tasks: Collection[str]) -> Posted:
-    """Wake them right behind the commit that comes next, on its way; there is an answer where that was done."""
-    return ask_behind(connection, _NOTIFY, {"words": said(tasks)})
 
 
 def listen(

@@ -12,7 +12,6 @@ from sqlalchemy.engine import Connection, ExceptionContext
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from yaotask.errors import TransactionError
-from yaotask.store.answers import Posted
 from yaotask.store.dialects.base import Notices
 from yaotask.store.direct import execute
 from yaotask.store.tables import metadata
@@ -36,9 +35,6 @@ class ServerDialect:
 
     def announce(self, connection: Connection, tasks: Collection[str]) -> None:
         """Nothing: not every server passes hints on."""
-
-    def announce_behind(self, connection: Connection, tasks: Collection[str]) -> Posted:
-        return Posted()
 
     def listen(self) -> Notices | None:
         return None

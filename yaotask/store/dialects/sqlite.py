@@ -14,7 +14,6 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.pool import NullPool, QueuePool, StaticPool
 
 from yaotask.clock import Clock
-from yaotask.store.answers import Posted
 from yaotask.store.dialects import sqlite_statements as sql
 from yaotask.store.dialects.base import Database, Errors, Hold, Notices, Statements
 from yaotask.store.dialects.sqlite_database import SqliteDatabase
@@ -91,9 +90,6 @@ class SqliteDialect:
 
     def announce(self, connection: Connection, tasks: Collection[str]) -> None:
         """There are no other machines."""
-
-    def announce_behind(self, connection: Connection, tasks: Collection[str]) -> Posted:
-        return Posted()
 
     def listen(self) -> Notices | None:
         return None

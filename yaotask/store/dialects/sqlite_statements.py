@@ -11,9 +11,8 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from yaotask.store import statements
-from yaotask.store.answers import Answer
 from yaotask.store.dialects.base import Nest
-from yaotask.store.direct import execute
+from yaotask.store.direct import Answer, execute
 
 nest: Nest | None = None
 
