@@ -10,7 +10,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
-from cancel_support import add, cancel, running, wait_for_the_flag
+from cancel_support import add, cancel, running, seen, wait_for_the_flag
 from runtime_support import PATIENCE, SETTINGS, StageApp, change, ended, query, reaches
 from sqlalchemy import text
 
@@ -137,6 +137,39 @@ async def test_a_handler_in_a_thread_sees_the_flag_and_what_it_returns_counts(st
         answer, job = await cancel(app)
 
     assert (answer, job["status"], job["response"]) == ("RUNNING", "SUCCESS", "half done")
+
+
+async def test_an_async_handler_in_a_thread_is_cancelled_and_cleans_up(stage: StageApp) -> None:
+    cleaned: list[bool] = []
+
+    async def handler(task_id: int) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            cleaned.append(current_job().cancelled)
+
+    app = stage(handler, executor="thread")
+    async with app.running():
+        _, job = await cancel(app)
+
+    assert (job["status"], job["error"], cleaned) == ("CANCELLED", None, [True])
+
+
+async def test_an_async_handler_in_a_thread_is_cancelled_at_its_timeout(stage: StageApp) -> None:
+    cleaned = threading.Event()
+
+    async def handler(task_id: int) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            cleaned.set()
+
+    app = stage(handler, executor="thread", timeout=0.05)
+    async with app.running():
+        job = await ended(app, await add(app))
+        assert await seen(cleaned)
+
+    assert (job["status"], job["error_type"]) == ("FAILURE", "TimeoutError")
 
 
 async def test_a_handler_in_a_thread_that_goes_on_is_cancelled_at_its_timeout(stage: StageApp) -> None:

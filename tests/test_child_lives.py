@@ -92,6 +92,42 @@ async def test_tasks_share_their_processes(apart: Apart, project: Callable[..., 
     assert last["response"] == mine["response"]
 
 
+# What it keeps belongs to the loop on which it was first waited for, as the connections of a client do.
+ON_A_LOOP = """
+    import asyncio, sys
+
+    gate = asyncio.Semaphore(1)
+
+    async def pass_the_gate():
+        async with gate:
+            await asyncio.sleep(0)
+
+    async def Send(task_id, what="pass"):
+        loop = asyncio.get_running_loop()
+        if what != "pass":
+            exec(what)
+            await asyncio.sleep(0)
+        await asyncio.gather(pass_the_gate(), pass_the_gate())
+"""
+
+
+async def test_what_async_handlers_keep_is_good_for_the_next_one(apart: Apart) -> None:
+    app = apart(ON_A_LOOP)
+    async with app.running():
+        ended_as = [(await run(app))["status"] for _ in range(3)]
+
+    assert ended_as == ["SUCCESS"] * 3
+
+
+@pytest.mark.parametrize("end", ["loop.stop()", "raise SystemExit", "loop.call_soon(sys.exit)"])
+async def test_a_handler_that_ends_its_loop_leaves_a_loop_to_the_next_one(apart: Apart, end: str) -> None:
+    app = apart(ON_A_LOOP.replace("gate = asyncio", "gate = None and asyncio").replace("async with gate:", "if True:"))
+    async with app.running():
+        first, second = await run(app, end), await run(app)
+
+    assert (first["status"], second["status"]) == ("FAILURE", "SUCCESS")
+
+
 def has_ended(pid: int) -> bool:
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 

@@ -321,6 +321,31 @@ async def test_the_end_of_the_worker_hands_the_job_back_and_leaves_no_process(ap
     assert ((await app.aget("mail.1"))["status"], losses(app, 1)) == ("WAITING", 0)
 
 
+async def test_an_async_handler_is_cancelled_with_its_job_and_its_process_goes_on(apart: Apart) -> None:
+    app = apart("""
+    import asyncio, os
+    from pathlib import Path
+
+    async def Send(task_id):
+        if task_id > 1:
+            return os.getpid()
+        try:
+            Path("begun").write_text(f"{os.getpid()}\\n")
+            await asyncio.sleep(3600)
+        finally:
+            Path("cleaned").touch()
+    """)
+    async with app.running():
+        await app.acall("tasks.mail.add")
+        pid = await appears(app.root / "begun")
+        await app.acancel("mail.1")
+        job, after = await ended(app, 1), await run(app)
+
+    assert (job["status"], job["error"]) == ("CANCELLED", None)
+    assert (app.root / "cleaned").exists()
+    assert after["response"] == int(pid)
+
+
 async def test_a_host_that_is_cancelled_leaves_no_process(apart: Apart) -> None:
     app = apart(HOLD)
     with anyio.CancelScope() as scope:

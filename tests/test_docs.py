@@ -260,7 +260,7 @@ def test_what_handlers_use_of_their_job_is_told() -> None:
     told = {name.removeprefix("job.").partition("(")[0] for name in table}
     # The others are how the runtime reads a job.
     inner = {"ask_to_stop", "claim", "hide", "must_be_open", "open_transaction", "over", "result", "said"}
-    inner |= {"is_in_thread", "recount", "started", "timeout_ms", "unsaved"}
+    inner |= {"is_in_thread", "recount", "started", "stops_by", "timeout_ms", "unsaved", "until_told"}
 
     assert told == {name for name in dir(Job) if not name.startswith("_")} - inner
 

@@ -265,3 +265,69 @@ async def test_cancelling_a_call_leaves_its_thread_alone() -> None:
 
     assert gone_on
     assert await anyio.to_thread.run_sync(left.wait, 10)
+
+
+# --- a loop that stays --------------------------------------------------------------------------------
+
+
+async def the_loop() -> object:
+    return asyncio.get_running_loop()
+
+
+def test_a_thread_that_keeps_a_loop_has_one_for_all_calls() -> None:
+    elsewhere: list[object] = []
+    with invoke.keeping_a_loop():
+        first, second = invoke.call(the_loop), invoke.call(the_loop)
+        thread = threading.Thread(target=lambda: elsewhere.append(invoke.call(the_loop)))
+        thread.start()
+        thread.join()
+    after = invoke.call(the_loop)
+
+    assert first is second
+    assert isinstance(first, asyncio.AbstractEventLoop)
+    assert first.is_closed()
+    assert first not in (*elsewhere, after)
+
+
+def test_what_one_call_does_to_context_variables_is_not_seen_by_the_next() -> None:
+    variable: contextvars.ContextVar[int] = contextvars.ContextVar("variable", default=0)
+
+    async def count() -> int:
+        variable.set(variable.get() + 1)
+        return variable.get()
+
+    with invoke.keeping_a_loop():
+        assert [invoke.call(count), invoke.call(count)] == [1, 1]
+        variable.set(7)
+        assert invoke.call(count) == 8
+
+
+def test_tasks_that_are_left_on_a_loop_go_on_with_the_next_call_and_end_with_the_loop() -> None:
+    ends: list[str] = []
+
+    async def go_on() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ends.append("ended")
+
+    async def leave() -> asyncio.Task[None]:
+        task = asyncio.create_task(go_on())
+        await asyncio.sleep(0)
+        return task
+
+    with invoke.keeping_a_loop():
+        task = invoke.call(leave)
+        invoke.call(the_loop)
+        assert not task.done()
+    assert ends == ["ended"]
+
+
+def test_a_loop_that_somebody_has_closed_is_kept_no_more() -> None:
+    with invoke.keeping_a_loop():
+        first = invoke.call(the_loop)
+        first.close()
+        second = invoke.call(the_loop)
+        second.close()
+
+    assert second is not first

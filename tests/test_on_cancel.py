@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
 from cancel_support import cancel, running, seen, wait_for_the_flag
-from runtime_support import PATIENCE, StageApp, a_job, change, ended
+from runtime_support import PATIENCE, SETTINGS, StageApp, a_job, change, ended
 
 from yaotask import App, current_job, process
 
@@ -73,6 +74,62 @@ async def test_a_callback_that_comes_after_the_cancel_is_called_at_once(stage: S
         _, job = await cancel(app)
 
     assert job["response"] is True
+
+
+async def test_what_is_to_be_called_on_a_loop_that_has_ended_is_called_on_another(stage: StageApp) -> None:
+    called = threading.Event()
+
+    async def call() -> None:
+        await anyio.lowlevel.checkpoint()
+        called.set()
+
+    async def register() -> None:
+        current_job().on_cancel(call)
+
+    def handler(task_id: int) -> None:
+        anyio.run(register)
+        wait_for_the_flag(current_job())
+
+    app = stage(handler)
+    async with app.running():
+        await cancel(app)
+        assert await seen(called)
+
+
+@pytest.mark.parametrize("executor", ["thread", "process"])
+async def test_an_async_handler_ends_when_what_it_gave_was_called_on_its_loop(
+    project: Callable[..., Path], executor: str
+) -> None:
+    root = project(
+        tasks={"mail": f"name: M\nprocess: scripts.mail.Send\nexecutor: {executor}\n"},
+        scripts={
+            "mail": """
+            import asyncio
+            from pathlib import Path
+            from yaotask import current_job
+
+            async def Send(task_id):
+                loop = asyncio.get_running_loop()
+
+                async def close():
+                    for _ in range(5):
+                        await asyncio.sleep(0.01)
+                    assert asyncio.get_running_loop() is loop
+                    Path("closed").touch()
+
+                current_job().on_cancel(close)
+                await asyncio.sleep(3600)
+            """
+        },
+        settings=SETTINGS,
+    )
+    with pytest.MonkeyPatch.context() as patch, App(root) as app:
+        patch.chdir(root)
+        async with app.running():
+            _, job = await cancel(app)
+
+    assert job["status"] == "CANCELLED"
+    assert (root / "closed").exists()
 
 
 async def test_a_callback_may_call_for_its_app(stage: StageApp) -> None:

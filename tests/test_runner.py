@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -393,6 +394,34 @@ async def test_a_handlers_task_that_is_cancelled_after_its_end_ends_nobody_else(
             task.cancel()
 
     assert len(tasks) == 3
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("swallows", [False, True])
+async def test_a_handler_that_cancels_its_task_leaves_nothing_of_that_to_the_next(
+    stage: StageApp, swallows: bool
+) -> None:
+    left: list[int] = []
+
+    async def handler(task_id: int) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        left.append(task.cancelling())
+        if task_id > 1:
+            await asyncio.sleep(0)
+            return
+        task.cancel()
+        if swallows:
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)
+
+    app = stage(handler)
+    ids = await app.tasks["mail"].aadd_many([[]] * 3)
+    async with app.running():
+        jobs = [await ended(app, id) for id in ids]
+
+    assert [job["status"] for job in jobs] == ["SUCCESS"] * 3
+    assert left == [0, 0, 0]
 
 
 async def test_results_are_written_before_their_worker_leaves_in_a_hurry(

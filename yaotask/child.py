@@ -13,7 +13,7 @@ from contextlib import closing
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, cast
 
-from yaotask import processes, requests
+from yaotask import invoke, processes, requests
 from yaotask.chance import SystemChance
 from yaotask.channel import Channel, Message
 from yaotask.clock import Clock, SystemClock
@@ -79,11 +79,12 @@ class Child:
             _ = self._owner.app
         logs.revive()
         self._channel.send({"ready": True})
-        while (order := self._orders.get()) is not None:
-            if "hook" in order:
-                self._call_hook(order["path"], Delivery(*order["hook"]))
-            else:
-                self._obey(Claim(*order["run"]), order["started"])
+        with invoke.keeping_a_loop():
+            while (order := self._orders.get()) is not None:
+                if "hook" in order:
+                    self._call_hook(order["path"], Delivery(*order["hook"]))
+                else:
+                    self._obey(Claim(*order["run"]), order["started"])
 
     def close(self) -> None:
         """Write what jobs have asked for."""

@@ -83,7 +83,7 @@ class Job:
 
     __slots__ = (
         *("claim", "started", "attempts", "timeout_ms", "cancelled", "over", "result", "hide"),
-        *("open_transaction", "is_in_thread", "said", "_desk", "_extra", "_counts", "_callbacks", "_lock"),
+        *("open_transaction", "is_in_thread", "said", "_desk", "_extra", "_counts", "_callbacks", "_stop", "_lock"),
     )
 
     def __init__(self, claim: Claim, desk: Desk, started: int, attempts: int, timeout_ms: int) -> None:
@@ -108,6 +108,7 @@ class Job:
         self._extra: dict[str, Any] | None = None
         self._counts: list[int] | None = None
         self._callbacks: Callbacks | None = None
+        self._stop: Callable[[], None] | None = None
         # A handler may count from threads of its own, and be asked to stop meanwhile.
         self._lock = threading.Lock()
 
@@ -228,12 +229,27 @@ class Job:
         if due:
             self._desk.alarm(self, self._callbacks)
 
+    def stops_by(self, stop: Callable[[], None]) -> None:
+        """Have this called too once the handler should stop, from any thread: it makes it, and never waits."""
+        with self._lock:
+            self._stop = stop
+            due = self.cancelled
+        if due:
+            stop()
+
     def ask_to_stop(self) -> None:
         """Make `cancelled` true and have the callbacks called; from any thread, more than once is fine."""
         with self._lock:
             is_first, self.cancelled = not self.cancelled, True
+        if is_first and self._stop is not None:
+            self._stop()
         if is_first and self._callbacks is not None:
             self._desk.alarm(self, self._callbacks)
+
+    async def until_told(self) -> None:
+        """Where the handler is to stop: wait until all that it wants called then was called."""
+        if self.cancelled and self._callbacks is not None:
+            await self._callbacks.until_called()
 
     def _store(self, changes: dict[str, Any]) -> None:
         self.must_be_open()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
+from contextlib import contextmanager
 from contextvars import Context, copy_context
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +16,7 @@ from typing import Any, Literal, TypeVar, cast
 
 import anyio
 import anyio.to_thread
-from anyio.lowlevel import RunVar, current_token
+from anyio.lowlevel import EventLoopToken, RunVar, current_token
 
 from yaotask.resolve import Resolver
 from yaotask.signatures import Parameters
@@ -69,14 +71,83 @@ def on_loop() -> bool:
     return True
 
 
+def has_ended(loop: EventLoopToken) -> bool:
+    """Whether nothing can run on a loop any more; of those of asyncio."""
+    native = loop.native_token
+    return isinstance(native, asyncio.AbstractEventLoop) and native.is_closed()
+
+
 def call(function: Function, /, *args: Any, **kwargs: Any) -> Any:
     """Call a function from a thread without a loop; an async one runs on a loop of its own."""
     value = function(*args, **kwargs)
-    return anyio.run(_awaited, value) if inspect.isawaitable(value) else value
+    return wait_for(value) if inspect.isawaitable(value) else value
 
 
-async def _awaited(value: Awaitable[Any]) -> Any:
+def wait_for(value: Awaitable[T]) -> T:
+    """Await something in a thread without a loop: on the one that this thread keeps, or else on one of its own."""
+    kept = _here.kept
+    return anyio.run(_awaited, value) if kept is None or on_loop() else kept.run(value)
+
+
+async def _awaited(value: Awaitable[T]) -> T:
     return await value
+
+
+class _KeptLoop:
+    """A loop that stays: what somebody has left on it, a client with its connections say, is there for the next."""
+
+    def __init__(self) -> None:
+        self._runner = asyncio.Runner()
+        # Made when it is first needed.
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def run(self, value: Awaitable[T]) -> T:
+        is_over = False
+
+        async def to_the_end() -> T:
+            nonlocal is_over
+            try:
+                return await value
+            finally:
+                is_over = True
+
+        if self._is_closed:
+            self._runner = asyncio.Runner()
+        self._loop = self._runner.get_loop()
+        try:
+            return self._runner.run(to_the_end(), context=copy_context())
+        finally:
+            if not is_over:
+                # Somebody has stopped it.
+                self.close()
+                self._runner = asyncio.Runner()
+
+    @property
+    def _is_closed(self) -> bool:
+        """Whether users' code has done that."""
+        return self._loop is not None and self._loop.is_closed()
+
+    def close(self) -> None:
+        if not self._is_closed:
+            self._runner.close()
+
+
+class _Here(threading.local):
+    kept: _KeptLoop | None = None
+
+
+_here = _Here()
+
+
+@contextmanager
+def keeping_a_loop() -> Iterator[None]:
+    """Inside, this thread has all async functions that it calls run on one and the same loop."""
+    kept = _here.kept = _KeptLoop()
+    try:
+        yield
+    finally:
+        _here.kept = None
+        kept.close()
 
 
 async def acall(function: Function, /, *args: Any, **kwargs: Any) -> Any:
@@ -129,6 +200,31 @@ def ends_us(error: BaseException) -> bool:
     kind = anyio.get_cancelled_exc_class()
     group = isinstance(error, BaseExceptionGroup) and error.subgroup(kind) is not None
     return (group or isinstance(error, kind)) and anyio.current_effective_deadline() == -math.inf
+
+
+def own_task() -> asyncio.Task[Any] | None:
+    """The task of asyncio that runs here; None on a loop of another kind."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
+
+
+async def forget_cancels(task: asyncio.Task[Any]) -> None:
+    """What a job has left of cancellations in the task that ran it, ours, is nothing of the next one's.
+
+    A task that counts as being cancelled has asyncio's own task groups cancel it again and again.
+    """
+    if anyio.current_effective_deadline() == -math.inf:
+        return
+    while task.cancelling():
+        task.uncancel()
+    try:
+        # One may be on its way still.
+        await asyncio.sleep(0)
+    except asyncio.CancelledError as error:
+        if ends_us(error):
+            raise
 
 
 def takes_back(error: BaseException) -> bool:

@@ -47,7 +47,7 @@ def _call_all(job: Job, callbacks: Callbacks, limits: Limits) -> None:
 def _call(job: Job, callback: Callback) -> None:
     context.owner.set(callback.owner)
     context.current.set(job)
-    if callback.loop is None or not invoke.is_async(callback.function):
+    if callback.loop is None or invoke.has_ended(callback.loop) or not invoke.is_async(callback.function):
         invoke.call(callback.function)
     else:
         anyio.from_thread.run(_call_on_loop, callback, token=callback.loop)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import traceback
+from collections.abc import Awaitable
 from contextvars import Context
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
+
+import anyio
 
 from yaotask import context, invoke, masking
 from yaotask.backoff import Backoff
+from yaotask.bell import Bell
 from yaotask.chance import Chance
 from yaotask.clock import microseconds
 from yaotask.context import Job
@@ -18,6 +24,7 @@ from yaotask.durations import parse, show
 from yaotask.errors import Fail, Ignore, ResultNotJson, Retry
 from yaotask.invoke import Handler
 from yaotask.jobs import Claim, Failed, Failure, Ignored, Interrupted, Outcome, RetryAfter, Succeeded
+from yaotask.runtime.alarm import LONGEST_CALL
 from yaotask.runtime.failures import failure, message
 from yaotask.settings import Limits
 from yaotask.values import clean_text, encode_result
@@ -104,8 +111,26 @@ def _call(job: Job, handler: Handler, policy: Policy) -> Any:
     if policy.transaction:
         context.current.set(job)
         with job.transaction():
-            return invoke.call(_begin, job, handler)
-    return invoke.call(_begin, job, handler)
+            return invoke.call(_run, job, handler)
+    return invoke.call(_run, job, handler)
+
+
+def _run(job: Job, handler: Handler) -> Any:
+    value = _begin(job, handler)
+    return _until_stopped(job, value) if inspect.isawaitable(value) else value
+
+
+async def _until_stopped(job: Job, value: Awaitable[Any]) -> Any:
+    """Await what an async handler does; it is cancelled once it should stop."""
+    try:
+        with anyio.CancelScope() as scope:
+            job.stops_by(partial(Bell.of_this_loop().call, scope.cancel))
+            return await value
+        raise ScopeCancelled
+    finally:
+        # Some of it on this loop, which stands still, or ends, with the handler.
+        with anyio.move_on_after(LONGEST_CALL):
+            await job.until_told()
 
 
 # --- judging ---------------------------------------------------------------------------------------

@@ -53,7 +53,7 @@ class LoopSlot:
                     self.pool.idle.remove(self)
 
     async def _work(self, scope: anyio.CancelScope) -> None:
-        turn = 0
+        turn, task = 0, invoke.own_task()
         while not (self._ended or scope.cancel_called):
             claim = self._backlog.next()
             if claim is None:
@@ -66,6 +66,8 @@ class LoopSlot:
             else:
                 await self._run(claim)
             self._is_free = True
+            if task is not None and task.cancelling() and not scope.cancel_called:
+                await invoke.forget_cancels(task)
             turn += 1
             if turn % JOBS_A_TURN == 0:
                 await anyio.lowlevel.checkpoint()
