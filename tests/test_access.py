@@ -377,3 +377,62 @@ app.close()
     )
 
     assert said == "StorageUnavailable\nSUCCESS []\n"
+
+
+@pytest.mark.parametrize("needs", ["fork", "look"])
+def test_a_transaction_does_not_wait_for_a_fork_that_waits_for_its_end(
+    project: Callable[..., Path], needs: str
+) -> None:
+    script = f"""
+        import os
+        from threading import Event, Thread
+        from yaotask import current_app, current_job
+        from yaotask.store.forks import forks
+
+        ready, begun, waits = Event(), Event(), Event()
+
+        def fork():
+            pid = os.fork()
+            if pid == 0:
+                os._exit(0)
+            os.waitpid(pid, 0)
+
+        def look():
+            thread = Thread(target=current_app().list, args=["mail"])
+            thread.start()
+            thread.join()
+
+        def Send(task_id):
+            ready.wait()
+            with current_job().transaction():
+                begun.set()
+                waits.wait()
+                {needs}()
+
+        def Fork(task_id):
+            ready.set()
+            begun.wait()
+            changed = forks._gate._changed
+            wait = changed.wait
+            changed.wait = lambda timeout=None: waits.set() or wait(timeout)
+            fork()
+    """
+    fork = {"fork": "name: Fork\nprocess: scripts.mail.Fork\n"}
+    said = _run(
+        project(tasks=TASK | fork, scripts={"mail": script}),
+        """
+import anyio
+async def main():
+    async with app.running():
+        for name in ("mail", "fork"):
+            await app.acall(f"tasks.{name}.add")
+        for name in ("mail", "fork"):
+            async for job in app.afollow(f"{name}.1"):
+                pass
+            print(job["status"], job["error"])
+anyio.run(main)
+app.close()
+""",
+    )
+
+    assert said == "SUCCESS None\n" * 2

@@ -33,11 +33,18 @@ class Holder(Protocol):
 
 
 class Gate:
-    """Counts the uses of stores in this process. A fork waits until there are none, and keeps new ones waiting."""
+    """Counts the uses of stores in this process. A fork waits until there are none, and keeps new ones waiting.
+
+    First it waits for the end of transactions, which is up to users' code: that may need the store until then, or fork
+    itself, so that only new transactions are kept waiting.
+    """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._uses = 0
+        # Transactions are uses too.
+        self._uses = self._transactions = 0
+        # How many forks wait for the end of transactions.
+        self._waiting = 0
         self._shut = False
 
     def enter(self) -> None:
@@ -51,10 +58,31 @@ class Gate:
             self._uses -= 1
             self._changed.notify_all()
 
-    def shut(self, patience: float) -> bool:
-        """Let nobody in; whether all were out within so many seconds."""
+    def begin(self) -> None:
+        """Enter with a transaction."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._shut)
+            while self._shut or self._waiting:
+                self._changed.wait()
+            self._uses += 1
+            self._transactions += 1
+
+    def end(self) -> None:
+        """Leave with one."""
+        with self._changed:
+            self._transactions -= 1
+            self.leave()
+
+    def shut(self, patience: float) -> bool:
+        """Let nobody in; whether all were out within so many seconds, for transactions and for the rest."""
+        with self._changed:
+            self._waiting += 1
+            try:
+                if not self._changed.wait_for(lambda: not self._transactions, patience):
+                    patience = 0.0
+                # Another fork. It waits for no transaction any more, or has given up, as we have.
+                self._changed.wait_for(lambda: not self._shut)
+            finally:
+                self._waiting -= 1
             self._shut = True
             return self._changed.wait_for(lambda: not self._uses, patience)
 
@@ -88,7 +116,7 @@ class Forks:
             gate.leave()
 
     def hold_off(self) -> HeldOff:
-        """Like `held_off`, until the answer is ended."""
+        """Like `held_off`, for a transaction: until the answer is ended. Users' code may do anything meanwhile."""
         return HeldOff(self._gate)
 
     def _before(self) -> None:
@@ -124,12 +152,12 @@ class HeldOff:
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
         self._once = threading.Lock()
-        gate.enter()
+        gate.begin()
 
     def end(self) -> None:
         """More than once, and from any thread, is fine."""
         if self._once.acquire(blocking=False):
-            self._gate.leave()
+            self._gate.end()
 
 
 forks = Forks()
