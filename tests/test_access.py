@@ -17,7 +17,7 @@ import anyio
 import pytest
 from server_fixtures import Database
 
-from yaotask import App, QueueFull, StorageFull, StorageUnavailable
+from yaotask import App, QueueFull, StorageFull, StorageUnavailable, TransactionError
 from yaotask.store.ledger import Ledger
 from yaotask.store.protocol import Harvest, Mailbox, Ticket
 from yaotask.store.sql import SqlStore
@@ -213,6 +213,14 @@ def test_size_is_exact_when_many_add_at_once(project: Callable[..., Path]) -> No
             thread.join()
 
         assert len(stored) == len(set(stored)) == 50
+
+
+def test_a_connection_is_refused_under_the_name_that_its_class_has_in_scripts(project: Callable[..., Path]) -> None:
+    script = "class Line: ...\ndef Open(): return Line()\n"
+    with App(project(tasks=TASK, scripts={"mail": script})) as app:
+        line = app.call("scripts.mail.Open")
+        with pytest.raises(TransactionError, match=r"not scripts\.mail\.Line;"):
+            app.tasks["mail"].options(connection=line).add()
 
 
 # --- processes ---------------------------------------------------------------------------------------------

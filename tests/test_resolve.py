@@ -14,9 +14,10 @@ from typing import NoReturn
 
 import pytest
 
-from yaotask.errors import HandlerNotFound
+from yaotask.errors import HandlerNotFound, ResultNotJson
 from yaotask.resolve import Resolver
-from yaotask.scripts import as_written
+from yaotask.spelling import as_written
+from yaotask.values import encode_result
 
 MakeResolver = Callable[..., Resolver]
 
@@ -578,3 +579,10 @@ def test_classes_of_scripts_are_shown_under_the_names_that_files_use(resolver: M
     assert as_written(f"{bounce.__module__}.{bounce.__qualname__}: no such address") == (
         "scripts.mail.Bounce: no such address"
     )
+
+
+def test_a_value_of_a_class_of_scripts_is_refused_under_that_name(resolver: MakeResolver) -> None:
+    bounce = resolver({"mail": "class Bounce(Exception): ..."}).exception("scripts.mail.Bounce")
+
+    with pytest.raises(ResultNotJson, match=r"is a scripts\.mail\.Bounce, which JSON does not have"):
+        encode_result([bounce()], limit=100)

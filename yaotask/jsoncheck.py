@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from yaotask.spelling import class_name
+
 # Integers beyond this lose digits in readers that keep numbers as doubles (RFC 8259 section 6).
 MAX_INTEGER = 2**53 - 1
 DEPTH = 64
@@ -180,19 +182,14 @@ def _key(key: object, rules: Rules) -> str:
 
 def _no_json_type(value: object) -> str:
     # Never with a repr: the value may be a secret.
-    kind = _type_name(value)
+    kind = class_name(type(value))
     cure = _CURES.get(kind)
     return f"is {_kind(value)}, which JSON does not have" + (f"; {cure}" if cure else "")
 
 
 def _kind(value: object) -> str:
-    name = _type_name(value)
+    name = class_name(type(value))
     return f"{'an' if name[:1].lower() in 'aeio' else 'a'} {name}"
-
-
-def _type_name(value: object) -> str:
-    kind = type(value)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def show_path(path: Iterable[str | int]) -> str:

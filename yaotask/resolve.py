@@ -16,7 +16,8 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from yaotask.errors import HandlerNotFound
-from yaotask.scripts import FOLDER, Failure, Scripts
+from yaotask.scripts import Failure, Scripts
+from yaotask.spelling import FOLDER
 from yaotask.suggest import did_you_mean
 
 _MISSING = object()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import importlib
 import os
-import re
 import sys
 import traceback
 from collections.abc import MutableMapping, Sequence
@@ -22,23 +21,13 @@ from pathlib import Path
 from types import CodeType, ModuleType
 
 from yaotask.errors import HandlerNotFound
+from yaotask.spelling import FOLDER, PACKAGE, as_written
 from yaotask.suggest import nearest
 
-FOLDER = "scripts"
 _INIT = "__init__.py"
-_PACKAGE = "_yaotask_scripts_"
-_PACKAGES = re.compile(rf"\b{_PACKAGE}[0-9a-f]+")
 # Frames from here say how a module was looked for; users want to see what went wrong inside it.
 _MACHINERY = ("<frozen importlib", os.path.dirname(importlib.__file__) + os.sep, os.path.dirname(__file__) + os.sep)
 _TRACE_FRAMES = 3
-
-
-def as_written(text: str) -> str:
-    """A text in which modules of a project bear the names that its files use: `scripts.mail.Bounce`.
-
-    For the names of exception classes, and for tracebacks, which end in one.
-    """
-    return _PACKAGES.sub(FOLDER, text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +59,7 @@ class Scripts(MetaPathFinder):
     def __init__(self, root: Path, failures: MutableMapping[str, Failure]) -> None:
         self.folder = Path(os.path.realpath(root / FOLDER))
         # While this finder is on sys.meta_path, no other object can have its id.
-        self.package = f"{_PACKAGE}{id(self):x}"
+        self.package = f"{PACKAGE}{id(self):x}"
         self._failures = failures
         sys.meta_path.insert(0, self)
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import yaotask
 from yaotask import invoke
 from yaotask.jobs import Failure
-from yaotask.scripts import as_written
 from yaotask.settings import Limits
+from yaotask.spelling import as_written, class_name
 from yaotask.values import clean_text
 
 # The innermost frames of a traceback say what went wrong. An endless recursion has thousands of others.
@@ -34,9 +34,7 @@ def failure(error: BaseException, limits: Limits, hide: Callable[[str], str] = s
 
 def name_of(kind: type[BaseException]) -> str:
     """The name of an exception as users write it."""
-    if kind.__module__ in ("builtins", "yaotask.errors"):
-        return kind.__qualname__
-    return as_written(f"{kind.__module__}.{kind.__qualname__}")
+    return kind.__qualname__ if kind.__module__ == "yaotask.errors" else class_name(kind)
 
 
 def message(error: BaseException, limits: Limits, hide: Callable[[str], str] = str) -> str:

@@ -10,7 +10,7 @@ from itertools import dropwhile
 from pathlib import Path
 from types import FrameType
 
-from yaotask.scripts import as_written
+from yaotask.spelling import as_written
 
 MOST_FRAMES = 12
 

@@ -16,6 +16,7 @@ from yaotask import context
 from yaotask.bell import Bell
 from yaotask.clock import Clock
 from yaotask.errors import StorageError, StorageUnavailable, TransactionError
+from yaotask.spelling import class_name
 from yaotask.store.cycle import SqlCycle
 from yaotask.store.forks import forks
 from yaotask.store.ledger import Ledger
@@ -154,7 +155,7 @@ class Access:
     def borrowing(self, connection: object) -> Iterator[SqlCycle]:
         """See SqlStore.borrow. Raises TransactionError for what is no connection of SQLAlchemy's."""
         if not isinstance(connection, Connection):
-            kind = f"{type(connection).__module__}.{type(connection).__qualname__}"
+            kind = class_name(type(connection))
             raise TransactionError(
                 f"connection: must be a Connection of SQLAlchemy, not {kind}; of a Session it is session.connection()"
             )
