@@ -15,7 +15,7 @@ from typing import Any, Literal, TextIO
 
 from yaotask import context
 from yaotask.clock import SECOND, rfc3339
-from yaotask.scripts import as_written
+from yaotask.spelling import as_written
 
 LOGGER = "yaotask"
 
