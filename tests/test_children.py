@@ -163,6 +163,26 @@ async def test_what_only_a_store_needs_is_imported_by_who_may_need_one_and_in_no
     assert (job["status"], job["response"]) == ("SUCCESS", has_all)
 
 
+async def test_a_definition_is_checked_again_only_if_it_has_changed(apart: Apart) -> None:
+    app = apart(
+        """
+    import sys
+
+    def Send(task_id):
+        return "jsonschema" in sys.modules
+    """,
+        settings="max_jobs_per_child: 1",
+        input={"type": "object"},
+    )
+    file = app.root / "tasks" / "mail.yml"
+    async with app.running():
+        seen = [(await run(app))["response"]]
+        file.write_text(file.read_text().replace("Mail", "Mails"))
+        seen += [(await run(app))["response"]]
+
+    assert seen == [False, True]
+
+
 async def test_threads_of_a_handler_share_the_app_that_none_needed_before(apart: Apart) -> None:
     app = apart("""
     import contextvars
@@ -338,6 +358,7 @@ async def test_an_async_handler_is_cancelled_with_its_job_and_its_process_goes_o
     async with app.running():
         await app.acall("tasks.mail.add")
         pid = await appears(app.root / "begun")
+        await reaches(app, 1, "RUNNING")
         await app.acancel("mail.1")
         job, after = await ended(app, 1), await run(app)
 

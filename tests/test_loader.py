@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,8 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from yaotask.backoff import Backoff
+from yaotask.definitions import validation
+from yaotask.definitions.fault import Fault
+from yaotask.definitions.loader import load
 from yaotask.definitions.model import Definition, Hooks
 from yaotask.errors import UnknownTask
+from yaotask.settings import load_settings
 
 Project = Callable[..., Path]
 Factory = pytest.TempPathFactory
@@ -516,3 +520,27 @@ def test_a_task_whose_file_has_problems_says_so(project: Project) -> None:
 
 def test_a_project_without_tasks_says_so(project: Project) -> None:
     assert why_unknown(project(), "mail") == 'there is no task "mail": tasks/ has no definition that can be used'
+
+
+def test_what_was_found_sound_is_not_looked_at_again_and_what_was_not_is(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = project(tasks={"good": TASK, "bad": f"{TASK}tomeout: 5\n"})
+    looked_at: list[object] = []
+    look = validation.faults
+
+    def watched(schema: Mapping[str, object], tree: object) -> Iterator[Fault]:
+        looked_at.append(tree)
+        return look(schema, tree)
+
+    monkeypatch.setattr(validation, "faults", watched)
+    given, _ = load_settings(root, {})
+    first = load(root, given, {})
+    del looked_at[:]
+    again = load(root, given, {}, first.sound)
+
+    assert [tree for tree in looked_at if isinstance(tree, dict)] == [
+        {"name": "Mail", "process": "scripts.mail.Send", "tomeout": 5}
+    ]
+    assert (again.tasks, lines(again.problems)) == (first.tasks, lines(first.problems))
+    assert set(again.sound) == set(first.sound)

@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
     """Live as a child; the exit status."""
     channel, hello = processes.adopted(arguments)
     try:
-        with closing(Project(hello["root"], hello["settings"])) as project:
+        with closing(Project(hello["root"], hello["settings"], hello["sound"])) as project:
             logs.configure(project.settings.log)
             logs.take_in_users()
             with closing(Child(project, channel)) as child:

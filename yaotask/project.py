@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,19 @@ from yaotask.settings import load_settings
 
 
 class Project:
-    """A project without its store. Raises BadDefinitions where there is none."""
+    """A project without its store. Raises BadDefinitions where there is none.
 
-    def __init__(self, root: str | Path | None, settings: Mapping[str, Any] | None) -> None:
+    `sound` is what another process has found so in its catalog.
+    """
+
+    def __init__(
+        self, root: str | Path | None, settings: Mapping[str, Any] | None, sound: Collection[str] = ()
+    ) -> None:
         self.root = find_root(root, os.environ)
         # What is given to its other processes, too.
         self.given = dict(settings or {})
         self.settings, self.faults = load_settings(self.root, os.environ, settings)
-        self.catalog = loader.load(self.root, self.settings, os.environ)
+        self.catalog = loader.load(self.root, self.settings, os.environ, sound)
         self.problems: list[Problem] = sort([*self.faults, *self.catalog.problems])
         self.resolver = Resolver(self.root)
         self.handlers = Handlers(self.resolver)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from yaotask.definitions import files
@@ -22,7 +22,8 @@ class Catalog:
 
     `tasks` are the good ones by id; `problems` are the faults of YAML and schema of all of them and
     of the defaults, sorted. `marks` has the places in each task's file, `origins` those of settings.
-    `faulty` is what is left of the others without their faults, for who looks for more; never to be run.
+    `faulty` is what is left of the others without their faults, for who looks for more; never to be run. `sound` tells
+    other processes what need not be looked at again.
     """
 
     tasks: Mapping[str, Definition]
@@ -30,6 +31,7 @@ class Catalog:
     marks: Mapping[str, Marks] = field(default_factory=dict, repr=False)
     origins: Origins = field(default_factory=lambda: Origins(Marks("")), repr=False)
     faulty: Mapping[str, Definition] = field(default_factory=dict, repr=False)
+    sound: Collection[str] = field(default=(), repr=False)
 
     def get(self, task: str) -> Definition:
         """The definition of a task; UnknownTask says what was meant, or that its file has problems."""

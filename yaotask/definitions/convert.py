@@ -7,8 +7,8 @@ from datetime import timedelta
 from typing import Any
 
 from yaotask import durations
+from yaotask.definitions.fault import Fault
 from yaotask.definitions.schema import PRIORITIES
-from yaotask.definitions.validation import Fault
 from yaotask.marks import Path
 
 # The keys that hold keys of yaotask themselves.

@@ -5,8 +5,9 @@ Here a definition is checked by itself. Whether the functions that it names exis
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ from yaotask.backoff import Backoff
 from yaotask.definitions import files
 from yaotask.definitions.catalog import Catalog
 from yaotask.definitions.convert import typed
+from yaotask.definitions.fault import Fault
 from yaotask.definitions.files import Source
 from yaotask.definitions.model import Definition, Hooks
 from yaotask.definitions.schema import DEFAULTS, SEVEN, TASK
-from yaotask.definitions.validation import Fault, faults, schema_faults
 from yaotask.marks import Marks
 from yaotask.marks import Path as MarkPath
 from yaotask.problems import Problem, sort
@@ -29,34 +30,63 @@ _EMPTY = "is empty; a definition has at least a name and a process"
 _NO_MAPPING = "must be a mapping of keys, as in process: scripts.mail.Send"
 
 
-def load(root: Path, settings: Settings, environ: Mapping[str, str]) -> Catalog:
+def load(root: Path, settings: Settings, environ: Mapping[str, str], sound: Collection[str] = ()) -> Catalog:
     """The definitions below `tasks/`, each with the project's defaults under it and `${NAME}` taken from `environ`.
 
     Nothing that is at fault is in the catalog's `tasks`, and nothing is raised. A fault of the defaults
-    is reported once, where they stand, and the tasks do without that default.
+    is reported once, where they stand, and the tasks do without that default. What a catalog of before calls `sound`
+    is not looked at again.
     """
+    check = _Check(sound)
     sources, problems = files.find(root)
-    defaults = _defaults(settings, problems)
+    defaults = _defaults(settings, problems, check)
     tasks, faulty, marks = {}, {}, {}
     for source in sources:
-        keys, good, marks[source.id] = _read(source, environ, problems)
+        keys, good, marks[source.id] = _read(source, environ, problems, check)
         if good:
             tasks[source.id] = _definition(source, keys, marks[source.id], defaults)
         elif "process" in keys:
             faulty[source.id] = _definition(source, {"name": source.id, **keys}, marks[source.id], defaults)
-    return Catalog(tasks, sort(problems), marks, settings.origins, faulty)
+    return Catalog(tasks, sort(problems), marks, settings.origins, faulty, check.sound)
+
+
+class _Check:
+    """Finds what is wrong with trees, and remembers those with which nothing is."""
+
+    def __init__(self, sound: Collection[str]) -> None:
+        self.sound = set(sound)
+
+    def faults(self, schema: Mapping[str, Any], tree: Mapping[str, Any]) -> list[Fault]:
+        digest = sha256(repr((schema, tree)).encode("utf-8", "surrogatepass")).hexdigest()
+        if digest in self.sound:
+            return []
+        found = _faults(schema, tree)
+        if not found:
+            self.sound.add(digest)
+        return found
+
+
+def _faults(schema: Mapping[str, Any], tree: Mapping[str, Any]) -> list[Fault]:
+    # jsonschema costs a tenth of a second, which no process shall pay for what another has looked at.
+    from yaotask.definitions.validation import faults, schema_faults  # noqa: PLC0415
+
+    own = tree.get("input")
+    wrong = schema_faults(own) if isinstance(own, dict) else ()
+    return [*faults(schema, tree), *(fault._replace(path=("input", *fault.path)) for fault in wrong)]
 
 
 # --- one file ----------------------------------------------------------------------------------------
 
 
-def _read(source: Source, environ: Mapping[str, str], problems: list[Problem]) -> tuple[dict[str, Any], bool, Marks]:
+def _read(
+    source: Source, environ: Mapping[str, str], problems: list[Problem], check: _Check
+) -> tuple[dict[str, Any], bool, Marks]:
     """The typed keys of one file that have no fault, whether nothing in it has one, and the places in it."""
     keys: dict[str, Any] = {}
     tree, marks, found = read_file(source.path, source.name, source.json, environ=environ)
     if isinstance(tree, dict):
         unread = {(problem.line, problem.column) for problem in found}
-        keys, wrong = _checked(TASK, tree)
+        keys, wrong = _checked(TASK, tree, check)
         told = [
             marks.problem(fault.path, _told(fault, tree, fault.path in marks.secrets), name=fault.name)
             for fault in wrong
@@ -68,9 +98,9 @@ def _read(source: Source, environ: Mapping[str, str], problems: list[Problem]) -
     return keys, not found, marks
 
 
-def _checked(schema: Mapping[str, Any], tree: Mapping[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
+def _checked(schema: Mapping[str, Any], tree: Mapping[str, Any], check: _Check) -> tuple[dict[str, Any], list[Fault]]:
     """The typed keys of a tree that have no fault, and all faults."""
-    found = [*faults(schema, tree), *_input_faults(tree.get("input"))]
+    found = check.faults(schema, tree)
     late: list[Fault] = []
     keys = typed(_without(found, tree), late)
     return _without(late, keys), found + late
@@ -79,12 +109,6 @@ def _checked(schema: Mapping[str, Any], tree: Mapping[str, Any]) -> tuple[dict[s
 def _without(found: Iterable[Fault], keys: Mapping[str, Any]) -> dict[str, Any]:
     bad = {fault.path[0] for fault in found if fault.path}
     return {key: value for key, value in keys.items() if key not in bad}
-
-
-def _input_faults(schema: Any) -> Iterator[Fault]:
-    if isinstance(schema, dict):
-        for fault in schema_faults(schema):
-            yield fault._replace(path=("input", *fault.path))
 
 
 def _told(fault: Fault, tree: Mapping[str, Any], secret: bool) -> str:
@@ -123,9 +147,9 @@ class _Defaults:
     secrets: frozenset[MarkPath]
 
 
-def _defaults(settings: Settings, problems: list[Problem]) -> _Defaults:
+def _defaults(settings: Settings, problems: list[Problem], check: _Check) -> _Defaults:
     origins, given = settings.origins, settings.defaults
-    keys, wrong = _checked(DEFAULTS, given)
+    keys, wrong = _checked(DEFAULTS, given, check)
     for fault in wrong:
         path = ("defaults", *fault.path)
         problem = origins.problem(path, _told(fault, given, origins.is_secret(path)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from jsonschema import Draft202012Validator, FormatChecker
 from jsonschema.exceptions import best_match
@@ -18,6 +18,7 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
 
+from yaotask.definitions.fault import Fault
 from yaotask.definitions.schema import DIALECT
 from yaotask.marks import KEY, Path
 from yaotask.suggest import did_you_mean
@@ -40,20 +41,6 @@ _BOUNDS = {
     "exclusiveMinimum": "more than",
     "exclusiveMaximum": "less than",
 }
-
-
-class Fault(NamedTuple):
-    """What is wrong at a path.
-
-    `name` is set where the fault is about a key that is not there. `bad` says that `message` names
-    what was expected of a value, so that the value may be told as well, and then the `hint`.
-    """
-
-    path: Path
-    message: str
-    name: str | None = None
-    bad: bool = False
-    hint: str = ""
 
 
 _FORMATS = FormatChecker()

@@ -80,6 +80,8 @@ class Assembly:
         )
 
     def _children(self) -> Children:
-        settings = self._settings
-        upbringing = Upbringing(self._project.root, self._project.given, settings.max_jobs_per_child, settings.losses)
+        project, settings = self._project, self._settings
+        upbringing = Upbringing(
+            project.root, project.given, settings.max_jobs_per_child, settings.losses, project.catalog.sound
+        )
         return Children(upbringing, self._clock)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,12 @@ class Upbringing:
     settings: dict[str, Any]
     most_jobs: int
     losses: int
+    # What of the catalog need not be looked at again.
+    sound: Collection[str] = ()
 
     @property
     def hello(self) -> Message:
-        return {"root": str(self.root), "settings": self.settings}
+        return {"root": str(self.root), "settings": self.settings, "sound": sorted(self.sound)}
 
     def lost(self, claim: Claim, fate: str) -> Lost:
         """What becomes of a job whose child has met this fate."""
