@@ -14,6 +14,7 @@ from textwrap import dedent, indent
 from typing import IO
 
 import pytest
+from children_support import children
 from run_support import until
 
 from yaotask import processes, requests
@@ -136,6 +137,21 @@ def test_a_process_imports_what_its_parent_can(start: Start, monkeypatch: pytest
 
     assert told is not None
     assert "/opt/ours" in told["path"]
+
+
+def test_a_folder_whose_name_is_no_text_is_imported_from_too(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = os.fsdecode(b"/opt/\xff")
+    monkeypatch.setattr(sys, "path", [*sys.path, folder, "/opt/\ud800"])
+    spawned = start("channel.send({'path': ascii(sys.path[-2:])})")
+
+    assert spawned.channel.receive() == {"path": ascii([folder, "/opt/\ud800"])}
+
+
+def test_a_process_that_cannot_be_told_its_hello_is_not_left_behind(module: Callable[[str], str]) -> None:
+    with pytest.raises(TypeError):
+        spawn(module(""), "a child", {"number": object()})
+
+    assert children() == []
 
 
 def test_the_folder_that_we_are_in_hides_no_module(

@@ -9,6 +9,7 @@ import ctypes
 import errno
 import faulthandler
 import io
+import json
 import os
 import signal
 import socket
@@ -151,10 +152,21 @@ def spawn(module: str, label: str, hello: Message) -> Spawned:
                 stacks.close()
                 raise
     spawned = Spawned(process, channel, stacks)
-    # Users' code may have put there what is no text; imports pass over it.
-    folders: list[object] = [*sys.path]
-    channel.send({**hello, "path": [folder for folder in folders if isinstance(folder, str)]})
+    try:
+        channel.send({**hello, "path": _folders()})
+    except BaseException:
+        spawned.kill()
+        process.wait()
+        spawned.close()
+        raise
     return spawned
+
+
+def _folders() -> str:
+    """Where we import from, as JSON in ASCII: the name of a folder may be bytes that are no text."""
+    # Users' code may have put there what is no name at all; imports pass over it.
+    folders: list[object] = [*sys.path]
+    return json.dumps([folder for folder in folders if isinstance(folder, str)])
 
 
 def program_of(command: str) -> str:
@@ -189,7 +201,7 @@ def adopted(arguments: list[str]) -> tuple[Channel, Message]:
     hello = channel.receive()
     if hello is None:
         raise SystemExit(1)
-    sys.path += [folder for folder in hello.pop("path") if folder not in sys.path]
+    sys.path += [folder for folder in json.loads(hello.pop("path")) if folder not in sys.path]
     return channel, hello
 
 
