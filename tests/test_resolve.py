@@ -439,6 +439,16 @@ def test_a_file_that_cannot_be_imported_says_why(
     assert "yaotask" not in caught.value.trace.replace(str(Path(__file__).parent.parent), "")
 
 
+def test_why_a_file_cannot_be_imported_is_text_that_can_be_told(resolver: MakeResolver) -> None:
+    scripts = resolver({"mail": r"raise ValueError('\udcff')"})
+
+    with pytest.raises(HandlerNotFound) as caught:
+        scripts.resolve("scripts.mail.Send")
+
+    assert str(caught.value).endswith("ValueError: \ufffd")
+    assert str(caught.value.trace).endswith("ValueError: \ufffd")
+
+
 def test_the_trace_shows_the_lines_of_the_project_that_led_to_the_fault(resolver: MakeResolver) -> None:
     scripts = resolver({"mail": "from scripts.helpers import x", "helpers": "def fall():\n    1 / 0\nfall()"})
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 
 from yaotask.errors import HandlerNotFound
+from yaotask.jsoncheck import mend
 from yaotask.spelling import FOLDER, PACKAGE, as_written
 from yaotask.suggest import nearest
 
@@ -46,7 +47,8 @@ class Failure:
         # A syntax error begins with its place, indented; notes follow the message.
         summary = next((line for line in ending if not line.startswith(" ")), ending[-1])
         trace = "".join(traceback.format_list(frames[-_TRACE_FRAMES:]) + ending)
-        return cls(as_written(summary.splitlines()[0]), as_written(trace.rstrip()))
+        # A worker has to tell its supervisor.
+        return cls(mend(as_written(summary.splitlines()[0])), mend(as_written(trace.rstrip())))
 
 
 class Scripts(MetaPathFinder):
