@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from threading import Event
 from types import SimpleNamespace
@@ -12,15 +14,18 @@ from typing import Any, cast
 import anyio
 import pytest
 from children_support import children, losses, run, until
-from runtime_support import PATIENCE, change, ended
+from runtime_support import PATIENCE, a_job, change, ended
 
 from yaotask import App, processes
+from yaotask.channel import Channel
 from yaotask.child import Limit
 from yaotask.clock import SystemClock
-from yaotask.jobs import Cancelled, Failed, Failure, Ignored, Interrupted, Outcome, RetryAfter, Succeeded
+from yaotask.jobs import Cancelled, Claim, Failed, Failure, Ignored, Interrupted, Outcome, RetryAfter, Succeeded
+from yaotask.processes import Spawned
 from yaotask.runtime import children as module
 from yaotask.runtime import wire
 from yaotask.runtime.attempt import Attempt
+from yaotask.runtime.childprocess import ChildProcess
 
 pytest_plugins = ["children_fixtures"]
 
@@ -313,6 +318,54 @@ def test_an_outcome_passes_between_processes_whole(outcome: Outcome) -> None:
 def test_what_only_workers_say_does_not_pass() -> None:
     with pytest.raises(TypeError, match="Interrupted"):
         wire.written(Interrupted())
+
+
+@asynccontextmanager
+async def one_at_work(claim: Claim) -> AsyncIterator[tuple[ChildProcess, socket.socket, Channel]]:
+    """A child that is told to run this, both ends of its channel, and at the end of the block that of its job."""
+    near, far = socket.socketpair()
+    with closing(Channel(near)) as channel, closing(Channel(far)) as heard, anyio.fail_after(PATIENCE):
+        child = ChildProcess(cast(Spawned, SimpleNamespace(channel=channel)), SystemClock())
+        async with anyio.create_task_group() as group:
+            group.start_soon(child.run, claim, 0, print)
+            await anyio.wait_all_tasks_blocked()
+            yield child, near, heard
+
+
+def fill(end: socket.socket) -> None:
+    """Leave no room in what the other side has not read. What is sent has no meaning before a message."""
+    with suppress(BlockingIOError):
+        while True:
+            end.send(b" ")
+
+
+async def test_a_cancel_for_which_there_is_no_room_is_told_once_there_is_some() -> None:
+    async with one_at_work(a_job().claim) as (child, near, heard):
+        await heard.areceive()
+        fill(near)
+        child.cancel()
+
+        assert await heard.areceive() == {"cancel": True}
+        await heard.asend({"outcome": []})
+
+
+async def test_a_cancel_is_told_after_all_of_the_order() -> None:
+    long = a_job(args=["x" * 3_000_000]).claim
+    async with one_at_work(long) as (child, _, heard):
+        child.cancel()
+
+        assert await heard.areceive() == {"run": list(long), "started": 0}
+        assert await heard.areceive() == {"cancel": True}
+        await heard.asend({"outcome": []})
+
+
+async def test_a_process_may_die_before_there_was_room_to_tell_it_of_a_cancel() -> None:
+    async with one_at_work(a_job().claim) as (child, near, heard):
+        await heard.areceive()
+        fill(near)
+        child.cancel()
+        await anyio.wait_all_tasks_blocked()
+        heard.close()
 
 
 def test_a_transaction_that_is_open_for_too_long_is_cut_off() -> None:

@@ -35,8 +35,9 @@ class ChildProcess:
         self._spawned = spawned
         self._clock = clock
         self._scope: anyio.CancelScope | None = None
-        # Until all of a job has been sent, nothing else may be.
-        self._is_sent = False
+        # The wait for what it says, which ends where it is to be told something.
+        self._listening: anyio.CancelScope | None = None
+        # Whether it is to be told that its job is cancelled.
         self._is_cancelled = False
         # Whether users' code has closed or used its channel, so that it had to be killed.
         self._is_silent = False
@@ -62,18 +63,24 @@ class ChildProcess:
 
     async def _obey(self, order: Message, hear: Hear) -> Message | None:
         self.jobs += 1
-        self._is_sent = self._is_cancelled = False
+        self._is_cancelled = False
         with anyio.CancelScope() as self._scope:
             if not await self._spawned.channel.asend(order):
                 return {"refused": f"it ended with {await self.fate()} before it could be given anything to do"}
-            self._is_sent = True
-            if self._is_cancelled:
-                self.cancel()
-            while (message := await self._receive()) is not None:
+            while (message := await self._hear()) is not None:
                 if "progress" not in message:
                     return message
                 hear(message["progress"])
         return None
+
+    async def _hear(self) -> Message | None:
+        """What it says next about its order; it may be told meanwhile that this is cancelled."""
+        while True:
+            if self._is_cancelled:
+                self._is_cancelled = False
+                await self._spawned.channel.asend({"cancel": True})
+            with anyio.CancelScope() as self._listening:
+                return await self._receive()
 
     async def _receive(self) -> Message | None:
         message = await self._spawned.channel.areceive()
@@ -83,10 +90,10 @@ class ChildProcess:
         return message
 
     def cancel(self) -> None:
-        """Tell its handler that the job is cancelled."""
+        """Have its handler told that the job is cancelled, as soon as it reads what it was sent before."""
         self._is_cancelled = True
-        if self._is_sent:
-            self._spawned.channel.send({"cancel": True})
+        if self._listening is not None:
+            self._listening.cancel()
 
     def kill(self) -> None:
         """End it, and whatever it started, now."""
