@@ -16,7 +16,7 @@ from store_support import ManualClock
 from yaotask import App, JobNotFound, StorageBusy, UnknownName, current_app, current_job
 from yaotask.clock import SystemClock
 from yaotask.errors import StorageError, StorageUnavailable
-from yaotask.following import LONGEST_WAIT, SHORTEST_WAIT, Subscriptions, Watch, follow
+from yaotask.following import LONGEST_WAIT, SHORTEST_WAIT, Callback, Subscriptions, Watch, follow
 
 pytest_plugins = ["door_support", "runtime_fixtures"]
 
@@ -287,3 +287,37 @@ def test_closing_the_app_ends_all_subscriptions(app: App) -> None:
     app.close()
 
     assert not any(watcher.thread.is_alive() for watcher in watchers)
+
+
+def test_who_subscribes_while_the_app_is_closed_is_refused() -> None:
+    class ClosedMeanwhile(Subscriptions):
+        def unsubscribe(self, name: str, callback: Callback | None = None) -> None:
+            self.close()
+
+    subscriptions = ClosedMeanwhile(SystemClock())
+    told = Told("SUCCESS")
+    with pytest.raises(StorageUnavailable, match="closed"):
+        subscriptions.subscribe("mail.1", lambda: {"status": "SUCCESS"}, told)
+
+    assert subscriptions._watchers == []
+    assert told.jobs == []
+
+
+def test_a_subscription_whose_thread_starts_as_the_app_is_closed_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    subscriptions = Subscriptions(SystemClock())
+    threads: list[threading.Thread] = []
+    start = threading.Thread.start
+
+    def start_late(thread: threading.Thread) -> None:
+        subscriptions.close()
+        threads.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_late)
+    told = Told("SUCCESS")
+    subscriptions.subscribe("mail.1", lambda: {"status": "SUCCESS"}, told)
+    for thread in threads:
+        thread.join(PATIENCE)
+
+    assert [thread.is_alive() for thread in threads] == [False]
+    assert told.jobs == []

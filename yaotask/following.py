@@ -103,11 +103,13 @@ class Subscriptions:
 
         A callback that was subscribed to the job before is called once. Raises StorageUnavailable after `close`.
         """
-        if self._is_closed:
-            raise StorageUnavailable("this app was closed")
         self.unsubscribe(name, callback)
         watcher = Watcher(name, look, callback, self._clock, self._forget)
         self._watchers.append(watcher)
+        # Only now: `close` in another thread either finds it or was before this.
+        if self._is_closed:
+            self._forget(watcher)
+            raise StorageUnavailable("this app was closed")
         try:
             watcher.thread.start()
         except RuntimeError:
@@ -161,7 +163,8 @@ class Watcher:
     def stop(self) -> None:
         """Tell nothing more; a call under way is waited for, but not on a loop, nor by a callback."""
         self._stop.set()
-        if not _calls_back.get() and not invoke.on_loop():
+        # One that is about to be started looks at nothing any more.
+        if self.thread.is_alive() and not _calls_back.get() and not invoke.on_loop():
             self.thread.join()
 
     def _run(self) -> None:
