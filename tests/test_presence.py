@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import signal
@@ -15,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from yaotask.errors import StorageUnavailable
+from yaotask.errors import StorageFull, StorageUnavailable
 from yaotask.store import locks
 from yaotask.store.presence import Lock
 
@@ -144,3 +146,46 @@ def test_a_lock_that_cannot_be_made_says_where_and_why(tmp_path: Path) -> None:
 
     with pytest.raises(StorageUnavailable, match=r"workers.* cannot be made: .*a worker shows there that it lives"):
         Lock.take(tmp_path / "workers", "ours")
+
+
+def test_a_disk_without_room_for_a_lock_is_said_to_be_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, *_: int) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", refuse)
+        with pytest.raises(StorageFull, match=r"workers/ours\.lock cannot be made: .*: make room"):
+            Lock.take(tmp_path / "workers", "ours")
+
+
+@pytest.fixture
+def without_locks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """On a file system that has no locks; the descriptors for which one was wanted."""
+    asked: list[int] = []
+
+    def refuse(handle: int, operation: int) -> None:
+        asked.append(handle)
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    return asked
+
+
+def test_a_lock_that_cannot_be_had_says_so_and_leaves_nothing(tmp_path: Path, without_locks: list[int]) -> None:
+    said = r"workers/ours\.lock cannot be locked: No locks available; a worker shows there that it lives"
+    with pytest.raises(StorageUnavailable, match=said):
+        Lock.take(tmp_path / "workers", "ours")
+
+    assert list((tmp_path / "workers").iterdir()) == []
+    assert_closed(without_locks)
+
+
+def assert_closed(handles: list[int]) -> None:
+    for handle in handles:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(handle)
+
+
+def test_where_no_lock_can_be_had_nothing_is_proved(free: Any, without_locks: list[int]) -> None:
+    assert not locks.is_dead(free)
+    assert_closed(without_locks)

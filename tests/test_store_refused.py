@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import sqlite3
 import threading
@@ -16,6 +17,7 @@ from store_support import URL, EvenChance, ManualClock, an_add, change, connecte
 
 from yaotask.errors import StorageBusy, StorageFull, StorageUnavailable
 from yaotask.store import migrations, mounts, opening, tables
+from yaotask.store.dialects.sqlite_hold import FileHold
 from yaotask.store.opening import Place, open_store, place
 from yaotask.store.protocol import Mailbox
 from yaotask.store.sql import SqlStore
@@ -215,6 +217,20 @@ def test_a_disk_without_room_for_a_file_is_said_to_be_full_and_then_used(
     open_store(here, ManualClock(), EvenChance()).close()
 
     assert here.marker.read_text().strip()
+
+
+def test_a_file_system_without_locks_is_said_to_have_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(handle: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    before = len(os.listdir("/dev/fd"))
+    with pytest.raises(StorageUnavailable, match=r"\.yaotask/lock cannot be locked: No locks available; yaotask keeps"):
+        open_store(place(tmp_path, URL), ManualClock(), EvenChance())
+    with pytest.raises(StorageUnavailable, match=r"/hold cannot be locked: No locks available; a move shows there"):
+        FileHold.take(tmp_path / "hold")
+
+    assert len(os.listdir("/dev/fd")) == before
 
 
 def refusing(refused: Path, code: int) -> Callable[..., int]:

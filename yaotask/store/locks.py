@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from yaotask.errors import StorageUnavailable
+from yaotask.store.files import failed
 from yaotask.store.forks import forks
+
+_ADVICE = "a worker shows there that it lives"
 
 
 @dataclass(slots=True, weakref_slot=True)
@@ -26,16 +28,22 @@ class Lock:
 
     @classmethod
     def take(cls, folder: Path, incarnation: str) -> Lock:
-        """Make and hold the lock of a new incarnation. Raises StorageUnavailable where its file cannot be made."""
+        """Make and hold the lock of a new incarnation.
+
+        Raises StorageUnavailable, or StorageFull, where its file cannot be made or locked.
+        """
         path = folder / f"{incarnation}.lock"
         try:
             folder.mkdir(mode=0o700, exist_ok=True)
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise StorageUnavailable(
-                f"{error.filename} cannot be made: {error.strerror}; a worker shows there that it lives"
-            ) from error
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            raise failed(f"{error.filename} cannot be made", error, _ADVICE) from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            path.unlink()
+            os.close(handle)
+            raise failed(f"{path} cannot be locked", error, _ADVICE) from error
         lock = cls(path, handle)
         forks.tell(lock)
         return lock
@@ -108,7 +116,8 @@ def is_dead(worker: Any) -> bool:
 def _is_free(handle: int) -> bool:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except OSError:
+        # Somebody has it, or the file system has no locks any more.
         return False
     return True
 

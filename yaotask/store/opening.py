@@ -141,7 +141,10 @@ def _locked(state: Path, *, shared: bool) -> Iterator[None]:
     except OSError as error:
         raise failed(f"{state} cannot be written", error, _STATE) from error
     try:
-        fcntl.flock(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        except OSError as error:
+            raise failed(f"{state / 'lock'} cannot be locked", error, _STATE) from error
         yield
     finally:
         os.close(handle)

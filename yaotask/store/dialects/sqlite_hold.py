@@ -8,6 +8,8 @@ from pathlib import Path
 
 from yaotask.store.files import failed
 
+_ADVICE = "a move shows there that it is under way"
+
 
 class FileHold:
     """See Hold. The file is gone with it, unless the process was killed; it does no harm."""
@@ -20,7 +22,7 @@ class FileHold:
     def take(cls, path: Path) -> FileHold | None:
         """The lock of this file, which is made, as its folder is; None where another process has it.
 
-        Raises StorageUnavailable, or StorageFull, where it cannot be made.
+        Raises StorageUnavailable, or StorageFull, where it cannot be made or locked.
         """
         while True:
             try:
@@ -28,13 +30,15 @@ class FileHold:
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             except OSError as error:
-                advice = "a move shows there that it is under way"
-                raise failed(f"{error.filename} cannot be made", error, advice) from error
+                raise failed(f"{error.filename} cannot be made", error, _ADVICE) from error
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 os.close(handle)
                 return None
+            except OSError as error:
+                os.close(handle)
+                raise failed(f"{path} cannot be locked", error, _ADVICE) from error
             hold = cls(path, handle)
             if hold.is_held():
                 return hold
