@@ -501,7 +501,7 @@ def test_the_third_loss_poisons_and_no_other(losses: int, poisoned: bool, broken
         story.lose(key)
         row = story.rows[key]._replace(losses=number + 1)
         if poisoned and number == losses - 1:
-            row = row._replace(state=JobState.FAILURE, finished_at=story.now)
+            row = row._replace(state=JobState.FAILURE, attempt=row.attempt + 1, finished_at=story.now)
         story.changes[-1] = story.changes[-1]._replace(after=row)
         story.rows[key], story.jobs[key] = row, replace(story.jobs[key], row=row)
     if not poisoned:

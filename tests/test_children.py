@@ -56,7 +56,7 @@ async def test_the_third_death_ends_the_job(apart: Apart) -> None:
         job = await run(app, "os._exit(1)")
 
     died = "its process ended with exit status 1 while it ran the job"
-    assert (job["status"], job["error_type"]) == ("FAILURE", "PoisonedJob")
+    assert (job["status"], job["error_type"], job["attempt"]) == ("FAILURE", "PoisonedJob", 1)
     assert job["error"] == f"3 processes died while they had the job; the last: {died}"
     tries = query(app, "SELECT outcome, error_type FROM yaotask_attempts ORDER BY fence")
     assert tries == [("lost", "WorkerLost"), ("lost", "WorkerLost"), ("failure", "PoisonedJob")]

@@ -26,12 +26,12 @@ def test_a_loss_is_no_try_and_the_job_is_ready_at_once(bench: Bench) -> None:
     assert (again.attempt, again.losses) == (1, 1)
 
 
-def test_a_poisoned_job_has_failed(bench: Bench) -> None:
+def test_a_poisoned_job_has_failed_in_the_try_that_it_had(bench: Bench) -> None:
     bench.add_one()
 
     assert bench.finish(bench.claim_one(), POISONED)
     row = bench.row()
-    assert (row["state"], row["attempt"], row["losses"]) == (JobState.FAILURE, 0, 1)
+    assert (row["state"], row["attempt"], row["losses"]) == (JobState.FAILURE, 1, 1)
     assert row["finished_at"] == bench.clock.now()
     assert bench.claim() == []
 

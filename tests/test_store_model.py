@@ -487,7 +487,7 @@ class StoreMachine(RuleBasedStateMachine):
             is_poisoned = f"mail.{id}" in poisoned
             job.error = "PoisonedJob" if is_poisoned else "WorkerLost"
             self.record(id, "failure" if is_poisoned else "lost", job.error)
-            job.attempt, job.fence, job.losses = job.attempt - 1, job.fence + 1, row["losses"]
+            job.attempt, job.fence, job.losses = job.attempt - (not is_poisoned), job.fence + 1, row["losses"]
             job.state = JobState.FAILURE if is_poisoned else JobState.RETRYING
             job.be_due(self.bench.clock.now(), self.bench.clock.now())
             assert job.losses >= 1

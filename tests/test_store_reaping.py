@@ -136,7 +136,7 @@ def test_twenty_deaths_end_a_job_that_was_always_there(bench: Bench, us: int, tm
     row = bench.row()
 
     assert [one.poisoned for one in lost] == [True, True]
-    assert (row["error_type"], row["finished_at"]) == ("PoisonedJob", bench.clock.now())
+    assert (row["error_type"], row["attempt"], row["finished_at"]) == ("PoisonedJob", 1, bench.clock.now())
     assert "20 processes died" in row["error"]
     assert bench.query("SELECT id, kind FROM yaotask_events ORDER BY id") == [
         {"id": 1, "kind": EventKind.ERROR},

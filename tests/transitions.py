@@ -25,7 +25,8 @@ _ALLOWED = """
     WHEN OLD.state = 1 AND NEW.state = 6 AND NEW.fence = OLD.fence + 1 THEN NEW.attempt = OLD.attempt - 1
         AND NEW.generation = OLD.generation AND OLD.started_at IS NULL
     -- T7
-    WHEN OLD.state = 1 AND NEW.fence = OLD.fence + 1 THEN NEW.state IN (3, 5) AND NEW.attempt = OLD.attempt - 1
+    WHEN OLD.state = 1 AND NEW.fence = OLD.fence + 1 THEN NEW.state IN (3, 5)
+        AND NEW.attempt = CASE WHEN NEW.state = 5 THEN OLD.attempt - 1 ELSE OLD.attempt END
         AND NEW.generation = OLD.generation AND NEW.deaths = OLD.deaths + 1 AND NEW.losses >= OLD.losses
         AND NEW.losses >= 1 AND NEW.worker IS NULL
     -- T10

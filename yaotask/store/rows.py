@@ -101,11 +101,13 @@ class Ending:
     def row(self) -> list[Any]:
         """For finish_other."""
         failure, lost = self.failure, isinstance(self.outcome, Lost)
+        # A loss does not count as a try, but one that ends the job was its last.
+        untried = self.given_back or (lost and not self.state.is_terminal)
         return [
             self.claim.key,
             self.claim.fence,
             int(self.state),
-            int(self.given_back or lost),
+            int(untried),
             None if self.given_back else self.started,
             self.ended,
             self.ended if self.state.is_terminal else None,

@@ -212,9 +212,10 @@ SET state = 5, fence = fence + 1, attempt = attempt - 1, losses = :losses,
 WHERE key = :key AND state = 1 AND fence = :fence
 """
 
+# The try in which the job has ended stays its last one.
 POISON = """
 UPDATE yaotask_jobs
-SET state = 3, fence = fence + 1, attempt = attempt - 1, losses = :losses, deaths = deaths + 1, worker = NULL,
+SET state = 3, fence = fence + 1, losses = :losses, deaths = deaths + 1, worker = NULL,
     finished_at = :now, updated_at = :now,
     error_type = 'PoisonedJob', error = :error, traceback = NULL
 WHERE key = :key AND state = 1 AND fence = :fence

@@ -81,7 +81,7 @@ def _lost(before: Row, after: Row) -> bool:
         and after.state in (RETRYING, FAILURE)
         and after.worker is None
         and after.fence == before.fence + 1
-        and after.attempt == before.attempt - 1
+        and after.attempt == before.attempt - (after.state == RETRYING)
         and after.generation == before.generation
         and after.deaths == before.deaths + 1
         and max(before.losses, 1) <= after.losses <= before.losses + 1
