@@ -15,6 +15,7 @@ from store_support import DONE, EVERY_EVENT, FAILED, Bench, ManualClock
 from yaotask.clock import SECOND
 from yaotask.events import ADD_BIT, CANCEL_BIT, ERROR_BIT, RETRY_BIT, EventKind
 from yaotask.jobs import Claim, JobState
+from yaotask.jsoncheck import MAX_INTEGER
 from yaotask.runtime.reaper import Reaper
 from yaotask.store import presence
 from yaotask.store.cycle import SqlCycle
@@ -41,17 +42,21 @@ def die(bench: Bench, folder: Path, name: str, most: int = 10) -> tuple[int, lis
     return worker, claims
 
 
-def test_the_key_of_a_process_is_of_its_second_and_its_name(bench: Bench, tmp_path: Path) -> None:
+def test_the_key_of_a_process_is_of_its_hour_and_its_name_and_any_reader_can_keep_it(
+    bench: Bench, tmp_path: Path
+) -> None:
     """The database, which may have lost the last ones that it entered, does not number it."""
     lock = Lock.take(tmp_path / "workers", "lock")
 
     def register(cycle: SqlCycle) -> tuple[int, ...]:
         now = cycle.now
         keys = [presence.register(cycle, name, lock) for name in ("one", "other")]
-        cycle.now += SECOND
+        cycle.now += HOUR
         cycle.execute("DELETE FROM yaotask_workers")
         again = presence.register(cycle, "one", lock)
-        assert [key >> presence.BITS for key in (*keys, again)] == [now // SECOND] * 2 + [now // SECOND + 1]
+        hour = now // HOUR
+        assert [key >> presence.BITS for key in (*keys, again)] == [hour, hour, hour + 1]
+        assert max(*keys, again) <= MAX_INTEGER
         return (*keys, again)
 
     assert len(set(bench.errand(register))) == 3

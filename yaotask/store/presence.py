@@ -47,8 +47,9 @@ __all__ = [
 
 # Where, in the state folder, workers have their locks and their ears.
 FOLDER = "workers"
-# So many bits of the key of a process are chance; those above it are of the second in which it was entered.
-BITS = 30
+# So many bits of the key of a process are chance; those above them are of the hour in which it was entered. Until the
+# year 2200 that is no more than readers can keep that have numbers as doubles.
+BITS, HOUR = 32, 3_600 * SECOND
 
 
 def register(
@@ -76,12 +77,12 @@ def register(
 
 
 def _key(now: int, incarnation: str) -> int:
-    """Of the second and of chance, so that no other process ever has it.
+    """Of the hour and of chance, so that no other process ever has it.
 
     The database's own numbers would come again from a server that lost its last commits, as a replica may that takes
     over: who was entered in those still lives by his, would keep it alive for the other, and would hand back its jobs.
     """
-    return int((now // SECOND << BITS) + crc32(incarnation.encode()) % 2**BITS)
+    return int((now // HOUR << BITS) + crc32(incarnation.encode()))
 
 
 def renew(connection: Connection, now: int, infos: Mapping[int, str], lease: int) -> set[int]:
