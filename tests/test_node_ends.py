@@ -155,6 +155,7 @@ def test_a_script_that_ends_the_interpreter_when_imported_breaks_its_task_alone(
         assert run.status() == 0
 
     assert "hold is broken, its jobs wait" in run.errors
+    assert "stopped; still waiting: 1 job of hold, whose handler is broken" in run.errors
     assert job(root)["status"] == "WAITING"
     nothing_left(root)
 

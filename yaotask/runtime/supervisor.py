@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 
 from yaotask import nodeview
 from yaotask.bell import Bell
@@ -23,6 +24,7 @@ from yaotask.definitions.catalog import Catalog
 from yaotask.errors import StorageError
 from yaotask.jobs import OUTCOME_WORDS, Interrupted
 from yaotask.lifecycle import every
+from yaotask.phrases import counted, listed
 from yaotask.plan import Place, Plan
 from yaotask.processes import Spawned
 from yaotask.runtime import reaper
@@ -35,7 +37,7 @@ from yaotask.runtime.runner import GLANCE, until_settled
 from yaotask.runtime.ward import PATIENCE, CrashLoop, Ward
 from yaotask.runtime.watch import Watch
 from yaotask.settings import Settings
-from yaotask.store import hints, presence, reads
+from yaotask.store import checkup, hints, presence, reads
 from yaotask.store.access import Access
 
 log = logging.getLogger(__name__)
@@ -67,8 +69,9 @@ class Supervisor:
         self._hurried = False
         # The tasks that this node runs, or would if they were not broken.
         self._tasks = {id: catalog.tasks[id] for id in plan.only or catalog.tasks} if plan.processes else {}
-        # The tasks that were told to be broken.
+        # The tasks that were told to be broken, and how many jobs of each were left waiting by a drain.
         self._told: set[str] = set()
+        self._left: dict[str, int] = {}
 
     # --- from the first process to the last -------------------------------------------------------------
 
@@ -171,6 +174,7 @@ class Supervisor:
         log.info("running; SIGTERM or Ctrl-C ends it")
         if drain:
             await until_settled(self._unsettled, self._clock)
+            self._left = await anyio.to_thread.run_sync(self._held_up)
             self._stopping.set()
 
     def _unsettled(self) -> bool:
@@ -181,6 +185,18 @@ class Supervisor:
                 return self._plan.processes > 0 and reads.unsettled(connection, able)
         except StorageError:
             return True
+
+    def _held_up(self) -> dict[str, int]:
+        """Of each of our tasks that is broken how many jobs could run, as far as the store can be read."""
+        broken = self._told & self._tasks.keys()
+        if not broken:
+            return {}
+        try:
+            with self._access.opened.store.snapshot() as connection:
+                rows = checkup.waiting(connection, self._clock.now())
+        except StorageError:
+            return {}
+        return {row["task"]: int(row["ready"]) for row in rows if row["ready"] and row["task"] in broken}
 
     # --- upkeep -----------------------------------------------------------------------------------------
 
@@ -274,5 +290,11 @@ class Supervisor:
         ended[OUTCOME_WORDS[Interrupted]] += self._estate.handed_back
         # What took too long in those that we ended.
         ended.update({OUTCOME_WORDS[kind]: count for kind, count in self._access.opened.ledger.ended.items()})
-        parts = [f"{ended[word]:,} {word}" for word in OUTCOME_WORDS.values() if ended[word]]
-        log.info("stopped; %s", ", ".join(parts) if parts else "there was nothing to do")
+        done = ", ".join(f"{ended[word]:,} {word}" for word in OUTCOME_WORDS.values() if ended[word])
+        log.info("stopped; %s", "; ".join(filter(None, (done, self._waits()))) or "there was nothing to do")
+
+    def _waits(self) -> str:
+        """What a drain has left waiting, in words."""
+        jobs = [f"{counted(number, 'job')} of {task}" for task, number in self._left.items()]
+        whose = "whose handler is" if len(jobs) == 1 else "whose handlers are"
+        return f"still waiting: {listed(jobs)}, {whose} broken" if jobs else ""
