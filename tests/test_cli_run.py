@@ -34,11 +34,12 @@ def test_it_says_where_it_works_how_many_at_once_and_on_what(project: Project) -
     assert lines[1:7] == [
         f"project: {root}",
         f"store: sqlite:///{root}/.yaotask/yaotask.db",
-        "workers: 1 process, at most 7 jobs at once",
+        "workers: 1 process",
         "TASK AT ONCE TRIES WAITS TIMEOUT FILE",
         "other 4 1 try 5m tasks/other.yml",
         "some 3 1 try + 1 retry 200ms 5m tasks/some.yml",
     ]
+    assert lines[-2].endswith("INFO running; at most 7 jobs at once; SIGTERM or Ctrl-C ends it")
     assert lines[-1].endswith("INFO stopped; there was nothing to do")
 
 

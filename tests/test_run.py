@@ -98,6 +98,7 @@ def test_a_broken_handler_stops_its_own_task_and_no_other(project: Project) -> N
 
         assert (app.get("good.1")["status"], app.get("bad.1")["status"]) == ("SUCCESS", "WAITING")
     assert "bad is broken, its jobs wait:" in run.errors
+    assert "running; at most 1 job at once;" in run.errors
     assert "stopped; 1 succeeded; still waiting: 1 job of bad, whose handler is broken" in run.errors
     assert "No module named 'nothing_of_this_name'" in run.errors
 

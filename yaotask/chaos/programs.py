@@ -165,7 +165,7 @@ class Node(Program):
 
     def __init__(self, folder: Path, processes: int, clock: Clock, nursery: Nursery, *, far: bool = False) -> None:
         command = ["-m", "yaotask", "run", "--processes", str(processes)]
-        super().__init__(folder, command, "running; SIGTERM", clock, nursery)
+        super().__init__(folder, command, "running; ", clock, nursery)
         self._far = far
 
     def note_fall(self) -> None:

@@ -70,9 +70,6 @@ def _show_banner(app: App, version: str, wanted: Sequence[Definition], processes
     if not processes:
         show_fields([("workers", "none: this node runs services only")], err=True)
         return
-    at_once = sum(definition.worker_nums for definition in wanted)
-    show_fields(
-        [("workers", f"{processes} process{'es' if processes > 1 else ''}, at most {counted(at_once, 'job')} at once")],
-        err=True,
-    )
+    # How many jobs they run at once is said when they have told which tasks are broken.
+    show_fields([("workers", counted(processes, "process", "processes"))], err=True)
     show_table(tasks.HEADER, map(tasks.row, wanted), err=True)

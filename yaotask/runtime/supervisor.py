@@ -171,11 +171,17 @@ class Supervisor:
     async def _tell_start(self, drain: bool) -> None:
         if not await self._workers_ready():
             return
-        log.info("running; SIGTERM or Ctrl-C ends it")
+        log.info("running; %sSIGTERM or Ctrl-C ends it", self._at_once())
         if drain:
             await until_settled(self._unsettled, self._clock)
             self._left = await anyio.to_thread.run_sync(self._held_up)
             self._stopping.set()
+
+    def _at_once(self) -> str:
+        """How many jobs this node runs at once, in words; nothing where it runs services alone."""
+        broken = self._broken()
+        most = sum(definition.worker_nums for task, definition in self._tasks.items() if task not in broken)
+        return f"at most {counted(most, 'job')} at once; " if self._tasks else ""
 
     def _unsettled(self) -> bool:
         """Whether anything is left to do, as far as the store can be read."""
