@@ -546,6 +546,15 @@ async def test_a_whole_handler_may_be_a_transaction(apart: Apart) -> None:
     assert (job["status"], (await app.alist())["items"][0]["id"]) == ("FAILURE", 1)
 
 
+@pytest.mark.parametrize(("what", "status", "kept"), [("", "SUCCESS", 1), ("raise ValueError", "FAILURE", 0)])
+async def test_a_transaction_that_the_definition_has_opened_is_handed_out(
+    apart: Apart, what: str, status: str, kept: int
+) -> None:
+    job, rows = await booked(apart(BOOK, transaction=True), what)
+
+    assert (job["status"], rows) == (status, kept)
+
+
 SLOW = """
     import time
 

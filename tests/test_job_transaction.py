@@ -264,6 +264,59 @@ async def test_a_definition_can_ask_for_it_and_a_failure_undoes_the_adds_of_the_
     assert (job["status"], jobs) == ("FAILURE", 1)
 
 
+async def test_one_that_the_definition_has_opened_is_handed_out(stage: StageApp) -> None:
+    def handler(task_id: int, fails: bool) -> int:
+        child: int = process("tasks.mail.add", True)
+        with current_job().transaction() as connection:
+            connection.execute(INSERT)
+        if fails:
+            raise ValueError("bad")
+        return child
+
+    app = prepare(stage(handler, transaction=True))
+    async with app.running():
+        good = await ended(app, await app.acall("tasks.mail.add", False))
+        # It was added with that success; what it adds itself is undone with its failure.
+        bad = await ended(app, good["response"])
+    ((jobs,),) = query(app, "SELECT count(*) FROM yaotask_jobs")
+
+    assert (good["status"], bad["status"], bad["error_type"]) == ("SUCCESS", "FAILURE", "ValueError")
+    assert (jobs, effects(app)) == (2, 1)
+
+
+async def test_one_that_the_definition_has_opened_is_handed_out_once(stage: StageApp) -> None:
+    def handler(task_id: int) -> None:
+        with current_job().transaction() as connection:
+            connection.execute(INSERT)
+        with pytest.raises(TransactionError, match="once"), current_job().transaction():
+            pass
+
+    app = prepare(stage(handler, transaction=True))
+    job = await run(app)
+
+    assert (job["status"], effects(app)) == ("SUCCESS", 1)
+
+
+async def test_a_handler_that_goes_on_after_an_exception_in_the_definitions_transaction_has_failed(
+    stage: StageApp,
+) -> None:
+    """What it wrote before would be lost with a success that says nothing of it."""
+
+    def handler(task_id: int) -> str:
+        process("tasks.mail.add")
+        with pytest.raises(ValueError, match="bad"), current_job().transaction() as connection:
+            connection.execute(INSERT)
+            raise ValueError("bad")
+        return "done"
+
+    app = prepare(stage(handler, transaction=True))
+    job = await run(app)
+    ((jobs,),) = query(app, "SELECT count(*) FROM yaotask_jobs")
+
+    assert (job["status"], job["error_type"], effects(app), jobs) == ("FAILURE", "TransactionError", 0, 1)
+    assert "exception" in job["error"]
+
+
 async def test_calls_of_the_handler_go_through_it(stage: StageApp) -> None:
     def handler(task_id: int, what: str) -> Any:
         if what == "child":

@@ -206,9 +206,10 @@ class Job:
     def transaction(self) -> AbstractContextManager[Connection]:
         """A transaction on the store's own database, whose effects commit with the SUCCESS of the job or not at all.
 
-        It is open until the handler returns, and all calls of the handler go through it. For handlers in
-        threads, once an attempt: TransactionError otherwise. Held for more than 5 seconds it is rolled
-        back: TransactionTooLong, a failed try.
+        It is open until the handler returns, and all calls of the handler go through it. Where the definition has
+        opened it, with `transaction: true`, this hands it out. For handlers in threads and child processes, once
+        an attempt: TransactionError otherwise. Held for more than 5 seconds it is rolled back: TransactionTooLong, a
+        failed try.
         """
         return self._desk.transaction(self)
 

@@ -63,6 +63,8 @@ class OpenTransaction:
 
     transaction: Transaction
     cap: float
+    # Whether the handler has it: not yet where its definition asked for it.
+    is_handed_out: bool
     changes: dict[str, Any] = field(default_factory=dict)
     # Rolled back already, because an exception left its block.
     closed: bool = False
@@ -152,10 +154,18 @@ class JobDesk:
                 "job.transaction() is for handlers that are sync functions: it ends with the handler, and the thread of"
                 " an `async def` may go on"
             )
-        if job.open_transaction is not None:
+        opened: OpenTransaction | None = job.open_transaction
+        if opened is not None and opened.is_handed_out:
             raise TransactionError("job.transaction() can be used once in an attempt")
         job.must_be_open()
-        opened = OpenTransaction(self._store.transaction(), self._clock.monotonic() + LONGEST_TRANSACTION)
+        with self._begun(job) if opened is None else _handed_out(opened) as connection:
+            yield connection
+
+    @contextmanager
+    def _begun(self, job: Job) -> Iterator[Connection]:
+        cap = self._clock.monotonic() + LONGEST_TRANSACTION
+        # Where the definition asks for one, this is before the handler begins.
+        opened = OpenTransaction(self._store.transaction(), cap, is_handed_out=not self._policy.transaction)
         job.open_transaction = opened
         if job.over:
             # Whoever ended the attempt looked for a transaction after that: one of us has seen the other.
@@ -216,6 +226,18 @@ class JobDesk:
         opened: OpenTransaction | None = attempt.job.open_transaction
         if opened is not None and not opened.closed and self._spawner is not None:
             self._spawner.start(partial(_expire, attempt.job.name, opened))
+
+
+@contextmanager
+def _handed_out(opened: OpenTransaction) -> Iterator[Connection]:
+    """One that was open when the handler began, for it."""
+    opened.is_handed_out = True
+    try:
+        yield opened.transaction.connection
+    except BaseException:
+        # What the handler did before this block is in it too, and must not be lost with a success.
+        opened.transaction.doom()
+        raise
 
 
 async def _expire(name: str, opened: OpenTransaction) -> None:

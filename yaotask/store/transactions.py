@@ -84,13 +84,16 @@ class Transaction:
         """Write the job's progress `changes`, by column, and its end on this transaction, and commit.
 
         False, and everything is rolled back, when the claim was lost. Raises TransactionTooLong where
-        it had expired, TransactionError where the handler had tried to roll back or the commit broke
-        a rule of its tables, StorageFull, or OutcomeUnknown where the commit is in doubt; but for the
+        it had expired, TransactionError where it was doomed, the handler had tried to roll back or the commit
+        broke a rule of its tables, StorageFull, or OutcomeUnknown where the commit is in doubt; but for the
         last, nothing was stored.
         """
         try:
             if self._guard.doomed:
-                raise TransactionError("nothing was stored, because the handler had asked for a rollback")
+                raise TransactionError(
+                    "nothing was stored, because the handler had asked for a rollback, or had gone on after an"
+                    " exception in job.transaction()"
+                )
             with self._translated():
                 self._write(finish, changes or {})
         except Misfit:
@@ -120,6 +123,10 @@ class Transaction:
             if isinstance(explained, StorageBusy | StorageFull):
                 raise explained from error
             raise OutcomeUnknown(f"{explained}; the job and its effects may or may not have been stored") from error
+
+    def doom(self) -> None:
+        """Let nothing of it be stored, whatever comes: `finish` raises TransactionError."""
+        self._guard.doomed = True
 
     def rollback(self) -> None:
         """Undo everything. More than once is fine, and after the end it does nothing."""
