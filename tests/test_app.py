@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,17 @@ import pytest
 from runtime_support import ended
 
 import yaotask
-from yaotask import App, BadDefinitions, UnknownTask, ambient, aprocess, current_app, process
+from yaotask import (
+    App,
+    BadDefinitions,
+    InvalidPayload,
+    JobNotFound,
+    UnknownTask,
+    ambient,
+    aprocess,
+    current_app,
+    process,
+)
 
 pytest_plugins = ["door_support", "runtime_fixtures"]
 
@@ -188,6 +199,28 @@ async def test_a_tasks_jobs_go_by_all_their_names(app: App, id: int | str) -> No
     await mail.aretry(id)
     assert await mail.aattempts(id) == []
     assert [job["id"] for job in (await mail.alist())["items"]] == [1]
+
+
+@pytest.mark.parametrize("id", [1, "1", "mail.1"])
+async def test_the_status_of_a_tasks_jobs_goes_by_all_their_names_from_the_app_too(app: App, id: int | str) -> None:
+    await app.tasks["mail"].aadd("Hello")
+
+    assert await app.astatus("mail", [id]) == {1: "WAITING"}
+
+
+@pytest.mark.parametrize("ids", [1, "12", None, {"1": 1}, b"1"])
+def test_status_takes_a_list_and_says_so(app: App, ids: Any) -> None:
+    for ask in (partial(app.status, "mail"), app.tasks["mail"].status):
+        with pytest.raises(InvalidPayload, match=r"\$\.ids: must be a list of ids"):
+            ask(ids)
+
+
+def test_status_finds_no_job_of_another_task_and_no_task_that_is_not_there(app: App) -> None:
+    for ask in (partial(app.status, "mail"), app.tasks["mail"].status):
+        with pytest.raises(JobNotFound):
+            ask(["bulk.1"])
+    with pytest.raises(UnknownTask):
+        app.status("mial", ["mial.1"])
 
 
 def test_a_delay_counts_from_each_add(app: App) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from functools import partial
@@ -23,7 +23,7 @@ from yaotask.clock import Clock, SystemClock
 from yaotask.context import Owner
 from yaotask.errors import BadDefinitions
 from yaotask.following import Callback, Subscriptions
-from yaotask.handles import Task, Tasks
+from yaotask.handles import Id, Task, Tasks
 from yaotask.intake import Intake
 from yaotask.jobview import View
 from yaotask.listing import Listing
@@ -116,9 +116,9 @@ class App:
         """A page of jobs, the newest first. Filters: `status, since, until, text, page, page_size, cursor`."""
         return self._client.list(Listing.of(task, filters))
 
-    def status(self, task: str, ids: Sequence[int]) -> dict[int, str]:
-        """The status of each of these jobs that exists."""
-        return self._client.status(task, ids)
+    def status(self, task: str, ids: Iterable[Id]) -> dict[int, str]:
+        """The status of each of these jobs that exists. Raises UnknownTask, and InvalidPayload for what is no list."""
+        return self.tasks[task].status(ids)
 
     def attempts(self, id: str) -> Views:
         """The recorded tries of a job; a success at the first try leaves none. Raises JobNotFound."""
@@ -147,7 +147,7 @@ class App:
         """Like `list`, on a loop."""
         return await run_sync(partial(self.list, task, **filters))
 
-    async def astatus(self, task: str, ids: Sequence[int]) -> dict[int, str]:
+    async def astatus(self, task: str, ids: Iterable[Id]) -> dict[int, str]:
         """Like `status`, on a loop."""
         return await run_sync(self.status, task, ids)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from yaotask.behalf import Behalf
 from yaotask.client import Client, must_not_block
 from yaotask.errors import AddRefused, InvalidPayload, UnknownName
 from yaotask.listing import Listing
-from yaotask.names import integer
+from yaotask.names import integer, integers
 from yaotask.options import NAMES, Options
 from yaotask.resolve import Resolver
 from yaotask.suggest import did_you_mean
@@ -162,9 +162,7 @@ class Calls:
         self._client.progress(task, integer(task, id), current, total, message)
 
     def _status(self, task: str, ids: Any, /) -> dict[int, str]:
-        if not isinstance(ids, Iterable) or isinstance(ids, str | bytes | Mapping):
-            raise InvalidPayload("must be a list of ids", "$.ids")
-        return self._client.status(task, [integer(task, id) for id in ids])
+        return self._client.status(task, integers(task, ids))
 
     def _list(self, task: str | None, given: Any = None, /, **filters: Any) -> Any:
         return self._client.list(Listing.of(task, _merged(given, filters)))

@@ -14,7 +14,7 @@ from yaotask.client import Client
 from yaotask.definitions.model import Definition
 from yaotask.jobview import View
 from yaotask.listing import Listing
-from yaotask.names import integer
+from yaotask.names import integer, integers
 from yaotask.options import Options
 
 if TYPE_CHECKING:
@@ -103,8 +103,8 @@ class Task:
         return self._client.list(Listing.of(self.id, filters))
 
     def status(self, ids: Iterable[Id]) -> dict[int, str]:
-        """The status of each of these jobs that exists."""
-        return self._client.status(self.id, [integer(self.id, id) for id in ids])
+        """The status of each of these jobs that exists. Raises InvalidPayload for what is no list of ids."""
+        return self._client.status(self.id, integers(self.id, ids))
 
     def attempts(self, id: Id) -> builtins.list[View]:
         """The recorded tries of a job; a success at the first try leaves none. Raises JobNotFound."""

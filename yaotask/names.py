@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from yaotask.definitions.files import ID, LONGEST_ID
-from yaotask.errors import JobNotFound, UnknownName
+from yaotask.errors import InvalidPayload, JobNotFound, UnknownName
 from yaotask.jobs import MAX_ID
 
 LONGEST = len(str(MAX_ID))
@@ -26,6 +28,13 @@ def integer(task: str, id: object) -> int:
     if not 1 <= number <= MAX_ID:
         raise JobNotFound(task, id)
     return number
+
+
+def integers(task: str, ids: object) -> list[int]:
+    """The numbers of jobs of this task. Raises as `integer`, and InvalidPayload for what is no list of ids."""
+    if not isinstance(ids, Iterable) or isinstance(ids, str | bytes | Mapping):
+        raise InvalidPayload("must be a list of ids", "$.ids")
+    return [integer(task, id) for id in ids]
 
 
 def split(name: object) -> tuple[str, int]:
