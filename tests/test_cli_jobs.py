@@ -149,6 +149,8 @@ def test_list_takes_a_task_and_filters(ended: Path, run: Run) -> None:
     add(ended, "bob", task="media.video")
 
     assert [row[0] for row in rows(run("list", "-a", ended, "mail", "--status", "failed").out)] == ["mail.2"]
+    both = run("list", "-a", ended, "mail", "--status", "failed", "--status", "SUCCESS")
+    assert [row[0] for row in rows(both.out)] == ["mail.2", "mail.1"]
     assert [row[0] for row in rows(run("list", "-a", ended, "media.video").out)] == ["media.video.1"]
     assert [row[0] for row in rows(run("list", "-a", ended, "--text", "such place").out)] == ["mail.2"]
     assert rows(run("list", "-a", ended, "--since", LATER).out) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -58,6 +59,9 @@ def test_an_unknown_status_says_what_was_meant() -> None:
         status_named("complete")
 
 
+LISTS = [("WAITING", "running"), ("retrying", 4, "cancelled", "ignored", "failed"), ("partial", "SUCCESS", 2)]
+
+
 async def test_each_status_finds_its_jobs(stage: Callable[..., App]) -> None:
     leave = anyio.Event()
 
@@ -89,6 +93,8 @@ async def test_each_status_finds_its_jobs(stage: Callable[..., App]) -> None:
         await reaches(app, runs, "RUNNING")
         found = {name: _ids(await mail.alist(status=name)) for name in {*STATUS_WORDS.values(), "RETRYING"}}
         found |= {name: _ids(await mail.alist(status=name)) for name in ("cancelled", "ignored")}
+        some = {names: await mail.alist(status=list(names), page=1) for names in LISTS}
+        some_of_all = _ids(await app.alist(status={"failed", "WAITING"}, page_size=1))
         totals = {name: (await mail.alist(status=name, page=1))["total"] for name in found}
         leave.set()
 
@@ -103,6 +109,26 @@ async def test_each_status_finds_its_jobs(stage: Callable[..., App]) -> None:
         "ignored": [ignored],
     }
     assert totals == {name: len(ids) for name, ids in found.items()}
+    assert {names: _ids(page) for names, page in some.items()} == {
+        ("WAITING", "running"): [runs, waits],
+        ("retrying", 4, "cancelled", "ignored", "failed"): [retried, ignored, bad, partly, cancelled],
+        ("partial", "SUCCESS", 2): [partly, good],
+    }
+    assert all(page["total"] == len(page["items"]) for page in some.values())
+    assert some_of_all == [bad]
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ([], "must name a status, or some of them"),
+        (["failed", "waitng"], 'there is no status "waitng"; did you mean "WAITING"?'),
+        ([["failed"]], "there is no status"),
+    ],
+)
+def test_a_list_of_statuses_with_another_thing_in_it_is_refused(app: App, given: list[Any], says: str) -> None:
+    with pytest.raises(InvalidPayload, match=f"^{re.escape(f'$.status: {says}')}"):
+        app.list("mail", status=given)
 
 
 # --- pages -----------------------------------------------------------------------------------------------------

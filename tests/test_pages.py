@@ -28,8 +28,8 @@ def test_the_jobs_of_a_state_are_found_in_every_task(
     bench: Bench, outcome: Outcome, status: str, since: int | None
 ) -> None:
     end_all(bench, outcome)
-    of_all = reads.Filter(status=status, since=since)
-    of_one = reads.Filter(status=status, since=since, task="mail")
+    of_all = reads.Filter(statuses=(status,), since=since)
+    of_one = reads.Filter(statuses=(status,), since=since, task="mail")
 
     with bench.store.reading() as connection:
         assert [row["task"] for row in reads.page(connection, of_all, 10)] == ["mail", "video", "mail"]
@@ -40,7 +40,7 @@ def test_the_jobs_of_a_state_are_found_in_every_task(
 
 
 def test_an_empty_store_has_jobs_of_no_state(bench: Bench) -> None:
-    wanted = reads.Filter(status="FAILURE")
+    wanted = reads.Filter(statuses=("FAILURE",))
 
     with bench.store.reading() as connection:
         assert reads.page(connection, wanted, 10) == []

@@ -42,7 +42,7 @@ class Listing:
         given = {name: value for name, value in given.items() if value is not None}
         chosen = reads.Filter(
             task=task,
-            status=status_named(given["status"]) if "status" in given else None,
+            statuses=_statuses(given["status"]) if "status" in given else (),
             since=moment(given["since"], "since") if "since" in given else None,
             until=moment(given["until"], "until") if "until" in given else None,
             text=_text(given.get("text")),
@@ -72,6 +72,18 @@ class Listing:
             "page_size": self.page_size,
             "next_cursor": cursor,
         }
+
+
+def _statuses(given: Any) -> tuple[str, ...]:
+    """The statuses that a filter names, by one word or a list of them, each once."""
+    words = given if isinstance(given, list | tuple | set | frozenset) else [given]
+    if not words:
+        raise InvalidPayload("must name a status, or some of them", "$.status")
+    names = dict.fromkeys(map(status_named, words))
+    if "SUCCESS" in names:
+        # Which finds these too.
+        names.pop("PARTIAL", None)
+    return tuple(names)
 
 
 def status_named(word: object) -> str:

@@ -48,7 +48,13 @@ def get(session: Session, /, job: str, follows: bool, as_json: bool) -> int:
 
 @click.command("list", cls=Command)
 @click.argument("task", required=False)
-@click.option("--status", metavar="S", help="Only those in this status: WAITING, RUNNING, SUCCESS, FAILURE, ...")
+@click.option(
+    "--status",
+    "statuses",
+    metavar="S",
+    multiple=True,
+    help="Only those in this status: WAITING, RUNNING, SUCCESS, FAILURE, ... May be given again.",
+)
 @click.option("--since", metavar="TIME", help="Added at or after this time: 2026-11-22T08:00:00Z.")
 @click.option("--until", metavar="TIME", help="Added before this time.")
 @click.option("--text", metavar="TEXT", help="With this text in its arguments, message or error.")
@@ -57,10 +63,10 @@ def get(session: Session, /, job: str, follows: bool, as_json: bool) -> int:
 @click.option("--cursor", metavar="C", help="Go on where the page before ended.")
 @JSON
 @click.pass_obj
-def list_(session: Session, /, task: str | None, as_json: bool, **filters: Any) -> None:
+def list_(session: Session, /, task: str | None, statuses: tuple[str, ...], as_json: bool, **filters: Any) -> None:
     """List jobs, of TASK or of all tasks, the newest first."""
     with App(session.root) as app, words.options():
-        page = app.list(task, **filters)
+        page = app.list(task, status=statuses or None, **filters)
     if as_json:
         echo_json(page)
         return

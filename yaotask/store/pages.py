@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, cast
@@ -26,7 +26,8 @@ class Filter:
     """
 
     task: str | None = None
-    status: str | None = None
+    # Each of other jobs than the rest; none of them lets through all jobs.
+    statuses: tuple[str, ...] = ()
     since: int | None = None
     until: int | None = None
     text: str | None = None
@@ -58,10 +59,12 @@ _TRIED = "(attempt > 1 OR losses > 0 OR deaths > 0)"
 _UNSTARTED = "state = 1 AND worker IS NOT NULL AND started_at IS NULL"
 
 
-def _parts(status: str | None) -> list[Part]:
+def _parts(statuses: Collection[str]) -> list[Part]:
+    return [part for status in statuses for part in _parts_of(status)] or [Part("true")]
+
+
+def _parts_of(status: str) -> list[Part]:
     match status:
-        case None:
-            return [Part("true")]
         case "PARTIAL":
             return [Part("state = 2 AND fail_count > 0")]
         case "SUCCESS":
@@ -84,10 +87,12 @@ def page(connection: Connection, wanted: Filter, size: int, offset: int = 0) -> 
     """Jobs that pass the filter, the newest first: by when they were added where that is bounded or
     the jobs are of many tasks, else by id.
     """
-    queries = [_suited(connection, _query(wanted, part), wanted, part) for part in _parts(wanted.status)]
+    queries = [_suited(connection, _query(wanted, part), wanted, part) for part in _parts(wanted.statuses)]
     if len(queries) == 1:
         return read_rows(connection, queries[0].limit(size).offset(offset))
-    rows = [row for query in queries for row in read_rows(connection, query.limit(size + offset))]
+    # By key: a job that went on between two of them is found by both, and is what the later one says.
+    found = {row["key"]: row for query in queries for row in read_rows(connection, query.limit(size + offset))}
+    rows = list(found.values())
     names = [column.name for column in _order(wanted)]
     rows.sort(key=lambda row: [row[name] for name in names], reverse=True)
     return rows[offset : offset + size]
@@ -102,7 +107,7 @@ def count(connection: Connection, wanted: Filter) -> int:
     """How many jobs pass the filter, counted one by one."""
     total = select(func.count()).select_from(jobs)
     queries = [
-        _suited(connection, total.where(*_conditions(wanted, part)), wanted, part) for part in _parts(wanted.status)
+        _suited(connection, total.where(*_conditions(wanted, part)), wanted, part) for part in _parts(wanted.statuses)
     ]
     return sum(connection.execute(query).scalar_one() for query in queries)
 
@@ -134,7 +139,7 @@ def _suited(connection: Connection, query: Select[Any], wanted: Filter, part: Pa
 def _is_by_state(wanted: Filter, part: Part) -> bool:
     """Whether the rows of a state, which that index has in the order of their ids, are what should be read."""
     if part.way is Way.WALK:
-        return wanted.status is not None and wanted.task is not None and not wanted.by_time
+        return bool(wanted.statuses) and wanted.task is not None and not wanted.by_time
     return part.way is Way.UNSUCCESSFUL
 
 
