@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -13,7 +14,7 @@ import anyio.to_thread
 import pytest
 from store_support import ManualClock
 
-from yaotask import App, JobNotFound, StorageBusy, UnknownName, current_app, current_job
+from yaotask import App, BlockingCall, JobNotFound, StorageBusy, UnknownName, current_app, current_job
 from yaotask.clock import SystemClock
 from yaotask.errors import StorageError, StorageUnavailable
 from yaotask.following import LONGEST_WAIT, SHORTEST_WAIT, Callback, Subscriptions, Watch, follow
@@ -68,6 +69,25 @@ def test_when_its_time_is_up_it_is_a_timeout_and_the_job_goes_on(app: App) -> No
     with pytest.raises(TimeoutError, match=r"mail\.1 is WAITING after 0 s; it goes on by itself"):
         next(jobs)
     assert app.get(f"mail.{id}")["status"] == "WAITING"
+
+
+@pytest.mark.parametrize("timeout", ["20ms", timedelta(milliseconds=20), 0.02, -1])
+def test_its_time_is_a_number_of_seconds_a_timedelta_or_text(app: App, timeout: float | str | timedelta) -> None:
+    id = app.tasks["mail"].add()
+
+    with pytest.raises(TimeoutError):
+        list(app.follow(f"mail.{id}", timeout=timeout))
+
+
+@pytest.mark.parametrize("timeout", ["soon", "", b"1s", True, [1]])
+def test_a_time_that_is_none_is_refused_at_once(app: App, timeout: Any) -> None:
+    with pytest.raises(ValueError, match=r"^timeout must be a number of seconds or a duration such as"):
+        app.follow("mail.1", timeout=timeout)
+
+
+async def test_on_a_loop_it_names_its_twin(app: App) -> None:
+    with pytest.raises(BlockingCall, match=r"`follow` waits.* use its async twin, `afollow`"):
+        list(app.follow("mail.1"))
 
 
 async def test_a_job_that_is_not_there_is_not_found(app: App) -> None:

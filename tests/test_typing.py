@@ -70,7 +70,7 @@ if TYPE_CHECKING:
         app.tasks["mail"].get(1.5)  # type: ignore[arg-type]
         app.get(12)  # type: ignore[arg-type]
         app.progress("mail.1", "half")  # type: ignore[arg-type]
-        app.follow("mail.1", timeout="5s")  # type: ignore[arg-type]
+        app.follow("mail.1", timeout=b"5s")  # type: ignore[arg-type]
         app.subscribe("mail.1", "callback")  # type: ignore[arg-type]
         App(5)  # type: ignore[arg-type]
         process(5)  # type: ignore[arg-type]

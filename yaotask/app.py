@@ -169,8 +169,11 @@ class App:
 
     # --- watching ---------------------------------------------------------------------------------------
 
-    def follow(self, id: str, timeout: float | None = None) -> Iterator[View]:
-        """The job now, after each change that is seen, and at its end. TimeoutError where that takes more seconds."""
+    def follow(self, id: str, timeout: float | str | timedelta | None = None) -> Iterator[View]:
+        """The job now, after each change that is seen, and at its end. TimeoutError where that takes longer.
+
+        ValueError for a `timeout` that is no length of time.
+        """
         return following.follow(partial(self.get, id), self.clock, timeout)
 
     def afollow(self, id: str) -> AsyncIterator[View]:
@@ -213,14 +216,7 @@ class App:
         block may be left by another task than has entered it. Where the store cannot be used any more the block is
         cancelled, and StorageUnavailable raised.
         """
-        if grace is None:
-            grace = self.settings.grace
-        elif not isinstance(grace, timedelta):
-            try:
-                grace = durations.parse(grace, "s")
-            except ValueError as error:
-                raise ValueError(f"grace {error}") from None
-        return self._running(grace.total_seconds())
+        return self._running(durations.seconds("grace", self.settings.grace if grace is None else grace))
 
     @asynccontextmanager
     async def _running(self, grace: float) -> AsyncIterator[None]:

@@ -56,6 +56,16 @@ def parse(value: object, unit: Unit) -> timedelta:
     return timedelta(milliseconds=milliseconds(value, unit=unit))
 
 
+def seconds(name: str, value: float | str | timedelta) -> float:
+    """What a caller gave under this name: seconds, text, or a timedelta. ValueError where it is none of these."""
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    try:
+        return parse(value, "s").total_seconds()
+    except ValueError as error:
+        raise ValueError(f"{name} {error}") from None
+
+
 def show(duration: timedelta) -> str:
     """The shortest text that `parse` reads back as the same whole milliseconds: `1h30m`, `500ms`, `0s`."""
     rest = duration // timedelta(milliseconds=1)

@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from contextvars import ContextVar, copy_context
 from copy import deepcopy
+from datetime import timedelta
 
 import anyio.to_thread
 
-from yaotask import context, invoke
+from yaotask import context, durations, invoke
+from yaotask.client import must_not_block
 from yaotask.clock import Clock
 from yaotask.errors import StorageBusy, StorageError, StorageUnavailable, YaotaskError
 from yaotask.jobs import TERMINAL
@@ -66,8 +68,18 @@ class Watch:
         return False
 
 
-def follow(look: Look, clock: Clock, timeout: float | None) -> Iterator[View]:
-    """The job now, after each change that is seen, and at its end. TimeoutError where that takes longer, in seconds."""
+def follow(look: Look, clock: Clock, timeout: float | str | timedelta | None) -> Iterator[View]:
+    """The job now, after each change that is seen, and at its end. TimeoutError where that takes longer.
+
+    ValueError for a `timeout` that is no length of time; what is left of somebody's may be less than nothing.
+    """
+    if isinstance(timeout, int | float):
+        timeout = max(timeout, 0)
+    return _follow(look, clock, None if timeout is None else durations.seconds("timeout", timeout))
+
+
+def _follow(look: Look, clock: Clock, timeout: float | None) -> Iterator[View]:
+    must_not_block("follow")
     watch = Watch(clock, timeout)
     while True:
         job = look()
