@@ -85,6 +85,18 @@ def test_a_time_that_is_none_is_refused_at_once(app: App, timeout: Any) -> None:
         app.follow("mail.1", timeout=timeout)
 
 
+@pytest.mark.parametrize("id", [1, "1", "mail.1"])
+async def test_a_task_follows_its_jobs_by_all_their_names(app: App, id: int | str) -> None:
+    mail = app.tasks["mail"]
+    await mail.aadd()
+    await mail.acancel(id)
+
+    assert [job["status"] async for job in mail.afollow(id)] == ["CANCELLED"]
+    assert await anyio.to_thread.run_sync(lambda: [job["id"] for job in mail.follow(id, timeout="10s")]) == [1]
+    with pytest.raises(JobNotFound):
+        mail.follow("bulk.1")
+
+
 async def test_on_a_loop_it_names_its_twin(app: App) -> None:
     with pytest.raises(BlockingCall, match=r"`follow` waits.* use its async twin, `afollow`"):
         list(app.follow("mail.1"))

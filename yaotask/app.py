@@ -83,7 +83,7 @@ class App:
         intake = Intake(self.catalog, project.handlers, self.settings.limits, clock, behalf)
         self._client = Client(self.catalog, intake, self._access, owner)
         self._calls = Calls(self._client, project.resolver, behalf)
-        self.tasks = Tasks(self._client)
+        self.tasks = Tasks(self._client, clock)
         # What yaotask's own processes are made of.
         self.works = Works(
             project=project, access=self._access, place=self._place, clock=clock, chance=chance, owner=owner

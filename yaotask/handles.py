@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from anyio.to_thread import run_sync
 
+from yaotask import following
 from yaotask.client import Client
+from yaotask.clock import Clock
 from yaotask.definitions.model import Definition
 from yaotask.jobview import View
 from yaotask.listing import Listing
@@ -30,9 +32,10 @@ class Task:
     Methods wait and are for threads; on a loop use their twins whose names begin with `a`.
     """
 
-    def __init__(self, client: Client, definition: Definition, options: Options | None = None) -> None:
+    def __init__(self, client: Client, clock: Clock, definition: Definition, options: Options | None = None) -> None:
         self.definition = definition
         self._client = client
+        self._clock = clock
         self._options = options or Options()
 
     @property
@@ -70,7 +73,7 @@ class Task:
             "created_by": created_by,
             "connection": connection,
         }
-        return Task(self._client, self.definition, self._options.but(given))
+        return Task(self._client, self._clock, self.definition, self._options.but(given))
 
     def add(self, /, *args: Any, **payload: Any) -> int:
         """Store a job and return its id; it is durable then."""
@@ -125,6 +128,17 @@ class Task:
         """Report progress of a running job. Raises JobNotFound, WrongState, InvalidPayload."""
         self._client.progress(self.id, integer(self.id, id), current, total, message)
 
+    def follow(self, id: Id, timeout: float | str | timedelta | None = None) -> Iterator[View]:
+        """The job now, after each change that is seen, and at its end. TimeoutError where that takes longer.
+
+        ValueError for a `timeout` that is no length of time.
+        """
+        return following.follow(partial(self._client.get, self.id, integer(self.id, id)), self._clock, timeout)
+
+    def afollow(self, id: Id) -> AsyncIterator[View]:
+        """Like `follow`, on a loop; `anyio.fail_after` limits the time."""
+        return following.afollow(partial(self._client.get, self.id, integer(self.id, id)), self._clock)
+
     async def aget(self, id: Id) -> View:
         """Like `get`, on a loop."""
         return await run_sync(self.get, id)
@@ -157,11 +171,12 @@ class Task:
 class Tasks(Mapping[str, Task]):
     """The tasks of a project by id. An unknown id raises UnknownTask and says what was probably meant."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, clock: Clock) -> None:
         self._client = client
+        self._clock = clock
 
     def __getitem__(self, id: str) -> Task:
-        return Task(self._client, self._client.catalog.get(id))
+        return Task(self._client, self._clock, self._client.catalog.get(id))
 
     def __contains__(self, id: object) -> bool:
         return id in self._client.catalog.tasks
