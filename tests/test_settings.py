@@ -1,4 +1,4 @@
-"""What a project sets: file, then environment, then flags."""
+"""What a project sets: file, then environment, then what an App is given."""
 
 from __future__ import annotations
 
@@ -180,10 +180,10 @@ def test_a_lease_that_a_variable_made_too_short_is_told_of_the_variable(project:
     assert found.startswith(f"environment: {name}: must be at ")
 
 
-# --- environment and flags ---------------------------------------------------------------------------
+# --- environment and App -----------------------------------------------------------------------------
 
 
-def test_a_variable_wins_over_the_file_and_a_flag_over_both(project: Project) -> None:
+def test_a_variable_wins_over_the_file_and_what_an_app_is_given_over_both(project: Project) -> None:
     root = project(settings="losses: 1\n")
 
     assert good(root).losses == 1
@@ -225,10 +225,14 @@ def test_variables_that_are_no_settings_are_left_alone(project: Project, name: s
     assert faults(project(), **{name: "1"}) == []
 
 
-def test_a_wrong_flag_is_named(project: Project) -> None:
-    _, problems = load_settings(project(), {}, {"losses": 0})
+def test_a_wrong_setting_of_an_app_is_named(project: Project) -> None:
+    app = App(project(), settings={"losses": 0, "limits": {"depth": 0}, "lose": 1})
 
-    assert [str(problem) for problem in problems] == ["command line: losses: must be at least 1, got 0"]
+    assert [str(problem) for problem in app.problems] == [
+        "App(settings=...): limits: must be at least 1, got 0",
+        'App(settings=...): lose: unknown setting; did you mean "losses"?',
+        "App(settings=...): losses: must be at least 1, got 0",
+    ]
 
 
 def test_merging_keeps_what_is_not_replaced() -> None:

@@ -1,4 +1,4 @@
-"""What a project sets about how it runs: `yaotask.yml`, then `YAOTASK_*` variables, then flags.
+"""What a project sets about how it runs: `yaotask.yml`, then `YAOTASK_*` variables, then what an App is given.
 
 The three are merged once, before anything is checked, so that a later one replaces an earlier value
 whatever it was; every fault is reported with the place that its value came from.
@@ -25,6 +25,7 @@ from yaotask.yamlsource import read_file
 
 PREFIX = "YAOTASK_"
 ENVIRONMENT = "environment"
+OF_APP = "App(settings=...)"
 # Variables that say something else than a setting; those of YAOTASK_TEST_ belong to test suites.
 NO_SETTINGS = ("YAOTASK_ROOT", "YAOTASK_DEBUG")
 OF_TESTS = "YAOTASK_TEST_"
@@ -73,7 +74,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Origins:
-    """Where each setting came from: the file, or a variable or flag that replaced it.
+    """Where each setting came from: the file, or what replaced it: a variable, or an App's own.
 
     `unread` are the lines and columns of values that could not be read: they have been reported, and
     are no values to complain about.
@@ -108,8 +109,8 @@ def load_settings(
 ) -> tuple[Settings, list[Problem]]:
     """The settings of the project in `root`, and all that is wrong with them.
 
-    A setting at fault keeps its default. `overrides` are flags: values by the names of settings;
-    None is a flag that was not given. Variables reach inside a setting with two underscores:
+    A setting at fault keeps its default. `overrides` are those that an App was given; None is one
+    that was not. Variables reach inside a setting with two underscores:
     YAOTASK_LIMITS__ARGS_BYTES. An empty variable counts as not set.
     """
     given, marks, problems = _file(root, environ)
@@ -156,7 +157,7 @@ def _replacements(
             yield path, environ[name], (ENVIRONMENT, name)
     for key, value in overrides.items():
         if value is not None:
-            yield (key,), value, ("command line", key)
+            yield (key,), value, (OF_APP, key)
 
 
 def _nested(path: MarkPath, value: Any) -> dict[str, Any]:
