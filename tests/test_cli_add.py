@@ -90,7 +90,8 @@ def test_arguments_that_the_handler_cannot_take_are_refused_at_once(mail: Callab
     assert run("add", "-a", root, "mail", "ann", "2", "3") == (
         1,
         "",
-        "Error: too many positional arguments; the handler takes (task_id, to, times=1, **payload)\n",
+        "Error: too many positional arguments; the handler takes (task_id, to, times=1, **payload),"
+        " and is given the job's id first\n",
     )
     assert run("add", "-a", root, "mail").err.startswith("Error: missing a required argument: 'to'")
     assert count(root) == 0

@@ -60,5 +60,5 @@ class Parameters:
         try:
             called.bind(*range(positional), **self.keywords(positional, dict.fromkeys(names)))
         except TypeError as error:
-            return f"{error}; the handler takes {called}"
+            return f"{error}; the handler takes {called}, and is given the job's id first"
         return None
