@@ -251,6 +251,19 @@ def test_every_error_is_a_message_and_a_status(
     assert "Traceback (most" not in printed.err
 
 
+@pytest.mark.parametrize("command", [["list"], ["check"], ["run"], ["call", "tasks.list"]])
+def test_without_a_project_that_is_all_that_is_said(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("YAOTASK_ROOT", raising=False)
+    status = main(command)
+
+    (line,) = capsys.readouterr().err.splitlines()
+    assert status == exits.DEFINITIONS
+    assert line.startswith(f"Error: {tmp_path}: neither this folder nor one above it has yaotask.yml or tasks/; make a")
+
+
 def test_debug_shows_the_traceback(program: dict[str, click.Command], capsys: pytest.CaptureFixture[str]) -> None:
     program["fail"] = fail(errors.StorageBusy("busy"))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from yaotask.errors import BadDefinitions
+from yaotask.errors import NoProject
 from yaotask.root import find_root
 
 Project = Callable[..., Path]
@@ -38,12 +38,12 @@ def test_else_it_is_the_nearest_folder_upward_that_looks_like_one(project: Proje
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadDefinitions, match="there is no such folder; make one with: yaotask init DIR"):
+    with pytest.raises(NoProject, match="there is no such folder; make one with: yaotask init DIR"):
         find_root("nowhere", {}, at(tmp_path))
 
 
 def test_a_place_outside_of_any_project_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(BadDefinitions, match="make a project with: yaotask init"):
+    with pytest.raises(NoProject, match="make a project with: yaotask init"):
         find_root(None, {}, at(tmp_path))
 
 
@@ -60,5 +60,5 @@ def test_where_the_current_folder_is_gone_a_project_with_a_full_name_is_found(pr
 
 @pytest.mark.parametrize("named", [None, "other"])
 def test_where_the_current_folder_is_gone_and_needed_that_is_said(named: str | None) -> None:
-    with pytest.raises(BadDefinitions, match=r"the current folder was deleted; .*: -a DIR or YAOTASK_ROOT"):
+    with pytest.raises(NoProject, match=r"the current folder was deleted; .*: -a DIR or YAOTASK_ROOT"):
         find_root(named, {}, deleted)

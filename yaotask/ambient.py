@@ -15,8 +15,8 @@ def current_app() -> App:
     """The App on whose behalf this code runs.
 
     In a handler, a hook or a script that yaotask called it is that project's; elsewhere it is made at the first use,
-    and anew once it was closed, for the folder that YAOTASK_ROOT names or that is found upward. Raises BadDefinitions
-    where there is no project.
+    and anew once it was closed, for the folder that YAOTASK_ROOT names or that is found upward. Raises NoProject
+    where there is none.
     """
     owner = context.owner.get()
     return cast(App, owner.app) if owner is not None else _default_app()

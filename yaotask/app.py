@@ -56,7 +56,7 @@ class App:
     and by the children of a process that forks. Ids are 12 (of a task), "12" or "mail.12".
 
     Methods wait and are for threads; on a loop use their twins whose names begin with `a`.
-    Raises BadDefinitions where there is no project, and at the first use where the settings are at fault.
+    Raises NoProject where there is none, and BadDefinitions at the first use where the settings are at fault.
     """
 
     def __init__(

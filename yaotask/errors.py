@@ -128,6 +128,10 @@ class BadDefinitions(YaotaskError):
         self.problems = list(problems)
 
 
+class NoProject(BadDefinitions):
+    """There is no project where one was looked for; its one problem says where, and what to do."""
+
+
 # --- the caller ------------------------------------------------------------------------------------
 
 

@@ -16,7 +16,7 @@ from yaotask.settings import load_settings
 
 
 class Project:
-    """A project without its store. Raises BadDefinitions where there is none.
+    """A project without its store. Raises NoProject where there is none.
 
     `sound` is what another process has found so in its catalog.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from yaotask.errors import BadDefinitions
+from yaotask.errors import NoProject
 from yaotask.problems import Problem
 
 FILE = "yaotask.yml"
@@ -16,7 +16,7 @@ def find_root(app: str | Path | None, environ: Mapping[str, str], current: Calla
     """The project's folder, absolute: `app`, else YAOTASK_ROOT, else the nearest upward that looks like one.
 
     `current` gives the folder to begin at; it is asked only where nothing else says where the project
-    is. BadDefinitions where there is no such folder, or where nothing upward has `yaotask.yml` or `tasks/`.
+    is. NoProject where there is no such folder, or where nothing upward has `yaotask.yml` or `tasks/`.
     """
     named = app or environ.get("YAOTASK_ROOT")
     if named and Path(named).is_absolute():
@@ -25,14 +25,14 @@ def find_root(app: str | Path | None, environ: Mapping[str, str], current: Calla
         here = current().resolve()
     except FileNotFoundError as error:
         message = "the current folder was deleted; go to one that is there, or name the project: -a DIR or YAOTASK_ROOT"
-        raise BadDefinitions([Problem(str(named or "."), 0, 0, "", message)]) from error
+        raise NoProject([Problem(str(named or "."), 0, 0, "", message)]) from error
     return _existing(here / named, named) if named else _nearest(here)
 
 
 def _existing(root: Path, named: str | Path) -> Path:
     if root.is_dir():
         return _readable(root.resolve())
-    raise BadDefinitions([Problem(str(named), 0, 0, "", "there is no such folder; make one with: yaotask init DIR")])
+    raise NoProject([Problem(str(named), 0, 0, "", "there is no such folder; make one with: yaotask init DIR")])
 
 
 def _readable(root: Path) -> Path:
@@ -41,7 +41,7 @@ def _readable(root: Path) -> Path:
         str(root).encode()
     except UnicodeEncodeError as error:
         message = "the name of the folder is no text here; rename it, or set a locale that can read it: LANG=C.UTF-8"
-        raise BadDefinitions([Problem(ascii(str(root)), 0, 0, "", message)]) from error
+        raise NoProject([Problem(ascii(str(root)), 0, 0, "", message)]) from error
     return root
 
 
@@ -50,4 +50,4 @@ def _nearest(here: Path) -> Path:
         if (folder / FILE).is_file() or (folder / FOLDER).is_dir():
             return _readable(folder)
     message = f"neither this folder nor one above it has {FILE} or {FOLDER}/; make a project with: yaotask init"
-    raise BadDefinitions([Problem(str(here), 0, 0, "", message)])
+    raise NoProject([Problem(str(here), 0, 0, "", message)])

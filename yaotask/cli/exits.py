@@ -7,7 +7,15 @@ import traceback
 
 import click
 
-from yaotask.errors import BadDefinitions, HandlerNotFound, InvalidPayload, StorageError, UnknownName, YaotaskError
+from yaotask.errors import (
+    BadDefinitions,
+    HandlerNotFound,
+    InvalidPayload,
+    NoProject,
+    StorageError,
+    UnknownName,
+    YaotaskError,
+)
 from yaotask.observers.logs import escape
 from yaotask.phrases import counted as counted
 
@@ -51,6 +59,8 @@ def report(error: BaseException, *, debug: bool) -> int:
             _show_usage(error)
         case KeyboardInterrupt() | click.Abort():
             click.echo("interrupted", err=True)
+        case NoProject():
+            complain(str(error))
         case BadDefinitions():
             show_problems(error)
         case InvalidPayload(path="$"):
