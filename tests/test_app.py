@@ -184,6 +184,13 @@ def test_tasks_are_a_mapping_that_says_what_was_meant(app: App) -> None:
         app.tasks["mial"]
 
 
+def test_what_programs_hold_is_shown_by_its_name(root: Path) -> None:
+    app = App(root, settings={"store": "postgresql://ann:secret@nowhere/jobs"})
+
+    assert repr(app) == f"<App '{root}'>"
+    assert repr(app.tasks["mail"].options(key="secret")) == "<Task mail>"
+
+
 def test_a_task_knows_its_definition(app: App) -> None:
     assert (app.tasks["mail"].id, app.tasks["mail"].definition.name) == ("mail", "Send mail")
 

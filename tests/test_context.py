@@ -54,6 +54,10 @@ def test_threads_that_inherit_the_context_know_the_job() -> None:
     assert seen == [job]
 
 
+def test_a_job_is_shown_by_its_name() -> None:
+    assert repr(a_job(args=["secret"])) == "<Job mail.12>"
+
+
 def test_a_job_says_what_its_claim_says() -> None:
     job = a_job(attempt=2, generation=1, args=["a"], payload={"b": 1}, attempts=5)
 

@@ -89,6 +89,9 @@ class App:
             project=project, access=self._access, place=self._place, clock=clock, chance=chance, owner=owner
         )
 
+    def __repr__(self) -> str:
+        return f"<App {str(self.root)!r}>"
+
     # --- calls by name ----------------------------------------------------------------------------------
 
     def call(self, name: str, /, *args: Any, **payload: Any) -> Any:

@@ -112,6 +112,9 @@ class Job:
         # A handler may count from threads of its own, and be asked to stop meanwhile.
         self._lock = threading.Lock()
 
+    def __repr__(self) -> str:
+        return f"<Job {self.name}>"
+
     @property
     def id(self) -> int:
         return self.claim.id

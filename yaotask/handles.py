@@ -38,6 +38,9 @@ class Task:
         self._clock = clock
         self._options = options or Options()
 
+    def __repr__(self) -> str:
+        return f"<Task {self.id}>"
+
     @property
     def id(self) -> str:
         return self.definition.id
