@@ -157,6 +157,16 @@ def test_list_takes_a_task_and_filters(ended: Path, run: Run) -> None:
     assert len(rows(run("list", "-a", ended, "--until", LATER).out)) == 3
 
 
+def test_a_job_with_nothing_but_a_payload_is_listed_with_it_masked_as_elsewhere(root: Path, run: Run) -> None:
+    with App(root) as app:
+        app.tasks["mail"].add(to="ann", card="4242")
+    task = root / "tasks" / "mail.yml"
+    task.write_text(f"{task.read_text(encoding='utf-8')}sensitive: [card]\n", encoding="utf-8")
+
+    (line,) = run("list", "-a", root).out.splitlines()[1:]
+    assert line.endswith('{"to": "ann", "card": "***"}')
+
+
 def test_pages_follow_each_other_by_cursor_or_by_number(root: Path, run: Run) -> None:
     for number in range(5):
         add(root, str(number))

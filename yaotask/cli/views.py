@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from yaotask.cli.text import compact, spread
+from yaotask.cli.text import SHORT, compact, cut, spread
 from yaotask.observers.logs import escape
 
 Job = dict[str, Any]
@@ -25,7 +25,7 @@ HEADER = ("JOB", "STATUS", "PROGRESS", "TRY", "CREATED", "TOOK", "ABOUT")
 
 
 def row(job: Job) -> tuple[str, ...]:
-    """The job as a row under `HEADER`; the last cell is its error, message, response or arguments."""
+    """The job as a row under `HEADER`; the last cell is its error, message, response, or arguments and payload."""
     percent = f"{job['progress']}%" if job["total"] else ""
     tried = f"{job['attempt']}/{job['attempts'] + 1}" if job["attempt"] else ""
     created, duration = moment(job["created_at"]), took(job["duration_ms"])
@@ -40,7 +40,8 @@ def about(job: Job) -> str:
         return error_line(job)
     if job["response"] is not None:
         return compact(job["response"])
-    return str(job["message"] or "") or " ".join(map(compact, job["args"]))
+    payload = [cut(compact(job["payload"]), SHORT)] if job["payload"] else []
+    return str(job["message"] or "") or " ".join([*map(compact, job["args"]), *payload])
 
 
 def fields(job: Job) -> Iterator[tuple[str, str]]:
