@@ -184,7 +184,9 @@ def test_show_effective_has_every_key_and_masks_the_environment(
         "timeout": "5m",
         "size": 1024,
         "event": {"add": "scripts.mail.On"},
+        "executor": None,
         "priority": 0,
+        "input": {},
         "fail_on": [],
         "ignore_on": [],
         "transaction": False,
@@ -194,11 +196,28 @@ def test_show_effective_has_every_key_and_masks_the_environment(
 
 def test_what_show_prints_as_effective_is_a_definition_itself(project: Project, run: Run) -> None:
     text = f"{TASK}attempt_after: 90s\nbackoff: {{strategy: linear, max: 1h}}\npriority: low\ninput: {{type: object}}\n"
-    root = project(tasks={"mail": text})
+    root = project(tasks={"mail": text}, scripts={"mail": SEND})
     _, out, _ = run("show", "-a", root, "mail", "--effective", "--json")
     project(tasks={"mail.yml": out})
 
     assert run("show", "-a", root, "mail", "--effective", "--json") == (0, out, "")
+
+
+@pytest.mark.parametrize(
+    ("key", "handler", "executor"),
+    [
+        ("", "def Send(task_id): ...", "thread"),
+        ("", "async def Send(task_id): ...", "async"),
+        ("executor: process\n", "", "process"),
+    ],
+)
+def test_show_effective_says_where_the_handler_runs(
+    project: Project, run: Run, key: str, handler: str, executor: str
+) -> None:
+    root = project(tasks={"mail": TASK + key}, scripts={"mail": f"print('imported')\n{handler}\n"})
+    status, out, _ = run("show", "-a", root, "mail", "--effective", "--json")
+
+    assert (status, json.loads(out)["executor"]) == (0, executor)
 
 
 @pytest.mark.parametrize("suffix", [".yao", ".json"])

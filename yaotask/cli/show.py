@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from dataclasses import fields
+import sys
+from dataclasses import fields, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,9 @@ from yaotask.definitions.files import SUFFIXES
 from yaotask.definitions.loader import load
 from yaotask.definitions.model import Definition, Hooks
 from yaotask.definitions.schema import TASK, text, write_schema
-from yaotask.errors import BadDefinitions
+from yaotask.errors import BadDefinitions, HandlerNotFound
+from yaotask.invoke import Handler
+from yaotask.resolve import Resolver
 from yaotask.root import find_root
 from yaotask.settings import load_settings
 from yaotask.yamlsource import read_file
@@ -42,7 +46,7 @@ def show(session: Session, task: str, effective: bool, as_json: bool) -> None:
     if faults := catalog.faults(task):
         raise BadDefinitions(faults)
     definition = catalog.get(task)
-    keys = _effective(definition) if effective else _written(root, definition)
+    keys = _effective(_filled(root, definition)) if effective else _written(root, definition)
     if as_json:
         echo_json(keys)
     else:
@@ -68,10 +72,30 @@ def _written(root: Path, definition: Definition) -> dict[str, Any]:
     return dict(keys)
 
 
+def _filled(root: Path, definition: Definition) -> Definition:
+    """The definition with what its silence means: any payload, and an executor that suits the handler.
+
+    Imports that; `executor` stays None where it cannot be found.
+    """
+    payload, executor = definition.input or {}, definition.executor
+    if executor is None:
+        # What scripts print as they are imported is not our output.
+        with contextlib.redirect_stdout(sys.stderr), contextlib.closing(Resolver(root)) as resolver:
+            executor = _executor(resolver, definition.process)
+    return replace(definition, input=payload, executor=executor)
+
+
+def _executor(resolver: Resolver, path: str) -> str | None:
+    try:
+        return Handler.find(resolver, path).executor
+    except HandlerNotFound:
+        return None
+
+
 def _effective(definition: Definition) -> dict[str, Any]:
-    """Every key that the task has a value for, as a file would say it."""
+    """Every key, as a file would say it."""
     values = ((key, getattr(definition, key)) for key in TASK["properties"] if key != "$schema")
-    return {key: _masked(_plain(value), (key,), definition) for key, value in values if value is not None}
+    return {key: _masked(_plain(value), (key,), definition) for key, value in values}
 
 
 def _plain(value: Any) -> Any:
