@@ -99,7 +99,7 @@ def test_get_as_json_is_the_job_itself(ended: Path, run: Run) -> None:
 @pytest.mark.parametrize(
     ("job", "status", "says"),
     [
-        ("mail.99", 1, "there is no job mail.99: it was never added, or has been pruned"),
+        ("mail.99", 1, "there is no job mail.99: it was never added"),
         ("mial.1", 2, 'there is no task "mial"; did you mean "mail"?'),
         ("mail", 2, '"mail" is no job: a job is named by its task and its id, as in mail.12'),
         ("mail.x", 2, '"mail.x" is no job: a job is named by its task and its id, as in mail.12'),

@@ -70,10 +70,10 @@ class InvalidPayload(AddRefused):
 
 
 class JobNotFound(YaotaskError):
-    """No such job: it was never added, or it was pruned."""
+    """No such job: it was never added."""
 
     def __init__(self, task: str, id: object) -> None:
-        super().__init__(f"there is no job {task}.{id}: it was never added, or has been pruned")
+        super().__init__(f"there is no job {task}.{id}: it was never added")
         self.task = task
         self.id = id
 
