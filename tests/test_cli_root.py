@@ -67,7 +67,7 @@ def test_examples_in_a_help_have_lines_of_their_own(capsys: pytest.CaptureFixtur
     main(["call", "--help"])
     shown = capsys.readouterr().out
 
-    assert "\n  yaotask call scripts.mail.Hello world\n  yaotask call tasks.mail.get ::12\n" in shown
+    assert "\n  yaotask call scripts.mail.Send ::12 Hello\n  yaotask call tasks.mail.get ::12\n" in shown
     assert r"'\::x' is the text ::x." in shown
 
 

@@ -6,9 +6,13 @@ import ast
 import json
 import re
 import shlex
+import subprocess
+import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -16,7 +20,7 @@ from fleet_support import Fleet
 from run_support import command, drained
 
 import yaotask
-from yaotask import App, Job
+from yaotask import App, Job, current_app
 from yaotask.app import Task
 from yaotask.calls import METHODS, SUBMIT
 from yaotask.cli import exits
@@ -353,6 +357,72 @@ def test_the_first_screen_works_as_it_stands(tmp_path: Path) -> None:
     assert added.stdout.splitlines() == [shown[1]]
     assert shown[2] == "$ yaotask run"
     assert (job["status"], job["response"]) == ("SUCCESS", {"sent": 1})
+
+
+def grown(folder: Path) -> Path:
+    """That project with the example of definitions.md in it."""
+    root, page = example(folder), text("definitions.md")
+    (root / "tasks" / "mail.yml").write_text(blocks(page, "yaml")[0], encoding="utf-8")
+    with (root / "scripts" / "mail.py").open("a", encoding="utf-8") as script:
+        script.write(f"\n\n{blocks(page, 'python')[0]}")
+    return root
+
+
+def test_the_example_of_definitions_fits_the_first_screen(tmp_path: Path) -> None:
+    root = grown(tmp_path)
+
+    assert command(root, "check").stdout.splitlines()[-1] == "1 task, no problems"
+    assert command(root, "add", "mail", "Hello", "ann@example.com").stdout == "mail.1\n"
+    assert "mail.1 went to 1 recipients" in drained(root).output
+
+
+def test_the_first_examples_of_calls_fit_the_first_screen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    by_name, by_app = blocks(text("calls.md"), "python")[:2]
+    grown(tmp_path).rename(tmp_path / "my-app")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("YAOTASK_ROOT", "my-app")
+    seen: dict[str, Any] = {}
+    try:
+        with current_app() as app:
+            app.import_handler("mail")
+            exec(by_name, seen)  # noqa: S102 - our own documents
+    finally:
+        current_app().close()
+    awaits = [line for line in by_app.splitlines() if "await" in line]
+    exec("\n".join(line for line in by_app.splitlines() if line not in awaits), seen)  # noqa: S102 - the same
+
+    # The third of those that were added, the one with a key.
+    assert (seen["job"]["task_id"], seen["ids"]) == ("mail.3", [4, 5])
+    assert len(awaits) == 1
+
+
+@pytest.mark.timeout(60)
+def test_the_tests_shown_are_good_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = example(tmp_path).rename(tmp_path / "my-app")
+    # The project has a store of its own already, which they must leave alone.
+    assert command(root, "add", "mail", "Hello").stdout == "mail.1\n"
+    shown = blocks(section(text("calls.md"), "## In tests"), "python")
+    (tmp_path / "test_mail.py").write_text("\n".join(shown), encoding="utf-8")
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_mail.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+
+    assert run.returncode == 0, run.stdout
+    assert json.loads(command(root, "list", "--json", "--page", "1").stdout)["total"] == 1
+
+
+def test_what_is_installed_is_called_so(tmp_path: Path) -> None:
+    (line,) = [line for line in blocks(README.read_text(encoding="utf-8"), "sh") if line.startswith("pip install")]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (found,) = re.findall(r'^pip install "(\w+)\[(\w+)\]" && ', line)
+
+    assert found[0] == project["name"]
+    assert found[1] in project["optional-dependencies"]
 
 
 def test_the_first_screen_is_one() -> None:

@@ -29,7 +29,7 @@ def call(session: Session, /, name: str, args: tuple[str, ...], silent: bool, wa
     A word is text, '::{"a": 1}' is JSON, '\\::x' is the text ::x.
 
     \b
-    yaotask call scripts.mail.Hello world
+    yaotask call scripts.mail.Send ::12 Hello
     yaotask call tasks.mail.get ::12
     """
     if waits and not _adds(name):
