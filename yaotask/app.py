@@ -53,7 +53,7 @@ class App:
 
     `root` is the project's folder; without it YAOTASK_ROOT counts, else the nearest folder upward that has
     `yaotask.yml` or `tasks/`. The store is opened at the first use. An App may be used from many threads,
-    and by the children of a process that forks. Ids are 12 (of a task), "12" or "mail.12".
+    and by the children of a process that forks. Jobs go by their names, as in "mail.12".
 
     Methods wait and are for threads; on a loop use their twins whose names begin with `a`.
     Raises NoProject where there is none, and BadDefinitions at the first use where the settings are at fault.
@@ -184,7 +184,7 @@ class App:
         return following.afollow(partial(self.get, id), self.clock)
 
     def subscribe(self, id: str, callback: Callback) -> None:
-        """Call back in a thread with the job now, after each change that is seen, and at its end (seed 001).
+        """Call back in a thread with the job now, after each change that is seen, and at its end.
 
         A callback that raises is logged, and called again. Raises UnknownName for what is no job's name.
         """

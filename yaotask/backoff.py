@@ -28,8 +28,7 @@ class Backoff:
     def delay(self, base: timedelta, retry: int, chance: Chance) -> timedelta:
         """The wait before retry number `retry`, counted from 1.
 
-        With a base a, retry n waits a, a*n, a*n*n (seed 001: 1, 4, 9 s) or a*2**(n-1)
-        (seed 004: 60, 120, 240 s).
+        With a base a, retry n waits a, a*n, a*n*n or a*2**(n-1).
         """
         match self.strategy:
             case "fixed":

@@ -172,7 +172,7 @@ class Job:
         self._report(whole("current", current), whole("total", total), message, {})
 
     def progress_step(self, step: str, completed: int, total: int, message: str | None = None) -> None:
-        """Progress by named steps (seed 001): which one is under way, how many of how many are done.
+        """Progress by named steps: which one is under way, how many of how many are done.
 
         Raises InvalidPayload for a number below 0 or above 2**31 - 1.
         """

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 
 class JobState(IntEnum):
-    """The states as the store holds them; 0 to 3 are the numbers of seed 000, where 4 is PARTIAL."""
+    """The states as the store holds them."""
 
     WAITING = 0
     RUNNING = 1
@@ -36,7 +36,7 @@ def name_of(state: int) -> str:
 # The largest integer that every reader of JSON keeps exactly (RFC 8259 section 6).
 MAX_ID = 2**53 - 1
 
-# What users may write for a status, besides its own name: the words and numbers of the seeds.
+# What users may write for a status, besides its own name.
 STATUS_WORDS = {
     "pending": "WAITING",
     "0": "WAITING",

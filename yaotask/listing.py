@@ -87,7 +87,7 @@ def _statuses(given: Any) -> tuple[str, ...]:
 
 
 def status_named(word: object) -> str:
-    """A status by its name in any case, or by a word or number of the seeds. Raises InvalidPayload."""
+    """A status by its name in any case, or by another word or number for it. Raises InvalidPayload."""
     text = str(word)
     name = STATUS_WORDS.get(text.lower(), text.upper())
     if name not in STATUSES:

@@ -1,4 +1,4 @@
-"""What a node does besides running jobs. Of users' code it calls nothing but `next`."""
+"""What a node does besides running jobs, which is upkeep of the store. It calls none of users' code."""
 
 from __future__ import annotations
 

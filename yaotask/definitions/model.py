@@ -28,8 +28,8 @@ class Hooks:
 class Definition:
     """One task: what its file says, with the defaults filled in.
 
-    `source` is the file, relative to the project; `missing` names the keys that seed 002 requires
-    and the file leaves out (`check --strict` reports them). `secrets` are the paths of values that
+    `source` is the file, relative to the project; `missing` names the keys that the file
+    leaves to their defaults and `check --strict` reports. `secrets` are the paths of values that
     came from the environment, which are masked when shown.
     """
 

@@ -185,7 +185,7 @@ def timed_out(claim: Claim, policy: Policy) -> Outcome:
 
 
 def retry_or_fail(failed: Failure, claim: Claim, policy: Policy) -> Outcome:
-    """Another try while retries are left, after what the definition says (seed 002, seed 004)."""
+    """Another try while retries are left, after what the definition says."""
     if claim.attempt > policy.attempts_of(claim):
         return Failed(failed)
     delay = policy.backoff.delay(policy.attempt_after, claim.attempt, policy.chance)

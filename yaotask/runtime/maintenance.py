@@ -1,4 +1,4 @@
-"""What keeps a store small and its outbox moving: done now and then by the services of a node."""
+"""What keeps statistics small and events moving: done now and then by the services of a node."""
 
 from __future__ import annotations
 
