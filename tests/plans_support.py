@@ -101,7 +101,6 @@ def look(bench: Bench) -> None:
         reads.get(connection, "mail", 7)
         reads.status(connection, "mail", [1, 2, 3])
         reads.attempts_of(connection, 7)
-        reads.events_of(connection, 7)
         reads.unsettled(connection, ["none"])
 
 

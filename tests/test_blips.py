@@ -27,7 +27,7 @@ from yaotask.runtime.spawner import Spawner
 from yaotask.settings import Limits
 from yaotask.store import hints
 from yaotask.store.direct import ask
-from yaotask.store.hints import SUFFIX, Ear, hint
+from yaotask.store.hints import EVERYWHERE, SUFFIX, Ear, hint
 from yaotask.store.ledger import Ledger
 from yaotask.store.ledger_thread import LedgerThread
 
@@ -69,7 +69,7 @@ def test_where_the_system_refuses_a_file_to_connect_with_it_is_an_error_of_the_s
 def test_a_hint_for_which_there_is_no_socket_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with closing(Ear(tmp_path / f"one{SUFFIX}")):
         monkeypatch.setattr(hints, "_datagrams", no_room)
-        hint(tmp_path)
+        hint(tmp_path, EVERYWHERE)
 
 
 def refuse(thread: threading.Thread) -> NoReturn:

@@ -26,7 +26,7 @@ async def heard(ear: Ear) -> frozenset[str]:
 async def test_a_hint_reaches_every_worker(tmp_path: Path) -> None:
     ears = [an_ear(tmp_path, name) for name in ("a", "b")]
 
-    hint(tmp_path)
+    hint(tmp_path, EVERYWHERE)
 
     for ear in ears:
         await heard(ear)
@@ -36,7 +36,7 @@ async def test_a_hint_reaches_every_worker(tmp_path: Path) -> None:
 async def test_hints_that_have_come_count_as_one(tmp_path: Path) -> None:
     ear = an_ear(tmp_path)
     for _ in range(5):
-        hint(tmp_path)
+        hint(tmp_path, EVERYWHERE)
 
     await heard(ear)
 
@@ -86,7 +86,7 @@ async def test_more_hints_than_a_worker_takes_block_nobody(tmp_path: Path) -> No
     ear = an_ear(tmp_path)
 
     for _ in range(10_000):
-        hint(tmp_path)
+        hint(tmp_path, EVERYWHERE)
 
     await heard(ear)
     ear.close()
@@ -96,7 +96,7 @@ async def test_a_worker_that_died_is_passed_over(tmp_path: Path) -> None:
     dead, alive = an_ear(tmp_path), an_ear(tmp_path, "b")
     dead._socket.close()
 
-    hint(tmp_path)
+    hint(tmp_path, EVERYWHERE)
 
     await heard(alive)
     alive.close()
@@ -104,7 +104,7 @@ async def test_a_worker_that_died_is_passed_over(tmp_path: Path) -> None:
 
 
 def test_a_hint_where_nobody_ever_worked_is_nothing(tmp_path: Path) -> None:
-    hint(tmp_path / "none")
+    hint(tmp_path / "none", EVERYWHERE)
 
     assert list(tmp_path.iterdir()) == []
 
@@ -116,7 +116,7 @@ async def test_a_folder_may_be_deeper_than_the_address_of_a_socket_is_long(tmp_p
     assert len(str(folder)) > LONGEST_ADDRESS
     ear = an_ear(folder)
 
-    hint(folder)
+    hint(folder, EVERYWHERE)
 
     await heard(ear)
     ear.close()

@@ -18,6 +18,7 @@ from yaotask.clock import Clock
 from yaotask.errors import StorageBusy, StorageError, StorageUnavailable, YaotaskError
 from yaotask.jobs import TERMINAL
 from yaotask.jobview import View
+from yaotask.store.ledger_thread import CLOSED
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +122,7 @@ class Subscriptions:
         # Only now: `close` in another thread either finds it or was before this.
         if self._is_closed:
             self._forget(watcher)
-            raise StorageUnavailable("this app was closed")
+            raise StorageUnavailable(CLOSED)
         try:
             watcher.thread.start()
         except RuntimeError:

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class NextIds:
-    """Asks `event.next` of tasks. Where it raises, that is logged, and the store shall generate an id."""
+    """Asks `event.next` of tasks that have it. Where it raises, that is logged, and the store shall generate an id."""
 
     def __init__(self, handlers: Handlers, behalf: Behalf) -> None:
         self._handlers = handlers
@@ -27,8 +27,6 @@ class NextIds:
 
     def draw(self, definition: Definition) -> int | None:
         """The id of the next job; None for one that is generated. Raises DuplicateJobId for what is no id."""
-        if definition.event.next is None:
-            return None
         try:
             id = self._behalf.call(self._find(definition))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - it costs the job nothing but an id of its own
@@ -38,8 +36,6 @@ class NextIds:
 
     async def adraw(self, definition: Definition) -> int | None:
         """Like `draw`, on a loop."""
-        if definition.event.next is None:
-            return None
         try:
             # Finding it imports its module, which may take its time.
             hook = self._known.get(definition.id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from yaotask.errors import NoProject
@@ -12,17 +12,16 @@ FILE = "yaotask.yml"
 FOLDER = "tasks"
 
 
-def find_root(app: str | Path | None, environ: Mapping[str, str], current: Callable[[], Path] = Path.cwd) -> Path:
+def find_root(app: str | Path | None, environ: Mapping[str, str]) -> Path:
     """The project's folder, absolute: `app`, else YAOTASK_ROOT, else the nearest upward that looks like one.
 
-    `current` gives the folder to begin at; it is asked only where nothing else says where the project
-    is. NoProject where there is no such folder, or where nothing upward has `yaotask.yml` or `tasks/`.
+    NoProject where there is no such folder, or where nothing upward has `yaotask.yml` or `tasks/`.
     """
     named = app or environ.get("YAOTASK_ROOT")
     if named and Path(named).is_absolute():
         return _existing(Path(named), named)
     try:
-        here = current().resolve()
+        here = Path.cwd().resolve()
     except FileNotFoundError as error:
         message = "the current folder was deleted; go to one that is there, or name the project: -a DIR or YAOTASK_ROOT"
         raise NoProject([Problem(str(named or "."), 0, 0, "", message)]) from error

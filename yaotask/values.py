@@ -96,9 +96,7 @@ def encode_argument(
     return data.decode()
 
 
-def encode_result(
-    value: Any, *, limit: int, setting: str = "limits.result_bytes", depth: int = DEPTH, nodes: int = NODES
-) -> tuple[str, bool]:
+def encode_result(value: Any, *, limit: int, depth: int = DEPTH, nodes: int = NODES) -> tuple[str, bool]:
     """Compact JSON of what a handler returned, and whether its text had to be mended to be stored.
 
     NUL becomes U+2400 and a lone surrogate U+FFFD; anything else that `encode_argument` would refuse
@@ -113,7 +111,7 @@ def encode_result(
     except (TypeError, UnicodeEncodeError):
         data = encode(checked(value, ResultNotJson, "$", rules))
     if len(data) > limit:
-        raise ResultNotJson(f"is {len(data):,} bytes of JSON; the limit is {limit:,} ({setting})")
+        raise ResultNotJson(f"is {len(data):,} bytes of JSON; the limit is {limit:,} (limits.result_bytes)")
     return data.decode(), bool(mended)
 
 

@@ -20,13 +20,12 @@ from yaotask.spelling import class_name
 from yaotask.store.cycle import SqlCycle
 from yaotask.store.forks import forks
 from yaotask.store.ledger import Ledger
-from yaotask.store.ledger_thread import LedgerThread
+from yaotask.store.ledger_thread import CLOSED, LedgerThread
 from yaotask.store.protocol import Ticket
 from yaotask.store.sql import SqlStore
 
 Request = Callable[[Ledger, Ticket], None]
 
-CLOSED = "this app was closed"
 # Seconds between two tries of who insists.
 PAUSE = 0.2
 

@@ -93,7 +93,7 @@ class Ear:
         self._socket.close()
 
 
-def hint(folder: Path, tasks: Collection[str] = EVERYWHERE) -> None:
+def hint(folder: Path, tasks: Collection[str]) -> None:
     """Tell all workers whose ears are in a folder where to look. One that cannot be told at once is passed over."""
     ears = _ears(folder)
     if not ears:

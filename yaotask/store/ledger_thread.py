@@ -12,6 +12,8 @@ from yaotask.store.ledger import Ledger
 
 log = logging.getLogger(__name__)
 
+# Said to whoever asks too late.
+CLOSED = "this app was closed"
 # Said where one ends by itself, which is a defect of ours: no state of a store is a reason.
 DEATH = "the ledger has died"
 _NO_THREAD = "nothing can be written without one; raise the limit of processes and threads (ulimit -u), or end some"
@@ -58,7 +60,7 @@ class LedgerThread:
 
     def _why(self) -> StorageUnavailable:
         if self.died is None:
-            return StorageUnavailable("this app was closed")
+            return StorageUnavailable(CLOSED)
         return StorageUnavailable(f"the ledger of this process has stopped: {self.died}")
 
     def close(self) -> None:

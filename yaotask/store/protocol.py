@@ -1,4 +1,4 @@
-"""What the rest of yaotask asks of a store, and what a store promises in return."""
+"""The words in which the rest of yaotask asks a store, and is answered."""
 
 from __future__ import annotations
 
@@ -367,21 +367,3 @@ class Glance(NamedTuple):
     ready: frozenset[str]
     asked_to_stop: bool
     owed: bool
-
-
-class Store(Protocol):
-    """The only meeting point of all processes, and the only truth."""
-
-    def run_cycle(self, mailbox: Mailbox) -> Harvest:
-        """Do all that is in the mailbox in one transaction, and leave the answers in its tickets.
-
-        Progress, then finishes, errands, adds and claims: so the last progress of a job that ends
-        here is kept, and a job can be claimed in the transaction that stores it. A request that
-        cannot be done gets its own error and holds up none of the others. Tickets are settled after
-        the commit only.
-
-        Raises StorageBusy, StorageFull or StorageUnavailable when nothing was changed, and
-        OutcomeUnknown when the commit itself failed; then no ticket was settled, and on a server each add has a
-        `doubt`: it can be put into another mailbox, and is stored once.
-        """
-        ...

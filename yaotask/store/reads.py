@@ -11,7 +11,7 @@ from yaotask.jobs import name_of
 from yaotask.store import statements
 from yaotask.store.direct import ask
 from yaotask.store.pages import LARGEST_PAGE, Filter, Row, count, page, read_rows
-from yaotask.store.tables import attempts, events, jobs
+from yaotask.store.tables import attempts, jobs
 
 __all__ = [
     "LARGEST_PAGE",
@@ -20,7 +20,6 @@ __all__ = [
     "attempts_of",
     "by_state",
     "count",
-    "events_of",
     "get",
     "page",
     "status",
@@ -51,11 +50,6 @@ def status(connection: Connection, task: str, ids: Sequence[int]) -> list[Row]:
 def attempts_of(connection: Connection, key: int) -> list[Row]:
     """The recorded tries of a job, oldest first. A success at the first try leaves none."""
     return read_rows(connection, select(attempts).where(attempts.c.job == key).order_by(attempts.c.fence))
-
-
-def events_of(connection: Connection, key: int) -> list[Row]:
-    """The events of a job that are still to be delivered, or failed for good."""
-    return read_rows(connection, select(events).where(events.c.job == key).order_by(events.c.seq))
 
 
 def by_state(connection: Connection) -> dict[str, int]:

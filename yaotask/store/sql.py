@@ -1,4 +1,7 @@
-"""SqlStore: one cycle is one transaction, and a request that does not fit holds up no other."""
+"""SqlStore: one cycle is one transaction, and a request that does not fit holds up no other.
+
+It is the only meeting point of all processes, and the only truth.
+"""
 
 from __future__ import annotations
 
@@ -118,7 +121,17 @@ class SqlStore:
     # --- the cycle ----------------------------------------------------------------------------------
 
     def run_cycle(self, mailbox: Mailbox) -> Harvest:
-        """See Store."""
+        """Do all that is in the mailbox in one transaction, and leave the answers in its tickets.
+
+        Progress, then finishes, errands, adds and claims: so the last progress of a job that ends
+        here is kept, and a job can be claimed in the transaction that stores it. A request that
+        cannot be done gets its own error and holds up none of the others. Tickets are settled after
+        the commit only.
+
+        Raises StorageBusy, StorageFull or StorageUnavailable when nothing was changed, and
+        OutcomeUnknown when the commit itself failed; then no ticket was settled, and on a server each add has a
+        `doubt`: it can be put into another mailbox, and is stored once.
+        """
         self._refill_ids(mailbox)
         try:
             harvest, answers = self._attempt(mailbox, replay if mailbox.hurried else play)
