@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import anyio
 import anyio.lowlevel
@@ -153,6 +155,23 @@ async def test_an_async_handler_in_a_thread_is_cancelled_and_cleans_up(stage: St
         _, job = await cancel(app)
 
     assert (job["status"], job["error"], cleaned) == ("CANCELLED", None, [True])
+
+
+async def test_an_async_handler_in_a_thread_is_cancelled_once(stage: StageApp) -> None:
+    """One that goes on all the same would take the processor, were it cancelled at each turn."""
+
+    async def handler(task_id: int) -> str:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
+        for _ in range(20):
+            await asyncio.sleep(0.001)
+        return "done"
+
+    app = stage(handler, executor="thread")
+    async with app.running():
+        _, job = await cancel(app)
+
+    assert (job["status"], job["response"]) == ("SUCCESS", "done")
 
 
 async def test_an_async_handler_in_a_thread_is_cancelled_at_its_timeout(stage: StageApp) -> None:

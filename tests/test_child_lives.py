@@ -124,13 +124,41 @@ async def test_what_async_handlers_keep_is_good_for_the_next_one(apart: Apart) -
     assert ended_as == ["SUCCESS"] * 3
 
 
-@pytest.mark.parametrize("end", ["loop.stop()", "raise SystemExit", "loop.call_soon(sys.exit)"])
-async def test_a_handler_that_ends_its_loop_leaves_a_loop_to_the_next_one(apart: Apart, end: str) -> None:
+@pytest.mark.parametrize(
+    ("end", "error"),
+    [("loop.stop()", "PoisonedJob"), ("loop.call_soon(sys.exit)", "PoisonedJob"), ("raise SystemExit", "SystemExit")],
+)
+async def test_a_handler_that_ends_its_loop_leaves_a_loop_to_the_next_one(apart: Apart, end: str, error: str) -> None:
     app = apart(ON_A_LOOP.replace("gate = asyncio", "gate = None and asyncio").replace("async with gate:", "if True:"))
     async with app.running():
         first, second = await run(app, end), await run(app)
 
-    assert (first["status"], second["status"]) == ("FAILURE", "SUCCESS")
+    assert (first["status"], first["error_type"], second["status"]) == ("FAILURE", error, "SUCCESS")
+
+
+async def test_what_a_job_has_left_on_the_loop_fails_no_other(apart: Apart) -> None:
+    app = apart("""
+    import asyncio, sys
+
+    left = []
+
+    async def end(event):
+        await event.wait()
+        sys.exit()
+
+    async def Send(task_id):
+        if task_id == 1:
+            event = asyncio.Event()
+            left.extend([event, asyncio.create_task(end(event))])
+        elif left:
+            left[0].set()
+            await asyncio.sleep(3600)
+    """)
+    async with app.running():
+        first, second = await run(app), await run(app)
+
+    assert (first["status"], second["status"], second["attempt"]) == ("SUCCESS", "SUCCESS", 1)
+    assert losses(app, 2) == 1
 
 
 def has_ended(pid: int) -> bool:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import anyio
 import anyio.to_thread
@@ -270,13 +271,17 @@ async def test_cancelling_a_call_leaves_its_thread_alone() -> None:
 # --- a loop that stays --------------------------------------------------------------------------------
 
 
+def never(error: BaseException) -> NoReturn:
+    raise AssertionError from error
+
+
 async def the_loop() -> object:
     return asyncio.get_running_loop()
 
 
 def test_a_thread_that_keeps_a_loop_has_one_for_all_calls() -> None:
     elsewhere: list[object] = []
-    with invoke.keeping_a_loop():
+    with invoke.keeping_a_loop(never):
         first, second = invoke.call(the_loop), invoke.call(the_loop)
         thread = threading.Thread(target=lambda: elsewhere.append(invoke.call(the_loop)))
         thread.start()
@@ -296,7 +301,7 @@ def test_what_one_call_does_to_context_variables_is_not_seen_by_the_next() -> No
         variable.set(variable.get() + 1)
         return variable.get()
 
-    with invoke.keeping_a_loop():
+    with invoke.keeping_a_loop(never):
         assert [invoke.call(count), invoke.call(count)] == [1, 1]
         variable.set(7)
         assert invoke.call(count) == 8
@@ -316,7 +321,7 @@ def test_tasks_that_are_left_on_a_loop_go_on_with_the_next_call_and_end_with_the
         await asyncio.sleep(0)
         return task
 
-    with invoke.keeping_a_loop():
+    with invoke.keeping_a_loop(never):
         task = invoke.call(leave)
         invoke.call(the_loop)
         assert not task.done()
@@ -324,10 +329,50 @@ def test_tasks_that_are_left_on_a_loop_go_on_with_the_next_call_and_end_with_the
 
 
 def test_a_loop_that_somebody_has_closed_is_kept_no_more() -> None:
-    with invoke.keeping_a_loop():
+    with invoke.keeping_a_loop(never):
         first = invoke.call(the_loop)
         first.close()
         second = invoke.call(the_loop)
         second.close()
 
     assert second is not first
+
+
+def test_callbacks_of_a_loop_that_stays_are_on_a_loop_too() -> None:
+    seen: list[object] = []
+
+    async def call_back() -> None:
+        over = asyncio.Event()
+
+        def note() -> None:
+            seen.extend([invoke.on_loop(), anyio.current_time() > 0])
+            over.set()
+
+        asyncio.get_running_loop().call_soon(note)
+        await over.wait()
+
+    with invoke.keeping_a_loop(never):
+        invoke.call(call_back)
+    assert seen == [True, True]
+
+
+def test_who_ends_a_loop_that_stays_is_told_of() -> None:
+    class Told(Exception):
+        pass
+
+    def tell(error: BaseException) -> NoReturn:
+        raise Told(type(error).__name__)
+
+    async def leave() -> None:
+        asyncio.get_running_loop().call_later(0.001, sys.exit)
+
+    with invoke.keeping_a_loop(tell):
+        invoke.call(leave)
+        with pytest.raises(Told, match="SystemExit"):
+            invoke.call(asyncio.sleep, 10)
+        with pytest.raises(SystemExit):
+            invoke.call(raise_exit)
+
+
+async def raise_exit() -> None:
+    raise SystemExit

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +132,29 @@ async def test_an_async_handler_ends_when_what_it_gave_was_called_on_its_loop(
 
     assert job["status"] == "CANCELLED"
     assert (root / "closed").exists()
+
+
+async def test_a_handler_that_returns_is_a_success_though_a_callback_takes_long(stage: StageApp) -> None:
+    entered, gate = threading.Event(), threading.Event()
+
+    def call() -> None:
+        entered.set()
+        gate.wait(PATIENCE)
+
+    async def handler(task_id: int) -> str:
+        current_job().on_cancel(call)
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
+        return "done"
+
+    app = stage(handler, executor="thread")
+    async with app.running():
+        _, job = await cancel(app)
+        assert await seen(entered)
+        assert not gate.is_set()
+        gate.set()
+
+    assert (job["status"], job["response"]) == ("SUCCESS", "done")
 
 
 async def test_a_callback_may_call_for_its_app(stage: StageApp) -> None:

@@ -5,13 +5,9 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
-import anyio
 from anyio.lowlevel import EventLoopToken, current_token
-
-from yaotask.bell import Bell
 
 
 class Callback(NamedTuple):
@@ -36,7 +32,6 @@ class Callbacks:
     def __init__(self) -> None:
         self._waiting: deque[Callback] = deque()
         self._are_called = False
-        self._then: Callable[[], object] | None = None
         self._lock = threading.Lock()
 
     def add(self, callback: Callback) -> None:
@@ -56,16 +51,4 @@ class Callbacks:
             if self._waiting:
                 return self._waiting.popleft()
             self._are_called = False
-            then, self._then = self._then, None
-        if then is not None:
-            then()
-        return None
-
-    async def until_called(self) -> None:
-        """Wait on a loop, where some are called, until all were."""
-        over = anyio.Event()
-        with self._lock:
-            if not (self._are_called or self._waiting):
-                return
-            self._then = partial(Bell.of_this_loop().call, over.set)
-        await over.wait()
+            return None

@@ -6,12 +6,13 @@ There may be many, and a dead one is replaced while its job waits: what few hand
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import threading
 from collections.abc import Callable
 from contextlib import closing
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from yaotask import invoke, processes, requests
 from yaotask.chance import SystemChance
@@ -33,6 +34,8 @@ from yaotask.store.protocol import Finish, Progress
 if TYPE_CHECKING:
     from yaotask.app import App
     from yaotask.store.transactions import Transaction
+
+log = logging.getLogger(__name__)
 
 DONE, FAULTY, ORPHANED = 0, 1, 1
 
@@ -79,7 +82,7 @@ class Child:
             _ = self._owner.app
         logs.revive()
         self._channel.send({"ready": True})
-        with invoke.keeping_a_loop():
+        with invoke.keeping_a_loop(_loop_ended):
             while (order := self._orders.get()) is not None:
                 if "hook" in order:
                     self._call_hook(order["path"], Delivery(*order["hook"]))
@@ -161,7 +164,15 @@ class Child:
             last = {"outcome": wire.written(outcome)}
         self._limit.lift()
         self._attempt, self._is_at_work = None, False
-        self._channel.send(last)
+        # A thread that it waited for goes on.
+        is_spent = attempt.cancelling and invoke.is_async(bench.handler.function)
+        self._channel.send({**last, "spent": True} if is_spent else last)
+
+
+def _loop_ended(error: BaseException) -> NoReturn:
+    """What a handler has left on the loop has ended it: that is no fault of the job that runs, which is tried again."""
+    log.critical("the event loop of this process was ended by users' code", exc_info=error)
+    os._exit(FAULTY)
 
 
 class Wire:

@@ -9,8 +9,12 @@ from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from copy import deepcopy
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import anyio
+
+from yaotask.bell import Bell
 from yaotask.callbacks import Callback, Callbacks
 from yaotask.clock import instant
 from yaotask.errors import ClaimLost, NoCurrentJob
@@ -36,6 +40,8 @@ def _have_no_job() -> None:
 
 os.register_at_fork(after_in_child=_have_no_job)
 
+# So many seconds the end of a handler that was stopped waits for what it wants called then.
+LAST_CALLS = 5.0
 COUNTS = ("success_count", "fail_count", "ignored_count")
 
 
@@ -245,15 +251,21 @@ class Job:
         """Make `cancelled` true and have the callbacks called; from any thread, more than once is fine."""
         with self._lock:
             is_first, self.cancelled = not self.cancelled, True
-        if is_first and self._stop is not None:
-            self._stop()
+            stop = self._stop
+        if is_first and stop is not None:
+            stop()
         if is_first and self._callbacks is not None:
             self._desk.alarm(self, self._callbacks)
 
     async def until_told(self) -> None:
-        """Where the handler is to stop: wait until all that it wants called then was called."""
-        if self.cancelled and self._callbacks is not None:
-            await self._callbacks.until_called()
+        """Once the handler has stopped: wait a little for what it wants called then, of which some needs its loop."""
+        if self._callbacks is not None:
+            told = anyio.Event()
+            # Behind those that are there.
+            self._callbacks.add(Callback(partial(Bell.of_this_loop().call, told.set), None, owner.get()))
+            self._desk.alarm(self, self._callbacks)
+            with anyio.move_on_after(LAST_CALLS):
+                await told.wait()
 
     def _store(self, changes: dict[str, Any]) -> None:
         self.must_be_open()

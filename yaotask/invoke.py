@@ -12,12 +12,14 @@ from contextvars import Context, copy_context
 from dataclasses import dataclass
 from functools import partial
 from types import coroutine
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, NoReturn, TypeVar, cast
 
 import anyio
 import anyio.to_thread
 from anyio.lowlevel import EventLoopToken, RunVar, current_token
 
+from yaotask.bell import Bell
+from yaotask.mainloop import KeptLoop
 from yaotask.resolve import Resolver
 from yaotask.signatures import Parameters
 
@@ -67,7 +69,8 @@ def on_loop() -> bool:
     try:
         current_token()
     except RuntimeError:
-        return False
+        # In a callback, which is in no task, anyio may not know.
+        return asyncio._get_running_loop() is not None
     return True
 
 
@@ -93,61 +96,44 @@ async def _awaited(value: Awaitable[T]) -> T:
     return await value
 
 
-class _KeptLoop:
-    """A loop that stays: what somebody has left on it, a client with its connections say, is there for the next."""
-
-    def __init__(self) -> None:
-        self._runner = asyncio.Runner()
-        # Made when it is first needed.
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    def run(self, value: Awaitable[T]) -> T:
-        is_over = False
-
-        async def to_the_end() -> T:
-            nonlocal is_over
-            try:
-                return await value
-            finally:
-                is_over = True
-
-        if self._is_closed:
-            self._runner = asyncio.Runner()
-        self._loop = self._runner.get_loop()
-        try:
-            return self._runner.run(to_the_end(), context=copy_context())
-        finally:
-            if not is_over:
-                # Somebody has stopped it.
-                self.close()
-                self._runner = asyncio.Runner()
-
-    @property
-    def _is_closed(self) -> bool:
-        """Whether users' code has done that."""
-        return self._loop is not None and self._loop.is_closed()
-
-    def close(self) -> None:
-        if not self._is_closed:
-            self._runner.close()
-
-
 class _Here(threading.local):
-    kept: _KeptLoop | None = None
+    kept: KeptLoop | None = None
 
 
 _here = _Here()
 
 
 @contextmanager
-def keeping_a_loop() -> Iterator[None]:
-    """Inside, this thread has all async functions that it calls run on one and the same loop."""
-    kept = _here.kept = _KeptLoop()
+def keeping_a_loop(on_end: Callable[[BaseException], NoReturn]) -> Iterator[None]:
+    """Inside, all async functions that this thread calls run on one and the same loop; `on_end` as of KeptLoop."""
+    kept = _here.kept = KeptLoop(on_end)
     try:
         yield
     finally:
         _here.kept = None
         kept.close()
+
+
+async def stoppable(value: Awaitable[T], stops_by: Callable[[Callable[[], None]], None]) -> T:
+    """Await something on a loop of asyncio; what `stops_by` is given cancels it, from any thread.
+
+    Once, and not at each thing that it awaits then, as a scope does: one that goes on all the same shall not take the
+    processor for that. Raises CancelledError.
+    """
+    task, is_over, is_stopped = asyncio.current_task(), False, False
+
+    def stop() -> None:
+        nonlocal is_stopped
+        if not is_over and task is not None:
+            is_stopped = task.cancel()
+
+    stops_by(partial(Bell.of_this_loop().call, stop))
+    try:
+        return await value
+    finally:
+        is_over = True
+        if is_stopped and task is not None:
+            task.uncancel()
 
 
 async def acall(function: Function, /, *args: Any, **kwargs: Any) -> Any:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from asyncio import AbstractEventLoop
 from collections.abc import Awaitable, Callable
-from typing import NoReturn
+from contextvars import ContextVar, copy_context
+from typing import NoReturn, TypeVar
 
 import anyio
+
+T = TypeVar("T")
+
+# Where it is installed, anyio asks it on which kind of loop it is; it knows by itself in tasks, but not in callbacks.
+_library: ContextVar[str | None] | None = getattr(sys.modules.get("sniffio"), "current_async_library_cvar", None)
 
 
 def run(work: Callable[[], Awaitable[None]], on_end: Callable[[BaseException], NoReturn]) -> None:
@@ -43,3 +50,50 @@ def run(work: Callable[[], Awaitable[None]], on_end: Callable[[BaseException], N
         return loop
 
     anyio.run(work_to_the_end, backend_options={"loop_factory": watched_loop})
+
+
+class KeptLoop:
+    """A loop of asyncio that stays: what one call has left on it, a client with its connections, is there for the next.
+
+    `on_end` is told when a task that was left there ends it, or it is stopped, before the call itself has ended.
+    Belongs to one thread.
+    """
+
+    def __init__(self, on_end: Callable[[BaseException], NoReturn]) -> None:
+        self._on_end = on_end
+        self._runner = asyncio.Runner()
+        # Made when it is first needed.
+        self._loop: AbstractEventLoop | None = None
+
+    def run(self, value: Awaitable[T]) -> T:
+        """Await something there."""
+        is_over = False
+
+        async def to_the_end() -> T:
+            nonlocal is_over
+            try:
+                return await value
+            finally:
+                is_over = True
+
+        if self._is_closed:
+            self._runner = asyncio.Runner()
+        self._loop, inside = self._runner.get_loop(), copy_context()
+        if _library is not None:
+            inside.run(_library.set, "asyncio")
+        try:
+            return self._runner.run(to_the_end(), context=inside)
+        except BaseException as error:
+            if not is_over:
+                self._on_end(error)
+            raise
+
+    @property
+    def _is_closed(self) -> bool:
+        """Whether users' code has done that."""
+        return self._loop is not None and self._loop.is_closed()
+
+    def close(self) -> None:
+        """Cancel what was left there, and wait for its end."""
+        if not self._is_closed:
+            self._runner.close()

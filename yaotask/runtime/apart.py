@@ -68,6 +68,9 @@ async def _run(slot: Slot, claim: Claim, child: ChildProcess) -> bool:
         child.kill()
         pool.end(attempt, INTERRUPTED)
         raise
+    if last is not None and "spent" in last:
+        # What it has begun may go on.
+        child.is_good = False
     slot.attempt = None
     slot.busy += pool.end(attempt, outcome)
     return last is None or "refused" not in last

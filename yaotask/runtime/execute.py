@@ -9,14 +9,12 @@ from collections.abc import Awaitable
 from contextvars import Context
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any
 
 import anyio
 
 from yaotask import context, invoke, masking
 from yaotask.backoff import Backoff
-from yaotask.bell import Bell
 from yaotask.chance import Chance
 from yaotask.clock import microseconds
 from yaotask.context import Job
@@ -24,7 +22,6 @@ from yaotask.durations import parse, show
 from yaotask.errors import Fail, Ignore, ResultNotJson, Retry
 from yaotask.invoke import Handler
 from yaotask.jobs import Claim, Failed, Failure, Ignored, Interrupted, Outcome, RetryAfter, Succeeded
-from yaotask.runtime.alarm import LONGEST_CALL
 from yaotask.runtime.failures import failure, message
 from yaotask.settings import Limits
 from yaotask.values import clean_text, encode_result
@@ -123,14 +120,14 @@ def _run(job: Job, handler: Handler) -> Any:
 async def _until_stopped(job: Job, value: Awaitable[Any]) -> Any:
     """Await what an async handler does; it is cancelled once it should stop."""
     try:
-        with anyio.CancelScope() as scope:
-            job.stops_by(partial(Bell.of_this_loop().call, scope.cancel))
-            return await value
-        raise ScopeCancelled
-    finally:
-        # Some of it on this loop, which stands still, or ends, with the handler.
-        with anyio.move_on_after(LONGEST_CALL):
+        return await invoke.stoppable(value, job.stops_by)
+    except BaseException as error:
+        if job.cancelled:
+            # Some of it on this loop, which stands still, or ends, with the handler.
             await job.until_told()
+            if isinstance(error, anyio.get_cancelled_exc_class()):
+                raise ScopeCancelled from error
+        raise
 
 
 # --- judging ---------------------------------------------------------------------------------------
