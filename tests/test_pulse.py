@@ -95,7 +95,7 @@ async def test_a_handler_that_blocks_the_loop_is_named(
 
     assert (told[0]["blocked"]["job"][0], told[0]["blocked"]["overdue"]) == (1, False)
     assert error.message.startswith("mail.1 has blocked the event loop for")
-    assert "in handler" in error.__dict__["stack"]
+    assert "in handler" in error.__dict__["yaotask_stack"]
     assert turns.message == "the event loop turns again"
 
 

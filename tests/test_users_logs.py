@@ -96,6 +96,84 @@ def test_who_configures_logging_has_it_so(project: Project, level: str) -> None:
     assert not any("thread.1: " in line for line in lines)
 
 
+ODD = """
+    import logging
+
+    log = logging.getLogger("odd")
+
+    class Bounce(Exception): ...
+
+    class Mute:
+        def __str__(self):
+            raise ValueError("mute")
+
+    circle = []
+    circle.append(circle)
+
+    def Thread(task_id):
+        log.info("%s and %s", 1)
+        log.info("%s", Mute())
+        log.info("with extras", extra={"job": "mail.7", "mute": Mute(), "circle": circle})
+        try:
+            raise Bounce("no such address")
+        except Bounce:
+            log.exception("bounced")
+"""
+
+
+def test_what_cannot_be_written_is_said_in_a_line_and_no_job_is_another(project: Project) -> None:
+    root = project(tasks={"thread": "name: T\nprocess: scripts.some.Thread\n"}, scripts={"some": ODD})
+    lines = logged(root)
+    said = [line[len("12:00:01 ") :] for line in lines if " thread.1: " in line or " odd: " in line]
+
+    assert said == [
+        "INFO  odd: what is logged at some.py:16 cannot be written: TypeError: not enough arguments for format string",
+        "INFO  odd: what is logged at some.py:17 cannot be written: ValueError: mute",
+        "INFO  thread.1: with extras",
+        "ERROR thread.1: bounced",
+    ]
+    assert "    scripts.some.Bounce: no such address" in lines
+
+
+def test_extras_of_any_kind_are_fields_of_one_object(project: Project) -> None:
+    root = project(
+        tasks={"thread": "name: T\nprocess: scripts.some.Thread\n"}, scripts={"some": ODD}, settings="log: json\n"
+    )
+    told: list[dict[str, Any]] = [json.loads(line) for line in logged(root)]
+    said = {one["message"]: one for one in told}
+
+    assert said["with extras"]["job"] == "thread.1"
+    assert said["with extras"]["mute"] == "<Mute: ValueError>"
+    assert said["with extras"]["circle"] == "[[...]]"
+
+
+NAMED = """
+    import logging
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("MINE %(message)s"))
+    logging.getLogger("named").addHandler(handler)
+    logging.getLogger("named").setLevel("INFO")
+    LEVEL
+
+    def Thread(task_id):
+        logging.getLogger("named.inner").info("heard by mine")
+        logging.getLogger("another").info("more")
+"""
+
+
+@pytest.mark.parametrize("level", ["", "logging.getLogger().setLevel('WARNING')"])
+def test_what_a_script_has_named_a_place_for_is_there_alone(project: Project, level: str) -> None:
+    root = project(
+        tasks={"thread": "name: T\nprocess: scripts.some.Thread\n"}, scripts={"some": NAMED.replace("LEVEL", level)}
+    )
+    lines = logged(root)
+
+    assert [line for line in lines if "heard by mine" in line] == ["MINE heard by mine"]
+    # And at no other level than it wants.
+    assert any("thread.1: more" in line for line in lines) == (not level)
+
+
 def test_a_program_that_runs_jobs_itself_has_its_logging_as_it_was(project: Project) -> None:
     root = project(tasks={"thread": TASKS["thread"]}, scripts={"some": HANDLERS.replace("logging.info", "log.debug")})
     program = """

@@ -153,7 +153,7 @@ async def test_silence_is_told_once_with_the_jobs_and_what_the_threads_do(
 
     assert "worker 1 (process 4711) has not answered for 1.6 s; it has mail.1, mail.2" in record.message
     assert "mail.5 and 2 more" in record.message
-    assert record.__dict__["stack"] == DUMP
+    assert record.__dict__["yaotask_stack"] == DUMP
     assert guard.ward.process.asked == 1
     assert guard.ward.ends == []
 

@@ -18,7 +18,7 @@ from yaotask import invoke, processes, requests
 from yaotask.chance import SystemChance
 from yaotask.channel import Channel, Message
 from yaotask.clock import Clock, SystemClock
-from yaotask.context import Job, Owner
+from yaotask.context import Job, Owner, job_name
 from yaotask.errors import HandlerNotFound, NoCurrentJob, UnknownTask, YaotaskError
 from yaotask.events import Delivery
 from yaotask.jobs import Claim, Outcome, Succeeded
@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int:
     try:
         with closing(Project(hello["root"], hello["settings"], hello["sound"])) as project:
             logs.configure(project.settings.log)
-            logs.take_in_users()
+            logs.take_in_users(job_name)
             with closing(Child(project, channel)) as child:
                 child.live()
     except YaotaskError as error:

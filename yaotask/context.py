@@ -69,6 +69,12 @@ class Owner:
         return bool(self._made)
 
 
+def job_name() -> str | None:
+    """The name of the job whose handler runs in this context, if one does."""
+    job = current.get()
+    return None if job is None else job.name
+
+
 def current_job() -> Job:
     """The job whose handler called this, also from threads and tasks that inherit its context.
 

@@ -20,6 +20,7 @@ import anyio.to_thread
 from yaotask import invoke, mainloop, processes, requests
 from yaotask.app import App
 from yaotask.channel import Channel, Message
+from yaotask.context import job_name
 from yaotask.errors import StorageError, YaotaskError
 from yaotask.jobs import OUTCOME_WORDS
 from yaotask.observers import logs
@@ -50,7 +51,7 @@ def main(arguments: list[str]) -> int:
     try:
         with App(hello["root"]) as app:
             logs.configure(app.settings.log)
-            logs.take_in_users()
+            logs.take_in_users(job_name)
             return Worker(app, channel, hello).live()
     except YaotaskError as error:
         channel.send({"complaint": str(error)})

@@ -10,10 +10,10 @@ import json
 import logging
 import re
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Literal, TextIO
 
-from yaotask import context
 from yaotask.clock import SECOND, rfc3339
 from yaotask.spelling import as_written
 
@@ -27,6 +27,12 @@ _LEVELS = {"WARNING": "WARN", "CRITICAL": "FATAL"}
 
 # What every record has by itself; all else came from `extra=`.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+# What ours say besides, under names that nobody else gives: a job, and what a thread is doing.
+_JOB, _STACK = "yaotask_job", "yaotask_stack"
+
+# The level of a root logger that nobody has touched while users' code was imported: it lets through what WARNING does.
+_UNTOUCHED = logging.WARNING - 1
 
 
 def escape(text: str) -> str:
@@ -50,7 +56,7 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         level = _LEVELS.get(record.levelname, record.levelname)
-        said = "" if _is_ours(record.name) else f"{getattr(record, 'job', None) or as_written(record.name)}: "
+        said = "" if _is_ours(record.name) else f"{getattr(record, _JOB, None) or as_written(record.name)}: "
         line = f"{self.formatTime(record, self.datefmt)} {level:<5} {escape(said + record.getMessage())}"
         return "\n".join([line, *(f"    {escape(rest)}" for rest in _traceback(self, record))])
 
@@ -65,11 +71,23 @@ class JsonFormatter(logging.Formatter):
             "logger": as_written(record.name),
             "message": record.getMessage(),
         }
-        known = {*_STANDARD, *fields, "stack"}
-        fields |= {key: value for key, value in vars(record).items() if key not in known}
+        if job := getattr(record, _JOB, None):
+            fields["job"] = job
         if trace := _traceback(self, record):
             fields["traceback"] = "\n".join(trace)
-        return json.dumps(fields, default=str)
+        known = {*_STANDARD, *fields, _JOB, _STACK}
+        extra = {key: value for key, value in vars(record).items() if key not in known}
+        try:
+            return json.dumps({**fields, **extra}, default=_shown)
+        except (ValueError, TypeError, RecursionError):  # it goes in circles, or has keys that are no text
+            return json.dumps({**fields, **{key: _shown(value) for key, value in extra.items()}})
+
+
+def _shown(value: object) -> str:
+    try:
+        return str(value)
+    except Exception as error:  # noqa: BLE001 - whatever users' values do
+        return f"<{type(value).__name__}: {type(error).__name__}>"
 
 
 def configure(log: Literal["text", "json"], stream: TextIO | None = None) -> logging.Handler:
@@ -85,13 +103,17 @@ def configure(log: Literal["text", "json"], stream: TextIO | None = None) -> log
     return handler
 
 
-def take_in_users() -> None:
-    """In a process that runs users' code: what it logs, and has named no place for, goes where our log goes."""
+def take_in_users(job: Callable[[], str | None]) -> None:
+    """In a process that runs users' code: what it logs, and has named no place for, goes where our log goes.
+
+    `job` tells the name of the one that is run where this is asked. To be called before users' code is imported.
+    """
     ours = next(handler for handler in logging.getLogger(LOGGER).handlers if isinstance(handler, _Handler))
-    theirs = _Handler(ours.stream)
+    theirs = _UsersHandler(ours.stream, job)
     theirs.setFormatter(ours.formatter)
-    theirs.addFilter(_name_the_job)
     logging.lastResort = theirs
+    if logging.root.level == logging.WARNING:
+        logging.root.setLevel(_UNTOUCHED)
 
 
 def revive() -> None:
@@ -102,19 +124,13 @@ def revive() -> None:
     for name in [LOGGER, *logging.root.manager.loggerDict]:
         if _is_ours(name):
             logging.getLogger(name).disabled = False
-    theirs = logging.lastResort
-    if isinstance(theirs, _Handler) and not logging.root.handlers:
+    theirs, root = logging.lastResort, logging.root
+    is_ours = isinstance(theirs, _UsersHandler) and not root.handlers
+    if is_ours and theirs is not None:
         # Else a mere `logging.info("...")` would configure it.
-        logging.root.addHandler(theirs)
-        if logging.root.level == logging.WARNING:
-            logging.root.setLevel(logging.INFO)
-
-
-def _name_the_job(record: logging.LogRecord) -> bool:
-    job = context.current.get()
-    if job is not None and not hasattr(record, "job"):
-        record.job = job.name
-    return True
+        root.addHandler(theirs)
+    if root.level == _UNTOUCHED:
+        root.setLevel(logging.INFO if is_ours else logging.WARNING)
 
 
 def _is_ours(logger: str) -> bool:
@@ -124,17 +140,54 @@ def _is_ours(logger: str) -> bool:
 class _Handler(logging.StreamHandler[TextIO]):
     """Ours, so that a second `configure` finds it and leaves the user's handlers alone."""
 
+    def format(self, record: logging.LogRecord) -> str:
+        try:
+            return super().format(record)
+        except Exception as error:  # noqa: BLE001 - what was to be said may be anything of users'
+            place = f"{record.filename}:{record.lineno}"
+            said = f"what is logged at {place} cannot be written: {type(error).__name__}: {_shown(error)}"
+            return super().format(logging.makeLogRecord({**_place_of(record), "msg": said}))
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name
         """Users' code may have closed the stream: then there is nobody to tell, and nothing else to end by that."""
         with suppress(ValueError):
             super().handleError(record)
 
 
+class _UsersHandler(_Handler):
+    """Of the root: for what users' code logs, but where it has named another place for that."""
+
+    def __init__(self, stream: TextIO, job: Callable[[], str | None]) -> None:
+        super().__init__(stream)
+        self._job = job
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if _is_taken(logging.getLogger(record.name), self):
+            return False
+        if job := self._job():
+            setattr(record, _JOB, job)
+        return bool(super().filter(record))
+
+
+def _is_taken(logger: logging.Logger | None, ours: logging.Handler) -> bool:
+    """Whether another handler than ours hears what this logger says."""
+    while logger is not None:
+        if any(handler is not ours for handler in logger.handlers):
+            return True
+        logger = logger.parent if logger.propagate else None
+    return False
+
+
+def _place_of(record: logging.LogRecord) -> dict[str, Any]:
+    """From where, when and how loud, and nothing that users' code has to say."""
+    return {name: vars(record)[name] for name in ("name", "levelno", "levelname", "created", "msecs")}
+
+
 def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> list[str]:
     # What a thread is doing, where it is the message that is about it.
-    lines: list[str] = getattr(record, "stack", "").splitlines()
+    lines: list[str] = getattr(record, _STACK, "").splitlines()
     if record.exc_info and record.exc_info[0] is not None:
-        lines += formatter.formatException(record.exc_info).splitlines()
+        lines += as_written(formatter.formatException(record.exc_info)).splitlines()
     if record.stack_info:
         lines += formatter.formatStack(record.stack_info).splitlines()
     return lines

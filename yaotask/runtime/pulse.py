@@ -128,7 +128,7 @@ class Pulse:
             names = ", ".join(one.job.name for one in suspects[:MOST_NAMED])
             who = attempt.job.name if attempt is not None else f"something (of {names}?)" if names else "something"
             text = "%s has blocked the event loop for %.1f s, and with it all other jobs; this is where it is:"
-            log.error(text, who, age, extra={"stack": stack_of(frame)})
+            log.error(text, who, age, extra={"yaotask_stack": stack_of(frame)})
         # Again each time: a batch that was on its way may have come meanwhile.
         for pool in self._pools:
             pool.hold()

@@ -181,7 +181,7 @@ class Watch:
             seconds,
             names or "no job",
             "this is where its threads are:" if stacks else "it may have been stopped, for it does nothing at all",
-            extra={"stack": stacks},
+            extra={"yaotask_stack": stacks},
         )
 
     async def _stacks(self, life: Life) -> str:
