@@ -63,7 +63,11 @@ def url(servers: Servers) -> Iterator[URL]:
 
 @pytest.fixture
 def here(tmp_path: Path, url: URL) -> Place:
-    return place(tmp_path, url.render_as_string(hide_password=False))
+    return place(tmp_path, _text(url))
+
+
+def _text(url: URL) -> str:
+    return url.render_as_string(hide_password=False)
 
 
 @pytest.fixture
@@ -168,6 +172,37 @@ def test_what_is_between_may_keep_the_servers_encoding_to_itself(
     open_elsewhere(url, tmp_path / "there").close()
     with pytest.raises(StorageUnavailable, match=UNFIT):
         open_elsewhere(latin, tmp_path / "here")
+
+
+LATIN = {
+    "address": {"client_encoding": "latin1"},
+    "options": {"options": "-c client_encoding=latin1"},
+    "twice": {"client_encoding": "latin1", "options": "-c client_encoding=latin1"},
+}
+
+
+@pytest.mark.parametrize("said", LATIN)
+def test_every_text_goes_through_whatever_encoding_somebody_has_set(
+    said: str, url: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "latin1")
+    clock = ManualClock()
+    store = open_store(place(tmp_path, _text(url.update_query_dict(LATIN[said]))), clock, EvenChance())
+    notices = store.listen()
+    assert notices is not None
+    try:
+        bench = Bench(store, clock)
+        bench.add(created_by="世界")
+        assert bench.row()["created_by"] == "世界"
+        transaction = store.transaction()
+        assert transaction.connection.exec_driver_sql("SELECT '世界'").scalar() == "世界"
+        transaction.rollback()
+        store.announce(["世界"])
+        select.select([notices], [], [], PATIENCE)
+        assert notices.heard() == frozenset({"世界"})
+    finally:
+        notices.close()
+        store.close()
 
 
 def test_arguments_are_stored_as_they_were_given(bench: Bench) -> None:

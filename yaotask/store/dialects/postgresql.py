@@ -5,7 +5,8 @@ settings are of the transaction, and no lock or prepared statement outlives it. 
 itself, statements are prepared: planning them anew each time made a cycle of one job three times slower. Which it is
 the connection tells: a pooler does not know the process that will serve it. `?prepare_threshold=5` in the address lets
 readers prepare behind a pooler too, which must be able to (PgBouncer 1.21, max_prepared_statements). All other
-parameters of the address (TLS, several hosts, search_path by `options`) go to the driver as they are.
+parameters of the address (TLS, several hosts, search_path by `options`) go to the driver as they are, but for the
+encoding.
 
 A process has one connection to write through, a few to read, and one more for each `job.transaction()` that is open.
 All are named by `application_name`.
@@ -40,13 +41,14 @@ from yaotask.store.direct import execute, roll_back
 # before the lease of this process is over.
 _HABITS = {
     "application_name": "yaotask",
-    "client_encoding": "utf8",
     "connect_timeout": "10",
     "keepalives_idle": "10",
     "keepalives_interval": "5",
     "keepalives_count": "3",
     "tcp_user_timeout": "20000",
 }
+# Of every connection, whatever the address or its `options` say: no other one can hold every text.
+_ENCODING = {"client_encoding": "utf8"}
 _SECRETS = ("password", "sslpassword")
 _READERS, _MORE_READERS = 2, 6
 # A statement is prepared when it comes the next time after so many, on a connection to the server itself.
@@ -78,7 +80,7 @@ class PostgresqlDialect(ServerDialect):
         self._prepare = _prepare_threshold(url)
         # Until the server has said that it knows no such thing.
         self._has_notify = True
-        self._habits = {name: value for name, value in _HABITS.items() if name not in url.query}
+        self._habits = {name: value for name, value in _HABITS.items() if name not in url.query} | _ENCODING
 
     def engine(self, *, writer: bool) -> Engine:
         """The writer has one connection; readers share a few, each seen to be alive before it is used."""
