@@ -25,9 +25,12 @@ pytest_plugins = ["scale_fixtures", "server_fixtures"]
 hypothesis.settings.register_profile("tests", deadline=None, derandomize=os.environ.get("CI") == "true")
 hypothesis.settings.load_profile("tests")
 
-# A shell has what it starts in the background ignore Ctrl-C, and so would all that tests start and interrupt.
+# A shell has what it starts in the background ignore Ctrl-C, and `nohup` the end of the terminal; so would all that
+# tests start and end so.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Kept by trio for ten seconds, to be used again; they hold nothing of ours.
 POOLED_THREADS = ("Trio thread",)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from node_support import STAMPED, lines_with, nothing_left, processes, send
-from run_support import TASK, add, drained, job, notes, running, until
+from node_support import STAMPED, lines_with, members, nothing_left, processes, send
+from run_support import TASK, add, drained, job, notes, running, started, until
 
 pytest_plugins = ["run_fixtures"]
 pytestmark = pytest.mark.timeout(60)
@@ -28,6 +28,15 @@ FORKING = """
         status = forked.exitcode
         forked.kill()
         return status
+"""
+
+
+# As `nohup` starts a program, and a shell what it starts by `&` in a script.
+IN_THE_BACKGROUND = """
+import os, signal, sys
+for number in (signal.SIGHUP, signal.SIGINT):
+    signal.signal(number, signal.SIG_IGN)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
 
 
@@ -60,4 +69,25 @@ def test_a_signal_to_all_processes_of_a_node_lets_its_jobs_end(hold: Hold, numbe
         assert run.status() == 0
     assert [job(root, id)["status"] for id in (1, 2)] == ["SUCCESS", "SUCCESS"]
     assert not lines_with(run, " died")
+    nothing_left(root)
+
+
+def test_what_a_node_was_started_to_ignore_it_ignores_with_all_its_processes(hold: Hold) -> None:
+    root = hold(STAMPED, task=f"{TASK}worker_nums: 2\n")
+    add(root)
+    with started(root, ["-c", IN_THE_BACKGROUND, "-m", "yaotask", "run"]) as run:
+        until(lambda: notes(root, "start"))
+        before = members(run)
+        for number in (signal.SIGHUP, signal.SIGINT):
+            send(number, *before.values(), run.process.pid)
+        add(root)
+        until(lambda: len(notes(root, "start")) == 2)
+        (root / "gate").touch()
+        until(lambda: job(root, 2)["status"] == "SUCCESS")
+
+        assert members(run) == before
+        run.signal(signal.SIGTERM)
+        assert run.status() == 0
+    assert lines_with(run, "SIGTERM: running jobs get")
+    assert not lines_with(run, "SIGHUP") + lines_with(run, "SIGINT") + lines_with(run, "has left")
     nothing_left(root)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 
 import anyio
 
+from yaotask import requests
 from yaotask.app import App
 from yaotask.durations import show
 from yaotask.plan import Place, Plan
@@ -18,8 +19,6 @@ from yaotask.runtime.supervisor import Supervisor
 log = logging.getLogger(__name__)
 
 DONE, ENDED_AT_ONCE = 0, 1
-# What ends a node in order; SIGHUP is kept for reloading, until which it ends the node too. SIGQUIT ends it at once.
-IN_ORDER = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def run(app: App, plan: Plan, started: Mapping[Place, Spawned], *, drain: bool = False) -> int:
@@ -49,7 +48,8 @@ class Node:
     async def run(self, drain: bool, started: Mapping[Place, Spawned]) -> None:
         """Until drained, or told to stop."""
         async with anyio.create_task_group() as group:
-            with anyio.open_signal_receiver(*IN_ORDER, signal.SIGQUIT) as signals:
+            # SIGHUP is kept for reloading, until which it ends the node too. SIGQUIT ends it at once.
+            with anyio.open_signal_receiver(*requests.heard(), signal.SIGQUIT) as signals:
                 group.start_soon(self._hear, signals)
                 await self._supervisor.run(drain, started)
             group.cancel_scope.cancel()

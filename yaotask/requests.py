@@ -15,13 +15,24 @@ LOOPS = ("yaotask", "asyncio", "uvloop")
 _masks = threading.local()
 
 
+def heard() -> tuple[signal.Signals, ...]:
+    """Those that this process has to hear: not what it was started to ignore.
+
+    Who starts it by `nohup` lets it outlive the terminal, and a script that does so by `&` keeps Ctrl-C to itself.
+    SIGTERM is left to end it by.
+    """
+    return tuple(
+        number for number in REQUESTS if number == signal.SIGTERM or signal.getsignal(number) != signal.SIG_IGN
+    )
+
+
 def outlive() -> None:
     """Do not end when asked to by a signal: the parent says when.
 
     Whoever ends a service may send a signal to all its processes at once, as systemd does by default. What users' code
     starts is not kept from ending so.
     """
-    for number in REQUESTS:
+    for number in heard():
         signal.signal(number, _wait_for_word)
 
 

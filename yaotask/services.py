@@ -60,6 +60,6 @@ async def _hear_supervisor(channel: Channel, over: anyio.Event) -> None:
 
 
 async def _hear_signals(over: anyio.Event) -> None:
-    with anyio.open_signal_receiver(*requests.REQUESTS) as signals:
+    with anyio.open_signal_receiver(*requests.heard()) as signals:
         async for _ in signals:
             over.set()

@@ -185,7 +185,7 @@ class Worker:
 
     async def _hear_signals(self, stopping: anyio.Event) -> None:
         """Somebody ends this one process: its running jobs get their grace, as when the node is stopped."""
-        with anyio.open_signal_receiver(*requests.REQUESTS) as signals:
+        with anyio.open_signal_receiver(*requests.heard()) as signals:
             invoke.expect_no_interrupt()
             async for _ in signals:
                 stopping.set()
