@@ -44,6 +44,7 @@ def test_a_signal_lets_jobs_end_and_leaves_nothing(hold: Hold, name: str) -> Non
     [
         {"SIGTERM": "SIGTERM: running jobs get 1h", "SIGINT": "SIGINT again: ending at once"},
         {"SIGINT": "SIGINT: running jobs get 1h", "SIGTERM": "SIGTERM again: ending at once"},
+        {"SIGHUP": "SIGHUP: running jobs get 1h", "SIGTERM": "SIGTERM again: ending at once"},
         {"SIGQUIT": "SIGQUIT: ending at once"},
     ],
 )
@@ -59,6 +60,25 @@ def test_a_second_signal_or_sigquit_ends_at_once_and_leaves_nothing(hold: Hold, 
         assert run.status() == 1
     assert {job(root, id)["status"] for id in range(1, 5)} == {"WAITING"}
     assert {job(root, id)["attempt"] for id in range(1, 5)} == {0}
+    nothing_left(root)
+
+
+@pytest.mark.parametrize("first", ["SIGHUP", "SIGTERM"])
+def test_a_terminal_that_is_closed_hurries_nobody(hold: Hold, first: str) -> None:
+    """Its shell sends SIGHUP, and the system another one behind it."""
+    root = hold(IN_A_THREAD, task=TWO)
+    add(root, 4)
+    with running(root) as run:
+        until(lambda: len(notes(root, "start")) == 4)
+        run.signal(signal.Signals[first])
+        run.says(f"{first}: running jobs get")
+        run.signal(signal.SIGHUP)
+        run.signal(signal.SIGHUP)
+        (root / "gate").touch()
+
+        assert run.status() == 0
+    assert lines_with(run, "stopped; 4 succeeded")
+    assert not lines_with(run, "again")
     nothing_left(root)
 
 

@@ -25,7 +25,7 @@ def run(app: App, plan: Plan, started: Mapping[Place, Spawned], *, drain: bool =
     """Run jobs until SIGTERM or SIGINT, or with `drain` until nothing is left to do; the exit status.
 
     Some places of the plan may have their first processes `started`. The first signal lets running jobs go on
-    for the setting `grace`, the second ends at once (status 1).
+    for the setting `grace`, the second ends at once (status 1), unless it is a SIGHUP.
     Raises StorageError where the store cannot be used, CrashLoop where no process comes to work.
     """
     app.upgrade_store()
@@ -57,10 +57,11 @@ class Node:
     async def _hear(self, signals: AsyncIterator[signal.Signals]) -> None:
         async for number in signals:
             name = number.name
-            if number == signal.SIGQUIT or self._supervisor.is_stopping:
+            if number != signal.SIGQUIT and not self._supervisor.is_stopping:
+                log.info("%s: running jobs get %s, then the rest is handed back", name, self._grace)
+                self._supervisor.stop()
+            # Who closes a terminal says so once: its shell sends a SIGHUP, and the system another one.
+            elif number != signal.SIGHUP:
                 log.warning("%s: ending at once", name if number == signal.SIGQUIT else f"{name} again")
                 self.status = ENDED_AT_ONCE
                 self._supervisor.hurry()
-            else:
-                log.info("%s: running jobs get %s, then the rest is handed back", name, self._grace)
-                self._supervisor.stop()
