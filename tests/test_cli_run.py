@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 from run_support import PATIENCE, command, running, until
@@ -62,18 +64,61 @@ def test_a_project_without_tasks_is_told_where_they_would_be(project: Project) -
     assert "tasks: none that can run; each is a file such as tasks/mail.yml" in lines
 
 
+def full() -> TextIO:
+    return open("/dev/full", "w")
+
+
 def test_a_log_on_a_full_disk_keeps_no_node_from_its_work(project: Project) -> None:
     root = project(
         tasks={"some": "name: Some\nprocess: scripts.some.Run\n"}, scripts={"some": "def Run(task_id): ...\n"}
     )
-    with App(root) as app, open("/dev/full", "w") as full:
+    with App(root) as app, full() as outlet:
         app.tasks["some"].add()
         ended = subprocess.run(
-            [sys.executable, "-m", "yaotask", "run", "--drain"], cwd=root, stderr=full, timeout=PATIENCE, check=False
+            [sys.executable, "-m", "yaotask", "run", "--drain"], cwd=root, stderr=outlet, timeout=PATIENCE, check=False
         )
         status = app.get("some.1")["status"]
 
     assert (ended.returncode, status) == (0, "SUCCESS")
+
+
+def left() -> TextIO:
+    """A pipe whose reader has left."""
+    reader, pipe = os.pipe()
+    os.close(reader)
+    return open(pipe, "w")
+
+
+@pytest.mark.parametrize("nowhere", [full, left])
+def test_handlers_may_print_where_nobody_reads_it_or_the_disk_is_full(
+    project: Project, nowhere: Callable[[], TextIO]
+) -> None:
+    script = """
+        import sys
+
+        def Run(task_id):
+            print("a line")
+            print("one more", file=sys.stderr, flush=True)
+    """
+    executors = ("async", "thread", "process")
+    root = project(
+        tasks={name: f"name: Some\nprocess: scripts.{name}.Run\nexecutor: {name}\nattempts: 0\n" for name in executors},
+        scripts={name: script.replace("def", "async def" if name == "async" else "def") for name in executors},
+    )
+    with App(root) as app, nowhere() as outlet:
+        for name in executors:
+            app.tasks[name].add()
+        ended = subprocess.run(
+            [sys.executable, "-m", "yaotask", "run", "--drain"],
+            cwd=root,
+            stdout=outlet,
+            stderr=outlet,
+            timeout=PATIENCE,
+        )
+        states = {name: app.get(f"{name}.1")["status"] for name in executors}
+
+    assert states == dict.fromkeys(executors, "SUCCESS")
+    assert ended.returncode == 0
 
 
 def test_only_some_tasks_run_where_they_are_named(project: Project) -> None:

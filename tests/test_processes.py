@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -173,6 +174,92 @@ def test_what_a_process_prints_fails_for_no_character(
 
     assert spawned.channel.receive() == {"printed": True}
     assert capfd.readouterr().out == "\\u4f60\n"
+
+
+# Where nothing can be written: a pipe whose reader has left, and a full disk.
+NOWHERE = """
+    left, pipe = os.pipe()
+    os.close(left)
+    for outlet in (os.open("/dev/full", os.O_WRONLY), pipe):
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(outlet, stream.fileno())
+            print("a line", file=stream)
+            print("the beginning of one", file=stream, end="")
+            print("the end", file=stream, flush=True)
+            stream.writelines(["some\\n", "more\\n"])
+            stream.buffer.write(b"bytes" * 10_000)
+            stream.flush()
+    channel.send({"printed": True})
+"""
+
+
+UNBUFFERED = pytest.mark.parametrize("unbuffered", ["", "1"])
+
+
+@UNBUFFERED
+def test_what_a_process_prints_fails_for_no_reader_and_no_room(
+    start: Start, monkeypatch: pytest.MonkeyPatch, unbuffered: str
+) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    spawned = start(NOWHERE)
+
+    assert spawned.channel.receive() == {"printed": True}
+    until(spawned.ended)
+    assert spawned.fate == "exit status 0"
+
+
+def test_it_fails_for_any_other_reason(start: Start) -> None:
+    spawned = start("""
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 1)
+        try:
+            print("a line", flush=True)
+        except OSError as error:
+            channel.send({"failed": error.errno})
+            os._exit(0)
+    """)
+
+    assert spawned.channel.receive() == {"failed": errno.EBADF}
+
+
+# What libraries ask a stream.
+TELL = """
+    import io
+
+    def tell(stream):
+        kinds = [kind.__name__ for kind in (io.BufferedWriter, io.FileIO) if isinstance(stream.buffer, kind)]
+        kept = [stream.name, stream.mode, stream.encoding, stream.fileno(), stream.isatty(), stream.write_through]
+        return [type(stream).__name__, *kinds, *kept, stream.writable(), stream.readable(), stream.closed]
+"""
+USED = """
+    import faulthandler
+
+    told = [tell(sys.stdout), tell(sys.stderr)]
+    faulthandler.enable()
+    sys.stdout.reconfigure(line_buffering=False)
+    sys.stdout.buffer.write(b"bytes, ")
+    sys.stdout.write("text")
+    sys.stdout.reconfigure(line_buffering=True)
+    channel.send({"told": told, "same": sys.stdout is sys.__stdout__ and sys.stderr is sys.__stderr__})
+    channel.receive()
+"""
+PLAIN = """
+    import json
+    import sys
+
+    print(json.dumps([tell(sys.stdout), tell(sys.stderr)]))
+"""
+
+
+@UNBUFFERED
+def test_libraries_find_the_streams_of_a_process_as_they_know_them(
+    start: Start, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], unbuffered: str
+) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    plain = subprocess.run([sys.executable, "-c", dedent(TELL) + dedent(PLAIN)], stdout=subprocess.PIPE, check=True)
+    spawned = start(dedent(TELL) + dedent(USED))
+
+    assert spawned.channel.receive() == {"told": json.loads(plain.stdout), "same": True}
+    assert capfd.readouterr().out == "bytes, text"
 
 
 def test_a_process_that_cannot_be_started_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,10 +21,13 @@ from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING, cast
 
 from yaotask import requests
 from yaotask.channel import Channel, Message
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 PACKAGE = Path(__file__).resolve().parent
 # What starts our programs, followed by the name of one.
@@ -236,10 +239,42 @@ def _flags() -> list[str]:
 
 
 def _print_plainly() -> None:
-    """What users' code prints is seen at once, and never fails for the sake of a character."""
-    for stream in (sys.stdout, sys.stderr):
+    """What users' code prints is seen at once, and fails neither for a character nor for who shall read it."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace", line_buffering=True)
+            patient = _patient(stream)
+            setattr(sys, name, patient)
+            setattr(sys, f"__{name}__", patient)
+
+
+def _patient(stream: io.TextIOWrapper) -> io.TextIOWrapper:
+    """The same stream, on an outlet."""
+    outlet = _Outlet(stream.fileno(), "w", closefd=False)
+    outlet.name = stream.name
+    # With PYTHONUNBUFFERED nothing lies between.
+    is_unbuffered = isinstance(stream.buffer, io.RawIOBase)
+    patient = io.TextIOWrapper(
+        cast("io.BufferedWriter", outlet) if is_unbuffered else io.BufferedWriter(outlet),
+        encoding=stream.encoding,
+        errors="backslashreplace",
+        line_buffering=True,
+        write_through=stream.write_through,
+    )
+    patient.mode = stream.mode  # type: ignore[misc]  # Python sets it so too
+    return patient
+
+
+class _Outlet(io.FileIO):
+    """Where a process prints to. Who reads it may leave, and its disk be full: that loses what is printed, no more."""
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.ENOSPC):
+                raise
+            return memoryview(data).nbytes
 
 
 def die_with(parent: int) -> None:
