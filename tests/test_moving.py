@@ -839,12 +839,30 @@ def test_a_move_that_was_given_up_does_not_go_on_by_itself(files: tuple[Place, P
     assert same(here, there)
 
 
-def test_no_password_is_kept_or_told(tmp_path: Path) -> None:
-    there = place(tmp_path, "postgresql://me:secret@host/db?password=hidden")
-    told = words.command("--undo", shown(there))
+SECRETS = (
+    "postgresql://me:secret@host/db?password=hidden",
+    "postgresql://me:secret@host/db?sslpassword=hidden&sslkey=file",
+    "mysql://me:secret@host/db?passwd=hidden",
+    "mysql://me:secret@host/db?ssl_key_password=hidden",
+)
 
-    assert "secret" not in told
-    assert "hidden" not in told
+
+@pytest.mark.parametrize("address", SECRETS)
+def test_no_password_is_kept_or_told(tmp_path: Path, address: str) -> None:
+    there = place(tmp_path, address)
+    told = words.command("--undo", shown(there))
+    kept = there.dialect().place
+
+    assert "secret" not in told + kept
+    assert "hidden" not in told + kept
+
+
+def test_the_password_of_the_new_store_is_not_in_the_old_one(place_on: PlaceOn) -> None:
+    here, there = filled(place_on("sqlite", "here"), 5), place_on("postgresql", "there")
+    moved(here, Place(there.url.update_query_dict({"password": "hidden"}), there.state))
+
+    assert here.file
+    assert b"hidden" not in b"".join(file.read_bytes() for file in here.file.parent.glob(f"{here.file.name}*"))
 
 
 # --- made by somebody else ----------------------------------------------------------------------------

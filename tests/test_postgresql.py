@@ -411,6 +411,41 @@ def test_a_store_is_named_to_its_server(bench: Bench, url: URL, tmp_path: Path) 
     assert ours == "shop"
 
 
+PLAIN = "postgresql://host/db?options=-csearch_path%3Dours"
+# Others that are not where these are.
+PLACES = {
+    "postgresql:///db?host=a": [
+        "postgresql:///db?host=b",
+        "postgresql:///db?hostaddr=10.0.0.1",
+        "postgresql:///db?host=a&port=1",
+        "postgresql:///db?host=a&dbname=other",
+        "postgresql:///db?host=a&options=-csearch_path%3Dours",
+        "postgresql:///db?host=a&options=-c%20search_path%3Dtheirs",
+        "postgresql:///db?host=a&options=--search-path%3Danother",
+    ],
+    "postgresql:///db?service=a": ["postgresql:///db?service=b"],
+}
+
+
+@pytest.mark.parametrize("address", PLACES)
+def test_a_place_is_told_from_others(address: str) -> None:
+    every = [address, *PLACES[address]]
+
+    assert len({dialect_of(make_url(one)).place for one in every}) == len(every)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "postgresql://host/db?options=-c%20search_path%3Dours&application_name=shop&connect_timeout=5",
+        "postgresql://me:secret@host/db?options=-csearch_path%3Dours&sslmode=require",
+        "postgresql://host/db?options=-c%20lock_timeout%3D1%20-c%20search_path%3Dtheirs%20--search_path%3Dours",
+    ],
+)
+def test_a_place_is_the_same_however_one_comes_there(other: str) -> None:
+    assert dialect_of(make_url(other)).place == dialect_of(make_url(PLAIN)).place
+
+
 # --- many writers -------------------------------------------------------------------------------------
 
 

@@ -14,9 +14,11 @@ All are named by `application_name`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlencode
 
 import psycopg
 from psycopg.adapt import Loader
@@ -50,6 +52,9 @@ _HABITS = {
 # Of every connection, whatever the address or its `options` say: no other one can hold every text.
 _ENCODING = {"client_encoding": "utf8"}
 _SECRETS = ("password", "sslpassword")
+# What may say behind the address where a store is, beside the search_path in `options`.
+_WHERE = ("host", "hostaddr", "port", "dbname", "service")
+_SEARCH_PATH = re.compile(r"(?:-c\s*|--)search[_-]path=((?:\\.|\S)*)")
 _READERS, _MORE_READERS = 2, 6
 # A statement is prepared when it comes the next time after so many, on a connection to the server itself.
 _PREPARED_AFTER = 5
@@ -70,8 +75,7 @@ class PostgresqlDialect(ServerDialect):
         super().__init__(url)
         # Right everywhere; once the writer knows that no pooler is between, it has the settings for good.
         self.begin = _BEGIN_POOLED
-        # Where it is may be said there too: host, or search_path by options.
-        self.place += "?" + "&".join(f"{name}={url.query[name]}" for name in sorted(url.query))
+        self.place += f"?{urlencode(_whereabouts(url), doseq=True)}"
         self.label = url.difference_update_query(_SECRETS).render_as_string(hide_password=True)
         self.database: Database = PostgresqlDatabase(self.label)
         self.errors: Errors = PostgresqlErrors(url, self.label)
@@ -186,6 +190,15 @@ def connect(kind: type[psycopg.Connection[Any]], *arguments: Any, **options: Any
         return kind.connect(*arguments, **options)
     except OSError as error:
         raise psycopg.OperationalError(f"connection failed: {error}") from error
+
+
+def _whereabouts(url: URL) -> dict[str, str | Sequence[str]]:
+    """What the address says behind its `?` of where the store is, and nothing else: a place is written down."""
+    where: dict[str, str | Sequence[str]] = {name: url.query[name] for name in _WHERE if name in url.query}
+    options = url.query.get("options", "")
+    paths = _SEARCH_PATH.findall(options if isinstance(options, str) else " ".join(options))
+    # Of several the last one counts.
+    return {**where, "search_path": paths[-1]} if paths else where
 
 
 def _prepare_threshold(url: URL) -> int | None:
