@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pymysql
@@ -16,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 from store_support import INSERT, Bench, EvenChance, ManualClock, an_add, in_thread, ledger
 
+from yaotask.chance import SystemChance
 from yaotask.errors import (
     DuplicateJobId,
     StorageBusy,
@@ -35,6 +37,7 @@ from yaotask.store.dialects.mysql_endings import ending_in
 from yaotask.store.dialects.mysql_errors import MysqlErrors, index_of
 from yaotask.store.direct import execute, in_style
 from yaotask.store.opening import Place, open_store, place
+from yaotask.store.scripting import script
 from yaotask.store.sql import SqlStore
 from yaotask.store.transactions import Transaction
 from yaotask.values import loads
@@ -613,9 +616,49 @@ def test_who_cannot_be_let_in_is_told_why_without_the_password(here: Place) -> N
         assert "se-cret" not in str(caught.value)
 
 
-def test_an_unknown_option_of_the_address_is_refused(here: Place) -> None:
-    with pytest.raises(StorageUnavailable, match="sslmode is no option"):
-        place(here.state.parent, "mysql://me@there/db?sslmode=require").dialect().database.prepare()
+# What the driver does not take, or what would keep it from working as it must, and what is said of it.
+NOT_TAKEN = {
+    "sslmode=require": "sslmode is no option",
+    "read_timeout=0": "read_timeout must be a whole number of seconds from 1",
+    "read_timeout=abc": "read_timeout must be a whole number of seconds from 1",
+    "write_timeout=-1": "write_timeout must be a whole number of seconds from 1",
+    "connect_timeout=0": "connect_timeout must be a whole number of seconds from 1",
+    "connect_timeout=1.5": "connect_timeout must be a whole number of seconds from 1",
+    "connect_timeout=31536001": "connect_timeout must be a whole number of seconds from 1",
+    "connect_timeout=5&connect_timeout=6": "connect_timeout is in the address twice",
+    "unix_socket=one&unix_socket=other": "unix_socket is in the address twice",
+    "port=3306": "the port stands behind the host",
+    "client_flag=abc": "client_flag must be a whole number",
+    "local_infile=abc": "local_infile must be true or false",
+    "defer_connect=true": "defer_connect is no option",
+    "ssl=true": "ssl is no option",
+    "conv=1": "conv is no option",
+    "compress=1": "compress is no option",
+    "self=1": "self is no option",
+}
+
+
+@pytest.mark.parametrize("query", NOT_TAKEN)
+def test_what_an_address_asks_that_the_driver_does_not_take_is_refused(tmp_path: Path, query: str) -> None:
+    there = place(tmp_path, f"mysql://me:se-cret@127.0.0.1:1/db?{query}")
+    for use in (lambda: open_store(there, ManualClock(), EvenChance()), lambda: script(there, SystemChance())):
+        with pytest.raises(StorageUnavailable, match=NOT_TAKEN[query]) as caught:
+            use()
+
+        assert "se-cret" not in str(caught.value)
+
+
+def test_so_is_a_host_that_can_be_none(tmp_path: Path) -> None:
+    with pytest.raises(StorageUnavailable, match="cannot be reached"):
+        open_store(place(tmp_path, "mysql://me:se-cret@db..example/db"), ManualClock(), EvenChance())
+
+
+def test_what_the_driver_makes_of_text_is_not_of_the_address(here: Place) -> None:
+    said = Place(here.url.update_query_dict({"use_unicode": "0", "charset": "latin1"}), here.state)
+    store = open_store(said, ManualClock(), EvenChance())
+    with store.reading() as connection:
+        assert connection.exec_driver_sql("SELECT '世界'").scalar() == "世界"
+    store.close()
 
 
 def test_who_says_how_to_verify_keeps_the_authority_to_verify_by(here: Place) -> None:

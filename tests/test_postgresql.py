@@ -806,6 +806,46 @@ def test_what_cannot_be_opened_says_why_and_what_to_do(url: URL, tmp_path: Path)
     assert all(isinstance(refused, StorageUnavailable) for refused in refusals.values())
 
 
+NOT_TAKEN = {
+    "host=a,b&port=1,2,3": "as many ports as hosts",
+    "port=abc": "as many ports as hosts",
+    "connect_timeout=abc": "connect_timeout must be a number of seconds",
+    "connect_timeout=5&connect_timeout=6": "connect_timeout is in the address twice",
+    "sslmode=require&sslmode=disable": "sslmode is in the address twice",
+    "row_factory=abc": "row_factory is no option",
+    "context=abc": "context is no option",
+}
+
+
+@pytest.mark.parametrize("query", NOT_TAKEN)
+def test_what_an_address_asks_that_the_driver_does_not_take_is_refused(tmp_path: Path, query: str) -> None:
+    there = place(tmp_path, f"postgresql://me:se-cret@127.0.0.1:1/db?{query}")
+    for use in (
+        lambda: open_store(there, ManualClock(), EvenChance()),
+        lambda: scripting.script(there, SystemChance()),
+    ):
+        with pytest.raises(StorageUnavailable, match=NOT_TAKEN[query]) as caught:
+            use()
+
+        assert "se-cret" not in str(caught.value)
+
+
+def test_so_is_a_host_that_can_be_none(tmp_path: Path) -> None:
+    with pytest.raises(StorageUnavailable, match="connection failed"):
+        open_store(place(tmp_path, "postgresql://me:se-cret@db..example/db"), ManualClock(), EvenChance())
+
+
+@pytest.mark.parametrize("hosts", [["/nowhere,{here}"], ["/nowhere", "{here}"]], ids=["listed", "repeated"])
+def test_one_port_may_be_that_of_all_hosts(url: URL, tmp_path: Path, hosts: list[str]) -> None:
+    here = [host.format(here=url.query["host"]) for host in hosts]
+    there = url.update_query_dict({"host": here if len(here) > 1 else here[0], "port": "5432"})
+    store = open_elsewhere(there, tmp_path / "here")
+    notices = store.listen()
+    assert notices is not None
+    notices.close()
+    store.close()
+
+
 def test_who_has_used_up_what_its_user_may_have_is_not_told_of_passwords(
     url: URL, outside: Connection, tmp_path: Path
 ) -> None:

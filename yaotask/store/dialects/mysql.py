@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pymysql
+from pymysql.constants import CR
 from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.engine import Connection
 from sqlalchemy.pool import NullPool, QueuePool
@@ -57,8 +59,9 @@ class MysqlDialect(ServerDialect):
 
     def __init__(self, url: URL) -> None:
         super().__init__(url)
+        addresses.refuse_unfit_options(url)
         self.label = url.difference_update_query(_SECRETS).render_as_string(hide_password=True)
-        self.database: Database = MysqlDatabase(url, self.label)
+        self.database: Database = MysqlDatabase(self.label)
         self.errors: Errors = MysqlErrors(self.label)
         self._address = addresses.address(url)
         self._options = addresses.driver_options(url)
@@ -142,7 +145,11 @@ class MysqlDialect(ServerDialect):
 
 def _connect_by(engine: Engine, kind: type[TlsOnceConnection]) -> None:
     def connect(_dialect: Any, _record: Any, arguments: Any, parameters: Any) -> Any:
-        return kind(*arguments, **parameters)
+        try:
+            return kind(*arguments, **parameters)
+        except UnicodeError as error:
+            # Of a host that can be none.
+            raise pymysql.OperationalError(CR.CR_UNKNOWN_HOST, str(error)) from error
 
     event.listen(engine, "do_connect", connect)
 

@@ -21,14 +21,21 @@ SMALLEST_PACKET = 16 * 1024 * 1024
 _OF_SQLALCHEMY = frozenset(f"ssl_{name}" for name in ("ca", "key", "cert", "capath", "cipher", "check_hostname"))
 _FILES = frozenset({"ssl_ca", "ssl_cert", "ssl_key"})
 _VERIFYING = frozenset({"ssl_verify_cert", "ssl_verify_identity"})
-_SWITCHES = _VERIFYING | {"ssl_disabled", "defer_connect"}
+_SWITCHES = _VERIFYING | {"ssl_disabled", "local_infile"}
+_SECONDS = frozenset({"connect_timeout", "read_timeout", "write_timeout"})
+# The driver's own limit.
+_MOST_SECONDS = 31_536_000
+# What the driver takes from programs alone, does not take at all, or would not connect with.
+_NO_OPTIONS = frozenset(
+    {"self", "auth_plugin_map", "compress", "conv", "cursorclass", "defer_connect", "named_pipe", "ssl"}
+)
 _WORDS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 
 def address(url: URL) -> URL:
     """The address as SQLAlchemy wants it for PyMySQL, on MySQL and MariaDB alike."""
-    # A name that the server shows beside the connection, and the character set that all of ours is in.
-    named = {"program_name": "yaotask", **url.query, "charset": "utf8mb4"}
+    # A name that the server shows beside the connection, and the character set that all of ours is in, as text.
+    named = {"program_name": "yaotask", **url.query, "charset": "utf8mb4", "use_unicode": "1"}
     own = {name: value for name, value in named.items() if name not in _SWITCHES}
     return url.set(drivername="mysql+pymysql", query=own)
 
@@ -45,17 +52,31 @@ def driver_options(url: URL) -> dict[str, Any]:
     return {**plain, **{name: _WORDS.get(value, True) for name, value in given.items()}, **files, **secret}
 
 
-def refuse_unknown_options(url: URL) -> None:
+def refuse_unfit_options(url: URL) -> None:
     """Raises StorageUnavailable for what the driver would not understand."""
     known = set(inspect.signature(pymysql.connections.Connection.__init__).parameters) | _OF_SQLALCHEMY
     for name, value in url.query.items():
-        if name not in known:
+        if name not in known - _NO_OPTIONS:
             raise StorageUnavailable(
                 f"store: {name} is no option of a MySQL address; of use are connect_timeout, read_timeout,"
                 " write_timeout, unix_socket, ssl_ca, ssl_cert, ssl_key, ssl_verify_cert and ssl_verify_identity"
             )
-        if name in _SWITCHES and _word(value) not in _WORDS:
-            raise StorageUnavailable(f"store: {name} must be true or false")
+        if not isinstance(value, str):
+            raise StorageUnavailable(f"store: {name} is in the address twice: give it once")
+        if fault := _fault(name, value):
+            raise StorageUnavailable(f"store: {fault}")
+
+
+def _fault(name: str, value: str) -> str | None:
+    if name in _SWITCHES and _word(value) not in _WORDS:
+        return f"{name} must be true or false"
+    if name in _SECONDS and not (value.isdecimal() and 1 <= int(value) <= _MOST_SECONDS):
+        return f"{name} must be a whole number of seconds from 1 to {_MOST_SECONDS}"
+    if name == "client_flag" and not value.isdecimal():
+        return f"{name} must be a whole number"
+    if name == "port":
+        return "the port stands behind the host, as in mysql://HOST:3306/DATABASE"
+    return None
 
 
 def _word(value: str | Sequence[str]) -> str:

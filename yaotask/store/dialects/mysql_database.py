@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from sqlalchemy import URL
 from sqlalchemy.engine import Connection
 
 from yaotask.store import tables
@@ -65,15 +64,11 @@ class MysqlDatabase(ServerDatabase):
 
     undoes_tables = False
 
-    def __init__(self, url: URL, label: str) -> None:
-        self.url = url
+    def __init__(self, label: str) -> None:
         self.label = label
 
     def alone(self, connection: Connection) -> AbstractContextManager[object]:
         return mysql_creating.alone(connection)
-
-    def prepare(self) -> None:
-        addresses.refuse_unknown_options(self.url)
 
     def create(self, connection: Connection, fill: Callable[[Connection], None]) -> None:
         mysql_creating.create(connection, fill, self.label)

@@ -14,11 +14,9 @@ All are named by `application_name`.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlencode
 
 import psycopg
 from psycopg.adapt import Loader
@@ -27,7 +25,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.pool import NullPool, QueuePool, StaticPool
 
 from yaotask.clock import Clock
-from yaotask.errors import StorageUnavailable
+from yaotask.store.dialects import postgresql_address as addresses
 from yaotask.store.dialects import postgresql_notices
 from yaotask.store.dialects import postgresql_statements as sql
 from yaotask.store.dialects.base import Database, Errors, Hold, Notices, Statements
@@ -52,9 +50,6 @@ _HABITS = {
 # Of every connection, whatever the address or its `options` say: no other one can hold every text.
 _ENCODING = {"client_encoding": "utf8"}
 _SECRETS = ("password", "sslpassword")
-# What may say behind the address where a store is, beside the search_path in `options`.
-_WHERE = ("host", "hostaddr", "port", "dbname", "service")
-_SEARCH_PATH = re.compile(r"(?:-c\s*|--)search[_-]path=((?:\\.|\S)*)")
 _READERS, _MORE_READERS = 2, 6
 # A statement is prepared when it comes the next time after so many, on a connection to the server itself.
 _PREPARED_AFTER = 5
@@ -75,13 +70,13 @@ class PostgresqlDialect(ServerDialect):
         super().__init__(url)
         # Right everywhere; once the writer knows that no pooler is between, it has the settings for good.
         self.begin = _BEGIN_POOLED
-        self.place += f"?{urlencode(_whereabouts(url), doseq=True)}"
+        self.place += f"?{addresses.whereabouts(url)}"
         self.label = url.difference_update_query(_SECRETS).render_as_string(hide_password=True)
         self.database: Database = PostgresqlDatabase(self.label)
         self.errors: Errors = PostgresqlErrors(url, self.label)
         self._joining = Joining(self.label, self._identify)
-        self._url = url.set(drivername="postgresql+psycopg").difference_update_query(["prepare_threshold"])
-        self._prepare = _prepare_threshold(url)
+        self._url = addresses.address(url)
+        self._prepare = addresses.prepare_threshold(url)
         # Until the server has said that it knows no such thing.
         self._has_notify = True
         self._habits = {name: value for name, value in _HABITS.items() if name not in url.query} | _ENCODING
@@ -160,8 +155,7 @@ class PostgresqlDialect(ServerDialect):
             self._has_notify = postgresql_notices.announce(connection, tasks)
 
     def listen(self) -> Notices | None:
-        _, options = create_engine(self._url).dialect.create_connect_args(self._url)
-        habits = {**options, **self._habits}
+        habits = {**addresses.driver_options(self._url), **self._habits}
         connection = connect(psycopg.Connection, **habits, prepare_threshold=None, autocommit=True)
         return postgresql_notices.listen(connection, is_direct, self.errors.explain)
 
@@ -185,26 +179,8 @@ def _connect_by(kind: type[psycopg.Connection[Any]]) -> Callable[..., Any]:
 
 
 def connect(kind: type[psycopg.Connection[Any]], *arguments: Any, **options: Any) -> psycopg.Connection[Any]:
-    """A connection. Raises psycopg.Error, also where the system refuses what psycopg waits with."""
+    """A connection. Raises psycopg.Error, also where the system refuses what psycopg waits with, or a host is none."""
     try:
         return kind.connect(*arguments, **options)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise psycopg.OperationalError(f"connection failed: {error}") from error
-
-
-def _whereabouts(url: URL) -> dict[str, str | Sequence[str]]:
-    """What the address says behind its `?` of where the store is, and nothing else: a place is written down."""
-    where: dict[str, str | Sequence[str]] = {name: url.query[name] for name in _WHERE if name in url.query}
-    options = url.query.get("options", "")
-    paths = _SEARCH_PATH.findall(options if isinstance(options, str) else " ".join(options))
-    # Of several the last one counts.
-    return {**where, "search_path": paths[-1]} if paths else where
-
-
-def _prepare_threshold(url: URL) -> int | None:
-    given = url.query.get("prepare_threshold")
-    if given is None:
-        return None
-    if not (isinstance(given, str) and given.isdigit()):
-        raise StorageUnavailable("store: prepare_threshold in the address must be a whole number, such as 5")
-    return int(given)
