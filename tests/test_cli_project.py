@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from definitions_support import TASK
+from run_support import PATIENCE
 
 from yaotask.cli import main
 from yaotask.definitions.schema import TASK as SCHEMA
@@ -322,6 +325,27 @@ def test_init_leaves_what_is_there_as_it_is(fresh: Path, run: Run) -> None:
     assert mine.read_text() == "mine"
     assert f"exists   {mine} (left as it is)\n" in out
     assert "wrote" not in out
+
+
+@pytest.mark.parametrize("room", [0, 30])
+def test_init_on_a_full_disk_leaves_no_piece_of_a_file_for_the_next_one(
+    tmp_path: Path, run: Callable[..., tuple[int, str, str]], room: int
+) -> None:
+    root = tmp_path / "app"
+    limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, resource.RLIM_INFINITY)); "
+    words = [
+        sys.executable,
+        "-c",
+        f"{limit}import sys; from yaotask.cli import main; sys.exit(main())",
+        "init",
+        str(root),
+    ]
+    failed = subprocess.run(words, capture_output=True, timeout=PATIENCE)
+    left = [file for file in root.rglob("*") if file.is_file()]
+    status, out, _ = run("init", root)
+
+    assert (failed.returncode, left) == (1, [])
+    assert (status, out.count("wrote"), out.count("exists")) == (0, 5, 0)
 
 
 def test_init_without_a_folder_writes_here(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,14 +43,18 @@ def init(session: Session, directory: Path | None) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
+    """Write a file whole or not at all: a piece of one would be left as it is by the next try."""
+    if os.path.lexists(path):
         click.echo(f"exists   {path} (left as it is)")
-    else:
-        click.echo(f"wrote    {path}")
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f"{path.name}.yaotask-new")
+    try:
+        fresh.write_text(text, encoding="utf-8")
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+    click.echo(f"wrote    {path}")
 
 
 def _next_steps(root: Path, wanted: str | None) -> Iterator[str]:
