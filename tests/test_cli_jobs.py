@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cli_support import Run, screen
-from run_support import drained
+from run_support import PATIENCE, drained
 
 from yaotask import App
 
@@ -228,3 +231,22 @@ def test_retry_lets_a_failed_job_wait_again(ended: Path, run: Run) -> None:
     assert run("retry", "-a", ended, "mail.1").status == 1
     with App(ended) as app:
         assert app.status("mail", [1, 2]) == {1: "SUCCESS", 2: "WAITING"}
+
+
+def test_all_jobs_have_their_turn_though_nobody_reads_what_came_of_them(ended: Path) -> None:
+    waiting = [add(ended, "bob", run_at=LATER) for _ in range(3)]
+    left, pipe = os.pipe()
+    os.close(left)
+    words = [sys.executable, "-m", "yaotask"]
+    cancelled = subprocess.run([*words, "cancel", *waiting], cwd=ended, stdout=pipe, timeout=PATIENCE)
+    with App(ended) as app:
+        then = app.status("mail", [3, 4, 5])
+    # As `2>&1 | head` does, with one that cannot be changed in the middle.
+    some = [waiting[0], "mail.1", *waiting[1:]]
+    again = subprocess.run([*words, "retry", *some], cwd=ended, stdout=pipe, stderr=pipe, timeout=PATIENCE)
+    os.close(pipe)
+
+    assert (cancelled.returncode, again.returncode) == (0, 1)
+    assert then == dict.fromkeys([3, 4, 5], "CANCELLED")
+    with App(ended) as app:
+        assert app.status("mail", [3, 4, 5]) == dict.fromkeys([3, 4, 5], "WAITING")

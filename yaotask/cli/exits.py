@@ -1,9 +1,12 @@
-"""Exit statuses, and the one place where an error becomes a line on standard error."""
+"""Exit statuses, the one place where an error becomes a line on standard error, and what is read by nobody."""
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 import traceback
+from typing import IO
 
 import click
 
@@ -74,6 +77,12 @@ def report(error: BaseException, *, debug: bool) -> int:
         case _:
             complain(f"yaotask itself failed: {describe(error)}\nPlease report it with what --debug shows.")
     return status_of(error)
+
+
+def let_go(stream: IO[str]) -> None:
+    """Of a stream that nobody reads any more: what is written to it is lost from now on, and fails nothing."""
+    with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def _show_usage(error: click.UsageError) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import IO, Any
 
 import click
 
@@ -118,10 +120,19 @@ def _each(jobs: tuple[str, ...], change: Callable[[str], str]) -> int:
         try:
             done = change(job)
         except YaotaskError as error:
-            status = max(status, exits.report(error, debug=False))
+            status = max(status, exits.status_of(error))
+            _say(sys.stderr, partial(exits.report, error, debug=False))
         else:
-            click.echo(f"{job} {done}")
+            _say(sys.stdout, partial(click.echo, f"{job} {done}"))
     return status
+
+
+def _say(stream: IO[str], say: Callable[[], object]) -> None:
+    """What came of a job. The next one has its turn also where the reader has left, as in `... | head`."""
+    try:
+        say()
+    except BrokenPipeError:
+        exits.let_go(stream)
 
 
 COMMANDS = {"get": get, "list": list_, "cancel": cancel, "retry": retry}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import sys
@@ -87,6 +86,5 @@ def _never_fail_to_print() -> None:
 def _reader_left() -> int:
     """End quietly when the reader of a pipe had enough, as in `yaotask list | head`."""
     # Python flushes standard output once more as it ends; that must not fail again.
-    with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+    exits.let_go(sys.stdout)
     return exits.FAILED  # as click says it, where it meets this first
