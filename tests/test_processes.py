@@ -176,11 +176,13 @@ def test_what_a_process_prints_fails_for_no_character(
     assert capfd.readouterr().out == "\\u4f60\n"
 
 
-# Where nothing can be written: a pipe whose reader has left, and a full disk.
+# Where nothing can be written: a pipe whose reader has left, a terminal that was closed, and a full disk.
 NOWHERE = """
     left, pipe = os.pipe()
     os.close(left)
-    for outlet in (os.open("/dev/full", os.O_WRONLY), pipe):
+    screen, terminal = os.openpty()
+    os.close(screen)
+    for outlet in (os.open("/dev/full", os.O_WRONLY), pipe, terminal):
         for stream in (sys.stdout, sys.stderr):
             os.dup2(outlet, stream.fileno())
             print("a line", file=stream)

@@ -266,13 +266,15 @@ def _patient(stream: io.TextIOWrapper) -> io.TextIOWrapper:
 
 
 class _Outlet(io.FileIO):
-    """Where a process prints to. Who reads it may leave, and its disk be full: that loses what is printed, no more."""
+    """Where a process prints to. Who reads it may leave, a terminal be closed, and a disk be full: that loses what is
+    printed, no more.
+    """
 
     def write(self, data: ReadableBuffer, /) -> int:
         try:
             return super().write(data)
         except OSError as error:
-            if error.errno not in (errno.EPIPE, errno.ENOSPC):
+            if error.errno not in (errno.EPIPE, errno.EIO, errno.ENOSPC):
                 raise
             return memoryview(data).nbytes
 
