@@ -71,7 +71,7 @@ def test_when_its_time_is_up_it_is_a_timeout_and_the_job_goes_on(app: App) -> No
     assert app.get(f"mail.{id}")["status"] == "WAITING"
 
 
-@pytest.mark.parametrize("timeout", ["20ms", timedelta(milliseconds=20), 0.02, -1])
+@pytest.mark.parametrize("timeout", ["20ms", timedelta(milliseconds=20), 0.02, -1, timedelta(days=-1)])
 def test_its_time_is_a_number_of_seconds_a_timedelta_or_text(app: App, timeout: float | str | timedelta) -> None:
     id = app.tasks["mail"].add()
 
@@ -79,7 +79,14 @@ def test_its_time_is_a_number_of_seconds_a_timedelta_or_text(app: App, timeout: 
         list(app.follow(f"mail.{id}", timeout=timeout))
 
 
-@pytest.mark.parametrize("timeout", ["soon", "", b"1s", True, [1]])
+@pytest.mark.parametrize("timeout", [float("inf"), 10**9])
+def test_it_may_be_longer_than_anything_runs(app: App, timeout: float) -> None:
+    id = app.tasks["mail"].add()
+
+    assert next(app.follow(f"mail.{id}", timeout=timeout))["status"] == "WAITING"
+
+
+@pytest.mark.parametrize("timeout", ["soon", "", b"1s", True, [1], float("nan")])
 def test_a_time_that_is_none_is_refused_at_once(app: App, timeout: Any) -> None:
     with pytest.raises(ValueError, match=r"^timeout must be a number of seconds or a duration such as"):
         app.follow("mail.1", timeout=timeout)

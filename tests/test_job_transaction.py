@@ -284,6 +284,18 @@ async def test_one_that_the_definition_has_opened_is_handed_out(stage: StageApp)
     assert (jobs, effects(app)) == (2, 1)
 
 
+async def test_one_that_is_handed_out_may_be_let_go_of(stage: StageApp) -> None:
+    def handler(task_id: int) -> str:
+        opened = current_job().transaction()
+        opened.__enter__().execute(INSERT)
+        return "done"
+
+    app = prepare(stage(handler, transaction=True))
+    job = await run(app)
+
+    assert (job["status"], job["error"], effects(app)) == ("SUCCESS", None, 1)
+
+
 async def test_one_that_the_definition_has_opened_is_handed_out_once(stage: StageApp) -> None:
     def handler(task_id: int) -> None:
         with current_job().transaction() as connection:
@@ -397,6 +409,21 @@ async def test_held_for_too_long_it_is_rolled_back_and_a_failed_try(
 
     assert (job["status"], job["error_type"], effects(app)) == ("FAILURE", "TransactionTooLong", 0)
     assert job["current"] == 7
+
+
+async def test_waiting_for_others_is_not_of_its_time(stage: StageApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin, longest = SqlStore.transaction, 1.0
+
+    def begin_late(store: SqlStore) -> Any:
+        threading.Event().wait(1.1 * longest)
+        return begin(store)
+
+    monkeypatch.setattr(desk, "LONGEST_TRANSACTION", longest)
+    monkeypatch.setattr(SqlStore, "transaction", begin_late)
+    app = prepare(stage(write()))
+    job = await run(app)
+
+    assert (job["status"], effects(app)) == ("SUCCESS", 1)
 
 
 async def test_a_handler_that_asks_for_a_rollback_has_failed(stage: StageApp) -> None:

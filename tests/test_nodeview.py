@@ -120,6 +120,16 @@ def test_nodes_come_one_after_the_other_each_with_its_supervisor_first(app: App,
     assert [process["number"] for process in app.workers()] == [None, 1, 2, None, None, 1, None]
 
 
+def test_nodes_come_in_the_order_of_their_start_whatever_their_keys(app: App, fleet: Fleet) -> None:
+    fleet.enter(3, "supervisor", age=30)
+    fleet.enter(4, node=3, number=0, age=1)
+    fleet.enter(1, "supervisor", age=10)
+    fleet.enter(2, node=1, number=0, age=9)
+    fleet.enter(5, "supervisor", age=20)
+
+    assert [process["key"] for process in app.workers()] == [3, 4, 5, 1, 2]
+
+
 # --- what their tasks are ----------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
@@ -74,9 +75,10 @@ def follow(look: Look, clock: Clock, timeout: float | str | timedelta | None) ->
 
     ValueError for a `timeout` that is no length of time; what is left of somebody's may be less than nothing.
     """
-    if isinstance(timeout, int | float):
-        timeout = max(timeout, 0)
-    return _follow(look, clock, None if timeout is None else durations.seconds("timeout", timeout))
+    if isinstance(timeout, int | float) and not (isinstance(timeout, bool) or math.isnan(timeout)):
+        # However long.
+        return _follow(look, clock, max(timeout, 0))
+    return _follow(look, clock, None if timeout is None else max(durations.seconds("timeout", timeout), 0))
 
 
 def _follow(look: Look, clock: Clock, timeout: float | None) -> Iterator[View]:

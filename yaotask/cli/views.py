@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from yaotask.cli.text import SHORT, compact, cut, spread
+from yaotask.cli.text import compact, spread
 from yaotask.observers.logs import escape
 
 Job = dict[str, Any]
@@ -40,7 +40,7 @@ def about(job: Job) -> str:
         return error_line(job)
     if job["response"] is not None:
         return compact(job["response"])
-    payload = [cut(compact(job["payload"]), SHORT)] if job["payload"] else []
+    payload = [compact(job["payload"])] if job["payload"] else []
     return str(job["message"] or "") or " ".join([*map(compact, job["args"]), *payload])
 
 

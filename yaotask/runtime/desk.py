@@ -163,9 +163,11 @@ class JobDesk:
 
     @contextmanager
     def _begun(self, job: Job) -> Iterator[Connection]:
+        # It may wait long for a lock that others have, which is not of its time.
+        transaction = self._store.transaction()
         cap = self._clock.monotonic() + LONGEST_TRANSACTION
         # Where the definition asks for one, this is before the handler begins.
-        opened = OpenTransaction(self._store.transaction(), cap, is_handed_out=not self._policy.transaction)
+        opened = OpenTransaction(transaction, cap, is_handed_out=not self._policy.transaction)
         job.open_transaction = opened
         if job.over:
             # Whoever ended the attempt looked for a transaction after that: one of us has seen the other.
@@ -234,6 +236,9 @@ def _handed_out(opened: OpenTransaction) -> Iterator[Connection]:
     opened.is_handed_out = True
     try:
         yield opened.transaction.connection
+    except GeneratorExit:
+        # Whoever entered it has let go of it.
+        raise
     except BaseException:
         # What the handler did before this block is in it too, and must not be lost with a success.
         opened.transaction.doom()

@@ -15,13 +15,17 @@ __all__ = ["Row", "claims", "processes"]
 
 
 def processes(connection: Connection, now: int) -> list[Row]:
-    """Every process that is entered: node by node, the supervisor of each first, and its workers by number.
+    """Every process that is entered: node by node, as they were started, the supervisor of each first, and its workers
+    by number.
 
     `is_gone` says that it has certainly ended, or that its lease has run out, so that others take its jobs.
     """
     node = func.coalesce(workers.c.node, workers.c.key)
     within = (workers.c.node.is_not(None), workers.c.kind == "services", workers.c.number, workers.c.key)
-    query = select(workers).order_by(node, *within)
+    of_node = workers.alias()
+    # A node that is not there any more has left what is counted with the first.
+    since = select(of_node.c.started_at).where(of_node.c.key == node).scalar_subquery()
+    query = select(workers).order_by(func.coalesce(since, 0), node, *within)
     return [{**row._mapping, "is_gone": _is_gone(row, now)} for row in connection.execute(query)]
 
 
