@@ -25,7 +25,7 @@ pytestmark = pytest.mark.timeout(300)
 
 SECONDS = 8.0
 SEED = 20261126
-LEAST_JOBS, LEAST_KILLS, LEAST_OF_WORKERS = 100, 1, 4
+LEAST_JOBS, LEAST_KILLS, LEAST_OF_WORKERS = 100, 1, 2
 
 
 def order(store: str, folder: Path, restart: Callable[[], None] | None = None) -> Order:

@@ -341,17 +341,20 @@ async def test_the_end_of_the_worker_hands_the_job_back_and_leaves_no_process(ap
     assert ((await app.aget("mail.1"))["status"], losses(app, 1)) == ("WAITING", 0)
 
 
-async def test_an_async_handler_is_cancelled_with_its_job_and_its_process_ends(apart: Apart) -> None:
-    app = apart("""
-    import asyncio, os
+@pytest.mark.parametrize(("what", "is_used_again"), [("sleep(3600)", True), ("to_thread(time.sleep, 3600)", False)])
+async def test_an_async_handler_is_cancelled_with_its_job_and_no_other_runs_beside_its_threads(
+    apart: Apart, what: str, is_used_again: bool
+) -> None:
+    app = apart(f"""
+    import asyncio, os, time
     from pathlib import Path
 
     async def Send(task_id):
         if task_id > 1:
             return os.getpid()
         try:
-            Path("begun").write_text(f"{os.getpid()}\\n")
-            await asyncio.sleep(3600)
+            Path("begun").write_text(f"{{os.getpid()}}\\n")
+            await asyncio.{what}
         finally:
             Path("cleaned").touch()
     """)
@@ -364,9 +367,8 @@ async def test_an_async_handler_is_cancelled_with_its_job_and_its_process_ends(a
 
     assert (job["status"], job["error"]) == ("CANCELLED", None)
     assert (app.root / "cleaned").exists()
-    # A thread that it waited for may go on there.
-    assert after["response"] != int(pid)
-    assert await gone(int(pid))
+    assert (after["response"] == int(pid)) == is_used_again
+    assert is_used_again or await gone(int(pid))
 
 
 async def test_a_host_that_is_cancelled_leaves_no_process(apart: Apart) -> None:

@@ -64,8 +64,9 @@ def test_what_a_worker_has_in_hand_is_told_and_cut_where_it_is_much(root: Path, 
         fleet.claim(id, 2, since=60)
     (row,) = [line for line in run("workers", "-a", root).out.splitlines() if "worker 1" in line]
 
-    runs = "mail.1 1 h 0 min, mail.2 10 min 0 s (not started), mail.3 1 min 0 s, 2 more, 2 zombies of mail"
-    assert row.endswith(runs)
+    # A busy machine needs a second for it.
+    runs = r"mail\.1 1 h 0 min, mail\.2 10 min \d s \(not started\), mail\.3 1 min \d s, 2 more, 2 zombies of mail$"
+    assert re.search(runs, row)
 
 
 def test_a_dead_node_is_shown_as_dead_and_counts_for_nobody(root: Path, fleet: Fleet, run: Run) -> None:

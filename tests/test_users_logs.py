@@ -154,11 +154,16 @@ NAMED = """
     handler.setFormatter(logging.Formatter("MINE %(message)s"))
     logging.getLogger("named").addHandler(handler)
     logging.getLogger("named").setLevel("INFO")
+    logging.getLogger("library").addHandler(logging.NullHandler())
+    logging.getLogger("errors").addHandler(logging.StreamHandler())
+    logging.getLogger("errors").handlers[0].setLevel("ERROR")
     LEVEL
 
     def Thread(task_id):
         logging.getLogger("named.inner").info("heard by mine")
         logging.getLogger("another").info("more")
+        logging.getLogger("library.pool").warning("full")
+        logging.getLogger("errors").warning("no error")
 """
 
 
@@ -170,6 +175,8 @@ def test_what_a_script_has_named_a_place_for_is_there_alone(project: Project, le
     lines = logged(root)
 
     assert [line for line in lines if "heard by mine" in line] == ["MINE heard by mine"]
+    # What has a handler that does not write it is no other's.
+    assert {"thread.1: full", "thread.1: no error"} <= {line[len("12:00:01 WARN  ") :] for line in lines}
     # And at no other level than it wants.
     assert any("thread.1: more" in line for line in lines) == (not level)
 

@@ -9,7 +9,7 @@ import importlib
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import closing
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NoReturn, cast
@@ -148,13 +148,14 @@ class Child:
         attempt = self._attempt = self._limit.attempt = Attempt(job, self._clock.monotonic(), None)
         if self._is_asked_to_stop:
             attempt.ask_to_stop()
+        others = set(threading.enumerate())
         outcome = execute_here(job, bench.handler, policy, bench.start)
         if os.getpid() != self._pid:
             # What the handler forked must not go on as a second child.
             os._exit(0 if type(outcome) is Succeeded else 1)
-        self._end(attempt, outcome, bench)
+        self._end(attempt, outcome, bench, others)
 
-    def _end(self, attempt: Attempt, outcome: Outcome, bench: Bench) -> None:
+    def _end(self, attempt: Attempt, outcome: Outcome, bench: Bench, others: Collection[threading.Thread]) -> None:
         last: Message = {"lost": True}
         if attempt.job.open_transaction is not None:
             outcome = bench.desk.conclude(attempt, outcome)
@@ -164,9 +165,14 @@ class Child:
             last = {"outcome": wire.written(outcome)}
         self._limit.lift()
         self._attempt, self._is_at_work = None, False
-        # A thread that it waited for goes on.
-        is_spent = attempt.cancelling and invoke.is_async(bench.handler.function)
+        # A thread that it waited for goes on: no other job shall be beside it.
+        is_spent = attempt.cancelling and invoke.is_async(bench.handler.function) and _has_more_than(others)
         self._channel.send({**last, "spent": True} if is_spent else last)
+
+
+def _has_more_than(threads: Collection[threading.Thread]) -> bool:
+    """Whether users' code has more threads than these."""
+    return any(one not in threads and not one.name.startswith("yaotask-") for one in threading.enumerate())
 
 
 def _loop_ended(error: BaseException) -> NoReturn:

@@ -40,8 +40,9 @@ def _have_no_job() -> None:
 
 os.register_at_fork(after_in_child=_have_no_job)
 
-# So many seconds the end of a handler that was stopped waits for what it wants called then.
-LAST_CALLS = 5.0
+# So many seconds the end of a handler that was stopped waits for what it wants called then; where it has returned,
+# less: that counts, and whoever stops it may not wait for long.
+LAST_CALLS, LAST_CALLS_OF_A_SUCCESS = 30.0, 1.0
 COUNTS = ("success_count", "fail_count", "ignored_count")
 
 
@@ -263,14 +264,14 @@ class Job:
         if is_first and self._callbacks is not None:
             self._desk.alarm(self, self._callbacks)
 
-    async def until_told(self) -> None:
-        """Once the handler has stopped: wait a little for what it wants called then, of which some needs its loop."""
-        if self._callbacks is not None:
+    async def until_told(self, seconds: float) -> None:
+        """Where the handler was to stop: wait for what it wants called then, of which some needs its loop."""
+        if self.cancelled and self._callbacks is not None:
             told = anyio.Event()
             # Behind those that are there.
             self._callbacks.add(Callback(partial(Bell.of_this_loop().call, told.set), None, owner.get()))
             self._desk.alarm(self, self._callbacks)
-            with anyio.move_on_after(LAST_CALLS):
+            with anyio.move_on_after(seconds):
                 await told.wait()
 
     def _store(self, changes: dict[str, Any]) -> None:

@@ -265,16 +265,18 @@ def _patient(stream: io.TextIOWrapper) -> io.TextIOWrapper:
     return patient
 
 
+# Why nothing can be written: no reader, no terminal, no room on the disk, for its user, or in a file of `ulimit -f`.
+NOWHERE = (errno.EPIPE, errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 class _Outlet(io.FileIO):
-    """Where a process prints to. Who reads it may leave, a terminal be closed, and a disk be full: that loses what is
-    printed, no more.
-    """
+    """Where a process prints to. What can be written nowhere is lost, and no more."""
 
     def write(self, data: ReadableBuffer, /) -> int:
         try:
             return super().write(data)
         except OSError as error:
-            if error.errno not in (errno.EPIPE, errno.EIO, errno.ENOSPC):
+            if error.errno not in NOWHERE:
                 raise
             return memoryview(data).nbytes
 

@@ -162,18 +162,21 @@ class _UsersHandler(_Handler):
         self._job = job
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if _is_taken(logging.getLogger(record.name), self):
+        if _is_taken(record):
             return False
         if job := self._job():
             setattr(record, _JOB, job)
         return bool(super().filter(record))
 
 
-def _is_taken(logger: logging.Logger | None, ours: logging.Handler) -> bool:
-    """Whether another handler than ours hears what this logger says."""
-    while logger is not None:
-        if any(handler is not ours for handler in logger.handlers):
-            return True
+def _is_taken(record: logging.LogRecord) -> bool:
+    """Whether its logger, or one above it but for the root, has a handler that writes it."""
+    logger: logging.Logger | None = logging.getLogger(record.name)
+    while logger is not None and logger is not logging.root:
+        for handler in logger.handlers:
+            # Libraries have one that does nothing.
+            if not isinstance(handler, logging.NullHandler) and handler.level <= record.levelno:
+                return True
         logger = logger.parent if logger.propagate else None
     return False
 

@@ -120,14 +120,14 @@ def _run(job: Job, handler: Handler) -> Any:
 async def _until_stopped(job: Job, value: Awaitable[Any]) -> Any:
     """Await what an async handler does; it is cancelled once it should stop."""
     try:
-        return await invoke.stoppable(value, job.stops_by)
+        result = await invoke.stoppable(value, job.stops_by)
     except BaseException as error:
-        if job.cancelled:
-            # Some of it on this loop, which stands still, or ends, with the handler.
-            await job.until_told()
-            if isinstance(error, anyio.get_cancelled_exc_class()):
-                raise ScopeCancelled from error
+        await job.until_told(context.LAST_CALLS)
+        if job.cancelled and isinstance(error, anyio.get_cancelled_exc_class()):
+            raise ScopeCancelled from error
         raise
+    await job.until_told(context.LAST_CALLS_OF_A_SUCCESS)
+    return result
 
 
 # --- judging ---------------------------------------------------------------------------------------
