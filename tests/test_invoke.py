@@ -356,22 +356,37 @@ def test_callbacks_of_a_loop_that_stays_are_on_a_loop_too() -> None:
     assert seen == [True, True]
 
 
-def test_who_ends_a_loop_that_stays_is_told_of() -> None:
+def test_who_ends_a_loop_that_stays_is_told_of_unless_it_is_the_call_itself() -> None:
     class Told(Exception):
         pass
 
     def tell(error: BaseException) -> NoReturn:
         raise Told(type(error).__name__)
 
-    async def leave() -> None:
-        asyncio.get_running_loop().call_later(0.001, sys.exit)
+    async def begin(event: asyncio.Event) -> asyncio.Task[None]:
+        async def end() -> None:
+            await event.wait()
+            sys.exit()
+
+        return asyncio.create_task(end())
+
+    async def wait(event: asyncio.Event) -> None:
+        event.set()
+        await asyncio.sleep(3600)
+
+    async def begin_and_wait() -> None:
+        event = asyncio.Event()
+        _ = await begin(event)
+        await wait(event)
 
     with invoke.keeping_a_loop(tell):
-        invoke.call(leave)
+        for own in (begin_and_wait, raise_exit):
+            with pytest.raises(SystemExit):
+                invoke.call(own)
+        event = asyncio.Event()
+        _ = invoke.call(begin, event)
         with pytest.raises(Told, match="SystemExit"):
-            invoke.call(asyncio.sleep, 10)
-        with pytest.raises(SystemExit):
-            invoke.call(raise_exit)
+            invoke.call(wait, event)
 
 
 async def raise_exit() -> None:

@@ -55,8 +55,8 @@ def run(work: Callable[[], Awaitable[None]], on_end: Callable[[BaseException], N
 class KeptLoop:
     """A loop of asyncio that stays: what one call has left on it, a client with its connections, is there for the next.
 
-    `on_end` is told when a task that was left there ends it, or it is stopped, before the call itself has ended.
-    Belongs to one thread.
+    `on_end` is told when a task that an earlier call has left there ends it, before the present one has ended. Where
+    that itself does, or stops it, the next one has another. Belongs to one thread.
     """
 
     def __init__(self, on_end: Callable[[BaseException], NoReturn]) -> None:
@@ -64,6 +64,8 @@ class KeptLoop:
         self._runner = asyncio.Runner()
         # Made when it is first needed.
         self._loop: AbstractEventLoop | None = None
+        # Those that were ended, and what is left there: nobody knows whether its end could be waited for.
+        self._given_up: list[asyncio.Runner] = []
 
     def run(self, value: Awaitable[T]) -> T:
         """Await something there."""
@@ -81,11 +83,15 @@ class KeptLoop:
         self._loop, inside = self._runner.get_loop(), copy_context()
         if _library is not None:
             inside.run(_library.set, "asyncio")
+        left = asyncio.all_tasks(self._loop)
         try:
             return self._runner.run(to_the_end(), context=inside)
         except BaseException as error:
             if not is_over:
-                self._on_end(error)
+                if any(task.done() and not task.cancelled() and task.exception() is error for task in left):
+                    self._on_end(error)
+                self._given_up.append(self._runner)
+                self._runner, self._loop = asyncio.Runner(), None
             raise
 
     @property
