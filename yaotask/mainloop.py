@@ -64,8 +64,8 @@ class KeptLoop:
         self._runner = asyncio.Runner()
         # Made when it is first needed.
         self._loop: AbstractEventLoop | None = None
-        # Those that were ended, and what is left there: nobody knows whether its end could be waited for.
-        self._given_up: list[asyncio.Runner] = []
+        # Those that were ended, with what is left there: its end may be long in coming, and is not waited for.
+        self._given_up: list[AbstractEventLoop] = []
 
     def run(self, value: Awaitable[T]) -> T:
         """Await something there."""
@@ -90,7 +90,7 @@ class KeptLoop:
             if not is_over:
                 if any(task.done() and not task.cancelled() and task.exception() is error for task in left):
                     self._on_end(error)
-                self._given_up.append(self._runner)
+                self._given_up.append(self._loop)
                 self._runner, self._loop = asyncio.Runner(), None
             raise
 
@@ -103,3 +103,5 @@ class KeptLoop:
         """Cancel what was left there, and wait for its end."""
         if not self._is_closed:
             self._runner.close()
+        for loop in self._given_up:
+            loop.close()
