@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -391,3 +392,28 @@ def test_who_ends_a_loop_that_stays_is_told_of_unless_it_is_the_call_itself() ->
 
 async def raise_exit() -> None:
     raise SystemExit
+
+
+ENDED = """
+import asyncio, sys
+from yaotask import invoke
+
+async def end():
+    sys.exit()
+
+async def wait():
+    task = asyncio.create_task(end())
+    await asyncio.sleep(3600)
+
+with invoke.keeping_a_loop(sys.exit):
+    try:
+        invoke.call(wait)
+    except SystemExit:
+        print("ended")
+"""
+
+
+def test_what_is_left_on_a_loop_that_was_ended_is_no_news_at_the_end_of_its_process() -> None:
+    ran = subprocess.run([sys.executable, "-c", ENDED], capture_output=True, text=True, timeout=60, check=False)
+
+    assert (ran.stdout, ran.stderr) == ("ended\n", "")

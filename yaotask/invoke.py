@@ -81,7 +81,7 @@ def has_ended(loop: EventLoopToken) -> bool:
 
 
 def call(function: Function, /, *args: Any, **kwargs: Any) -> Any:
-    """Call a function from a thread without a loop; an async one runs on a loop of its own."""
+    """Call a function from a thread without a loop; what an async one does is waited for, as by `wait_for`."""
     value = function(*args, **kwargs)
     return wait_for(value) if inspect.isawaitable(value) else value
 

@@ -64,7 +64,7 @@ class KeptLoop:
         self._runner = asyncio.Runner()
         # Made when it is first needed.
         self._loop: AbstractEventLoop | None = None
-        # Those that were ended, with what is left there: its end may be long in coming, and is not waited for.
+        # Those that were ended, with what is left there, whose end may be long in coming.
         self._given_up: list[AbstractEventLoop] = []
 
     def run(self, value: Awaitable[T]) -> T:
@@ -90,6 +90,8 @@ class KeptLoop:
             if not is_over:
                 if any(task.done() and not task.cancelled() and task.exception() is error for task in left):
                     self._on_end(error)
+                # What is left there is not waited for: that it never ended is no news.
+                self._loop.set_exception_handler(lambda loop, about: None)
                 self._given_up.append(self._loop)
                 self._runner, self._loop = asyncio.Runner(), None
             raise
