@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -26,7 +27,7 @@ from yaotask.chaos.facts import FAIL, INFO, OK, Fault, JobId
 from yaotask.chaos.history import History
 from yaotask.chaos.killing import WEIGHTS, Killing
 from yaotask.chaos.line import HERE, Address, Line
-from yaotask.chaos.nemesis import Nemesis, Strike
+from yaotask.chaos.nemesis import Deck, Nemesis, Strike
 from yaotask.chaos.programs import BIRTH, Node, Nursery, Program, descendants, table
 from yaotask.chaos.report import Report
 from yaotask.chaos.serving import Serving
@@ -252,6 +253,22 @@ def drawn(seed: str) -> list[str]:
 @pytest.mark.parametrize("seed", ["1"])
 def test_a_seed_draws_the_same_faults_again(seed: str) -> None:
     assert drawn(seed) == drawn(seed)
+
+
+@pytest.mark.parametrize("seed", ["1", "2"])
+def test_each_fault_comes_as_often_as_its_weight_says_soon(seed: str) -> None:
+    deck = Deck({"often": 3, "rare": 1, "never": 0}, Dice(seed))
+
+    for _ in range(20):
+        assert sorted(deck.draw() for _ in range(4)) == ["often", "often", "often", "rare"]
+
+
+def test_hands_that_draw_at_once_share_a_deck() -> None:
+    deck = Deck({"a": 700, "b": 300}, Dice("1"))
+    with ThreadPoolExecutor(4) as pool:
+        drawn = list(pool.map(lambda _: deck.draw(), range(1000)))
+
+    assert (drawn.count("a"), drawn.count("b")) == (700, 300)
 
 
 def test_what_a_hand_cannot_do_ends_the_run() -> None:

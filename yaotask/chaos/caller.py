@@ -29,7 +29,7 @@ THREADS = 4
 # Of how many jobs of its own a caller may still ask.
 KNOWN = 500
 # How often each task gets a job, and each operation is called.
-TASKS = {"quick": 39, "steady": 15, "apart": 6, "ledger": 10, "told": 18, "late": 6, "narrow": 6}
+TASKS = {"quick": 42, "steady": 15, "apart": 6, "ledger": 10, "told": 18, "late": 3, "narrow": 6}
 OPERATIONS = {"add": 80, "get": 10, "cancel": 7, "retry": 3}
 ENDS = ("ok", "ok", "ok", "retry", "fail", "ignore")
 # Seconds: most jobs are short; a few are long, and run when something happens to their worker.

@@ -23,7 +23,7 @@ LONGEST_ABSENCE = 1.0
 PAUSES = (1.1, 3.0)
 # How often each happens, against the others.
 WEIGHTS = {"kill-worker": 12, "kill-child": 4, "kill-services": 1, "kill-node": 3, "kill-caller": 2}
-WEIGHTS |= {"pause-node": 5, "stop-node": 2}
+WEIGHTS |= {"pause-node": 4, "stop-node": 2}
 
 
 @dataclass(frozen=True, slots=True)

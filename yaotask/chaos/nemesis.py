@@ -1,4 +1,4 @@
-"""Who makes the faults: several hands, each of which draws one after the other, by a seed."""
+"""Who makes the faults: several hands, which draw one after the other from one deck, by a seed."""
 
 from __future__ import annotations
 
@@ -14,6 +14,26 @@ Strike = Callable[[Dice], Fault | None]
 REST = (0.2, 1.0)
 
 
+class Deck:
+    """Names in the order of a seed, each as often as its weight says before the deck is shuffled again.
+
+    So a short run sees what is rare as surely as a long one.
+    """
+
+    def __init__(self, weights: Mapping[str, int], dice: Dice) -> None:
+        self._names = [name for name in sorted(weights) for _ in range(weights[name])]
+        self._dice = dice
+        self._left: list[str] = []
+        self._drawing = threading.Lock()
+
+    def draw(self) -> str:
+        """The next one, for whichever thread asks. Raises IndexError where there are no names."""
+        with self._drawing:
+            if not self._left:
+                self._left = self._dice.sample(self._names, len(self._names))
+            return self._left.pop()
+
+
 class Nemesis:
     """Strikes until it is told to stop; then each hand ends what it has begun, so that all is whole again."""
 
@@ -26,8 +46,7 @@ class Nemesis:
         rest: tuple[float, float] = REST,
     ) -> None:
         self._strikes = strikes
-        self._names = sorted(strikes)
-        self._weights = [weights[name] for name in self._names]
+        self._deck = Deck({name: weights[name] for name in strikes}, Dice(f"{seed}-deck"))
         self._rest = rest
         self._over = threading.Event()
         self._faults: list[Fault] = []
@@ -61,8 +80,7 @@ class Nemesis:
     def _work(self, dice: Dice) -> None:
         try:
             while not self._over.wait(dice.uniform(*self._rest)):
-                (name,) = dice.choices(self._names, self._weights)
-                fault = self._strikes[name](dice)
+                fault = self._strikes[self._deck.draw()](dice)
                 if fault is not None:
                     self._faults.append(fault)
         except BaseException as error:  # noqa: BLE001 - raised where the run is conducted

@@ -18,7 +18,7 @@ from yaotask.store import sessions
 from yaotask.store.access import Access
 
 # How often each happens, against all others.
-LINES = {"cut-line": 6, "lose-answers": 6, "hold-line": 1, "kill-session": 4}
+LINES = {"cut-line": 8, "lose-answers": 4, "hold-line": 1, "kill-session": 3}
 RESTART = {"restart-server": 2}
 MOST_SESSIONS = 3
 # Seconds for which answers get lost before their lines break: a commit or more of whoever is busy.

@@ -4,12 +4,11 @@ import time
 
 import anyio
 from scripts.witness import Noted
-from sqlalchemy import text
 
 from yaotask import Fail, Ignore, Retry, current_job
 
 STEPS = 5
-INSERT = text("INSERT INTO yaotask_chaos_ledger (task, id, fence) VALUES (:task, :id, :fence)")
+INSERT = "INSERT INTO yaotask_chaos_ledger (task, id, fence) VALUES (:task, :id, :fence)"
 
 
 async def Quick(task_id, tag, seconds, end):
@@ -33,8 +32,11 @@ def Steady(task_id, tag, seconds, end):
 
 
 def Ledger(task_id, tag, seconds, end):
+    # Half of what a child process does at its start would be for this import, and few of them run this.
+    from sqlalchemy import text  # noqa: PLC0415
+
     with Noted(tag) as claim, current_job().transaction() as connection:
-        connection.execute(INSERT, {"task": claim.task, "id": claim.id, "fence": claim.fence})
+        connection.execute(text(INSERT), {"task": claim.task, "id": claim.id, "fence": claim.fence})
         time.sleep(min(seconds, 0.1))
         if end == "retry" and claim.attempt == 1:
             raise ValueError("this try writes, and fails")
