@@ -184,6 +184,18 @@ def test_tasks_are_a_mapping_that_says_what_was_meant(app: App) -> None:
         app.tasks["mial"]
 
 
+@pytest.mark.parametrize("id", [None, 3, ["mail"]])
+def test_what_is_no_name_is_no_task(app: App, id: Any) -> None:
+    calls: list[Callable[[], object]] = [
+        lambda: app.tasks[id],
+        lambda: app.status(id, [1]),
+        lambda: app.tasks.get(id) or app.tasks[id],
+    ]
+    for call in calls:
+        with pytest.raises(UnknownTask, match=f"a {type(id).__name__} is no task: a task is named by its id"):
+            call()
+
+
 def test_what_programs_hold_is_shown_by_its_name(root: Path) -> None:
     app = App(root, settings={"store": "postgresql://ann:secret@nowhere/jobs"})
 

@@ -842,6 +842,8 @@ def test_a_move_that_was_given_up_does_not_go_on_by_itself(files: tuple[Place, P
 SECRETS = (
     "postgresql://me:secret@host/db?password=hidden",
     "postgresql://me:secret@host/db?sslpassword=hidden&sslkey=file",
+    "postgresql://me:secret@host/db?oauth_client_id=me&oauth_client_secret=hidden",
+    "postgresql://me:secret@host/db?scram_client_key=hidden&scram_server_key=hidden",
     "mysql://me:secret@host/db?passwd=hidden",
     "mysql://me:secret@host/db?ssl_key_password=hidden",
 )

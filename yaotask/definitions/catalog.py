@@ -35,6 +35,8 @@ class Catalog:
 
     def get(self, task: str) -> Definition:
         """The definition of a task; UnknownTask says what was meant, or that its file has problems."""
+        if not isinstance(task, str):
+            raise UnknownTask(f"a {type(task).__name__} is no task: a task is named by its id, as in mail")
         if definition := self.tasks.get(task):
             return definition
         raise UnknownTask(self._why_not(task))

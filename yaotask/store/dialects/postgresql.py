@@ -49,7 +49,8 @@ _HABITS = {
 }
 # Of every connection, whatever the address or its `options` say: no other one can hold every text.
 _ENCODING = {"client_encoding": "utf8"}
-_SECRETS = ("password", "sslpassword")
+# The last three came with libpq 18.
+_SECRETS = ("password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key")
 _READERS, _MORE_READERS = 2, 6
 # A statement is prepared when it comes the next time after so many, on a connection to the server itself.
 _PREPARED_AFTER = 5
