@@ -223,6 +223,16 @@ def test_show_effective_says_where_the_handler_runs(
     assert (status, json.loads(out)["executor"]) == (0, executor)
 
 
+def test_show_effective_says_why_it_does_not_know_where_the_handler_runs(project: Project, run: Run) -> None:
+    root = project(tasks={"mail": TASK}, scripts={"mail": "raise ValueError('no such thing')"})
+    status, out, err = run("show", "-a", root, "mail", "--effective", "--json")
+
+    assert (status, json.loads(out)["executor"]) == (0, None)
+    assert err == (
+        "executor: not known, since scripts/mail.py cannot be imported: ValueError: no such thing; see: yaotask check\n"
+    )
+
+
 @pytest.mark.parametrize("suffix", [".yao", ".json"])
 def test_show_reads_json_too(project: Project, run: Run, suffix: str) -> None:
     root = project(tasks={f"mail{suffix}": '{"name": "Mail", "process": "a.b"} // done'})

@@ -75,7 +75,7 @@ def _written(root: Path, definition: Definition) -> dict[str, Any]:
 def _filled(root: Path, definition: Definition) -> Definition:
     """The definition with what its silence means: any payload, and an executor that suits the handler.
 
-    Imports that; `executor` stays None where it cannot be found.
+    Imports that; where it cannot be found `executor` stays None, and why is said on standard error.
     """
     payload, executor = definition.input or {}, definition.executor
     if executor is None:
@@ -88,7 +88,8 @@ def _filled(root: Path, definition: Definition) -> Definition:
 def _executor(resolver: Resolver, path: str) -> str | None:
     try:
         return Handler.find(resolver, path).executor
-    except HandlerNotFound:
+    except HandlerNotFound as error:
+        click.echo(f"executor: not known, since {error}; see: yaotask check", err=True)
         return None
 
 
