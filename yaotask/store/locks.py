@@ -90,27 +90,27 @@ def boot_id() -> str | None:
 def is_dead(worker: Any) -> bool:
     """Whether a row of the workers table belongs to a process that has certainly ended.
 
-    Only what can be proved counts: the same machine, and either another start of it, or the very
-    lock file, free. A lock that is gone proves nothing by itself unless its process is gone too.
+    Only its very lock proves that, seen here, and free. Machines may share a name, and containers see neither each
+    other's files nor processes: of whom no lock is to be seen, the lease decides.
     """
     if worker.host != socket.gethostname() or worker.lock_path is None:
         return False
-    if worker.boot_id != boot_id():
-        return True
     try:
         handle = os.open(worker.lock_path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        # Where even its folder is not to be seen, we may not see its process either.
-        return Path(worker.lock_path).parent.is_dir() and not _process_exists(worker.pid)
     except OSError:
         return False
     try:
-        status = os.fstat(handle)
-        if (status.st_dev, status.st_ino) != (worker.lock_device, worker.lock_inode):
-            return not _process_exists(worker.pid)
-        return _is_free(handle)
+        return _is_lock_of(worker, os.fstat(handle)) and _is_free(handle)
     finally:
         os.close(handle)
+
+
+def _is_lock_of(worker: Any, status: os.stat_result) -> bool:
+    """Whether a file is the lock that a row tells of; its name alone may be that of a copy."""
+    if worker.boot_id is None or worker.boot_id != boot_id():
+        # Since the machine was started anew, devices may be numbered in another way.
+        return bool(status.st_ino == worker.lock_inode)
+    return (status.st_dev, status.st_ino) == (worker.lock_device, worker.lock_inode)
 
 
 def _is_free(handle: int) -> bool:
@@ -119,14 +119,4 @@ def _is_free(handle: int) -> bool:
     except OSError:
         # Somebody has it, or the file system has no locks any more.
         return False
-    return True
-
-
-def _process_exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
     return True
