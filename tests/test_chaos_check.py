@@ -595,6 +595,14 @@ def test_hooks_that_are_told_in_the_wrong_order_are_found() -> None:
     assert found(story) == ["I10"]
 
 
+def test_a_hook_that_is_told_too_early_is_found_though_it_is_told_again_in_time() -> None:
+    story, _ = whole("told")
+    told = [note for note in story.notes if note.is_of_hook]
+    story.notes.insert(story.notes.index(told[0]), replace(told[-1], at=told[0].at - 1))
+
+    assert found(story) == ["I10"]
+
+
 def test_a_hook_that_is_told_twice_is_in_order() -> None:
     story, _ = whole("told")
     twice = [note for note in story.notes for _ in range(1 + note.is_of_hook)]

@@ -66,11 +66,14 @@ def _told(index: Index, job: Job, events: Sequence[Event]) -> Iterator[Violation
         if event.given_up:
             # Hooks of the run fail too seldom to be given up.
             yield Violation("I10", f"{job.id}: {event.hook} was given up {event.why}")
-    # Each may be told again, before the next one is: so the first time of each comes in order.
+    # Each may be told again, also by somebody who was stopped meanwhile: what comes in order is the first time of each.
+    settled = [event for event in events if not (event.given_up or event.pending)]
+    firsts = [told.index(hook) for hook in dict.fromkeys(event.hook for event in settled) if hook in told]
+    if firsts != sorted(firsts):
+        yield Violation("I10", f"{job.id}: of {_words([e.hook for e in events])} hooks were told {_words(told)}")
+        return
     at = 0
-    for event in events:
-        if event.given_up or event.pending:
-            continue
+    for event in settled:
         while at < len(told) and told[at] != event.hook:
             at += 1
         if at == len(told):
