@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import logging
+import timeit
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -100,6 +102,32 @@ def test_a_short_secret_is_found_as_a_word_of_its_own() -> None:
     hide = hider([], {"cvv": "12"}, ["cvv"], None)
 
     assert hide("cvv 12: line 123 of 12.py") == f"cvv {MASK}: line 123 of {MASK}.py"
+
+
+@pytest.mark.parametrize(
+    ("secrets", "told"),
+    [
+        (["12"], "x *** 3, *** and 12a"),
+        (["3, 1", "12"], "x *** ***2 and 12a"),
+        (["2 3"], "x 12 3, 12 and 12a"),
+        (["2 3", "12"], "x *** 3, *** and 12a"),
+    ],
+)
+def test_short_secrets_are_words_of_their_own_among_others(secrets: list[str], told: str) -> None:
+    assert hider([], {"codes": secrets}, ["codes"], None)("x 12 3, 12 and 12a") == told
+
+
+def _seconds(secrets: list[str], text: str) -> float:
+    """What it takes to mask so many in a text, at best."""
+    hide = hider([], {"codes": secrets}, ["codes"], None)
+    return min(timeit.repeat(lambda: hide(text), number=1, repeat=3))
+
+
+def test_many_short_secrets_cost_no_more_than_long_ones() -> None:
+    codes = ["".join(letters) for letters in itertools.product("abcdefghijklmnopqrstu", repeat=3)][:9_000]
+    longer = [code * 2 for code in codes]
+
+    assert _seconds(codes, f"page 3 of 10, {codes[7]}") < 20 * _seconds(longer, f"page 3 of 10, {longer[7]}")
 
 
 @pytest.mark.parametrize("value", [None, True, False, ""])

@@ -14,6 +14,8 @@ from yaotask.signatures import Parameters
 MASK = "***"
 # Shorter texts are found by chance inside of words, so they are looked for as words of their own.
 SHORTEST_FOUND = 4
+# All texts of such a length that could be one, though they overlap.
+_WORDS = {length: re.compile(rf"(?s)(?<!\w)(?=(.{{{length}}})(?!\w))") for length in range(1, SHORTEST_FOUND)}
 
 
 def positions(sensitive: Collection[str], parameters: Parameters | None, count: int) -> set[int]:
@@ -67,8 +69,10 @@ def hider(
     hidden = positions(sensitive, parameters, len(given))
     secrets = [leaf for index in hidden for leaf in _leaves(given[index])]
     secrets += [leaf for value in (*given, payload) for leaf in _named(value, sensitive)]
-    spelled = sorted({spelling for secret in secrets for spelling in _spellings(secret)}, key=len, reverse=True)
-    return lambda text: reduce(_without, spelled, text)
+    spelled = {spelling for secret in secrets for spelling in _spellings(secret)}
+    short = {spelling for spelling in spelled if len(spelling) < SHORTEST_FOUND}
+    long = sorted(spelled - short, key=len, reverse=True)
+    return lambda text: _without_words(reduce(_without, long, text), short)
 
 
 def _named(value: Any, names: Collection[str]) -> list[Any]:
@@ -96,6 +100,16 @@ def _spellings(secret: Any) -> set[str]:
 
 
 def _without(text: str, secret: str) -> str:
-    if len(secret) >= SHORTEST_FOUND:
-        return text.replace(secret, MASK)
-    return re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", lambda _: MASK, text)
+    return text.replace(secret, MASK)
+
+
+def _without_words(text: str, secrets: Collection[str]) -> str:
+    """Mask those that stand as words of their own, the longer ones first; many cost no more than one."""
+    for length in sorted(set(map(len, secrets)), reverse=True):
+        told, end = "", 0
+        for found in _WORDS[length].finditer(text):
+            if found[1] in secrets and found.start() >= end:
+                told += text[end : found.start()] + MASK
+                end = found.start() + length
+        text = told + text[end:]
+    return text
