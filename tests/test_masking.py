@@ -13,7 +13,8 @@ from typing import Any
 
 import anyio
 import pytest
-from runtime_support import ended, query
+from runtime_support import StageApp, ended, query
+from sqlalchemy import text
 
 from yaotask import App, Fail, Ignore, Retry, current_job, process
 from yaotask.masking import MASK, args, everything, hider, members
@@ -117,10 +118,10 @@ def test_short_secrets_are_words_of_their_own_among_others(secrets: list[str], t
     assert hider([], {"codes": secrets}, ["codes"], None)("x 12 3, 12 and 12a") == told
 
 
-def _seconds(secrets: list[str], text: str) -> float:
+def _seconds(secrets: list[str], told: str) -> float:
     """What it takes to mask so many in a text, at best."""
     hide = hider([], {"codes": secrets}, ["codes"], None)
-    return min(timeit.repeat(lambda: hide(text), number=1, repeat=3))
+    return min(timeit.repeat(lambda: hide(told), number=1, repeat=3))
 
 
 def test_many_short_secrets_cost_no_more_than_long_ones() -> None:
@@ -202,6 +203,22 @@ async def test_no_row_and_no_log_line_holds_what_is_sensitive(
     rows = query(app, "SELECT * FROM yaotask_attempts") + query(app, "SELECT * FROM yaotask_events")
     assert CANARY not in str(rows)
     assert str(query(app, "SELECT * FROM yaotask_jobs")).count(CANARY) == 1
+
+
+async def test_what_is_given_to_a_statement_that_fails_is_not_told(stage: StageApp) -> None:
+    # SQLAlchemy would cut it in its middle, where nothing finds it any more.
+    secret = f"{CANARY} " * 100
+
+    def handler(task_id: int, card: str) -> None:
+        with current_job().transaction() as connection:
+            connection.execute(text("INSERT INTO nowhere VALUES (:card)"), {"card": card})
+
+    app = stage(handler, attempts=1, attempt_after=0, sensitive=["card"])
+    async with app.running():
+        job = await ended(app, await app.tasks["mail"].aadd(secret))
+
+    assert "INSERT INTO nowhere" in job["error"]
+    assert CANARY not in json.dumps(job)
 
 
 async def test_a_message_from_outside_the_handler_is_masked(stage: Callable[..., App]) -> None:

@@ -94,7 +94,12 @@ class PostgresqlDialect(ServerDialect):
                 "pool_use_lifo": True,
             }
         engine = create_engine(
-            self._url, **pool, connect_args=self._habits, isolation_level="AUTOCOMMIT", use_native_hstore=False
+            self._url,
+            **pool,
+            connect_args=self._habits,
+            isolation_level="AUTOCOMMIT",
+            use_native_hstore=False,
+            hide_parameters=True,
         )
         event.listen(engine, "do_connect", _connect_by(LedgerConnection if writer else psycopg.Connection))
         event.listen(engine, "connect", self._configure_writer if writer else self._configure_reader)
@@ -117,7 +122,9 @@ class PostgresqlDialect(ServerDialect):
         # The transaction is begun by us, so that the driver must not begin one itself.
         connect = {**self._habits, "prepare_threshold": None, "autocommit": True}
         # A connection a transaction: it is closed with it, so that nobody can go on with it.
-        engine = create_engine(self._url, poolclass=NullPool, pool_reset_on_return=None, connect_args=connect)
+        engine = create_engine(
+            self._url, poolclass=NullPool, pool_reset_on_return=None, connect_args=connect, hide_parameters=True
+        )
         event.listen(engine, "do_connect", _connect_by(GuardedConnection))
         event.listen(engine, "handle_error", unwrap)
         return engine

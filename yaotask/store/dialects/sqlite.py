@@ -55,6 +55,7 @@ class SqliteDialect:
             **pool,
             connect_args={"check_same_thread": False, "timeout": wait, "isolation_level": None},
             isolation_level="AUTOCOMMIT",
+            hide_parameters=True,
         )
         event.listen(engine, "connect", _configure)
         return engine
@@ -62,7 +63,9 @@ class SqliteDialect:
     def guarded_engine(self) -> Engine:
         connect = {"check_same_thread": False, "timeout": 0.0, "isolation_level": None, "factory": GuardedConnection}
         # A connection a transaction: it is closed with it, so that nobody can go on with it.
-        engine = create_engine(self._url, poolclass=NullPool, pool_reset_on_return=None, connect_args=connect)
+        engine = create_engine(
+            self._url, poolclass=NullPool, pool_reset_on_return=None, connect_args=connect, hide_parameters=True
+        )
         event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous = FULL"))
         event.listen(engine, "handle_error", unwrap)
         return engine
