@@ -6,6 +6,7 @@ import functools
 import itertools
 import json
 import logging
+import threading
 import timeit
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,12 +14,15 @@ from typing import Any
 
 import anyio
 import pytest
-from runtime_support import StageApp, ended, query
+from cancel_support import seen, wait_for_the_flag
+from runtime_support import StageApp, ended, query, reaches
 from sqlalchemy import text
 
 from yaotask import App, Fail, Ignore, Retry, current_job, process
+from yaotask.errors import TransactionError
 from yaotask.masking import MASK, args, everything, hider, members
 from yaotask.signatures import Parameters
+from yaotask.store.transactions import Transaction
 
 pytest_plugins = ["runtime_fixtures"]
 
@@ -219,6 +223,47 @@ async def test_what_is_given_to_a_statement_that_fails_is_not_told(stage: StageA
 
     assert "INSERT INTO nowhere" in job["error"]
     assert CANARY not in json.dumps(job)
+
+
+async def test_what_refuses_the_commit_of_a_handler_is_masked(
+    stage: StageApp, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def handler(task_id: int, card: str) -> None:
+        with current_job().transaction():
+            pass
+
+    def refuse(transaction: Transaction, *_: object) -> bool:
+        transaction.rollback()
+        raise TransactionError(f"Key (card)=({CANARY}) already exists")
+
+    app = stage(handler, attempts=1, attempt_after=0, sensitive=["card"])
+    monkeypatch.setattr(Transaction, "finish", refuse)
+    async with app.running():
+        job = await ended(app, await app.tasks["mail"].aadd(CANARY))
+
+    assert f"Key (card)=({MASK}) already exists" in job["error"]
+    assert CANARY not in json.dumps(job) + caplog.text
+
+
+async def test_what_a_callback_of_a_cancel_raises_is_masked(stage: StageApp, caplog: pytest.LogCaptureFixture) -> None:
+    def handler(task_id: int, card: str) -> None:
+        def fail() -> None:
+            raise ValueError(f"cannot give back {card}")
+
+        job = current_job()
+        job.on_cancel(fail)
+        job.on_cancel(over.set)
+        wait_for_the_flag(job)
+
+    over = threading.Event()
+    app = stage(handler, sensitive=["card"])
+    async with app.running():
+        id = await app.tasks["mail"].aadd(CANARY)
+        await reaches(app, id, "RUNNING")
+        await app.acancel(f"mail.{id}")
+        assert await seen(over)
+
+    assert f"gave to on_cancel failed: ValueError: cannot give back {MASK}" in caplog.text
 
 
 async def test_a_message_from_outside_the_handler_is_masked(stage: Callable[..., App]) -> None:

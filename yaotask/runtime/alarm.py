@@ -41,7 +41,7 @@ def _call_all(job: Job, callbacks: Callbacks, limits: Limits) -> None:
         try:
             Context().run(_call, job, callback)
         except BaseException as error:  # noqa: BLE001 - not even by sys.exit shall it keep the next from being called
-            log.warning("what %s gave to on_cancel failed: %s", job.name, brief(error, limits))
+            log.warning("what %s gave to on_cancel failed: %s", job.name, brief(error, limits, job.hide))
 
 
 def _call(job: Job, callback: Callback) -> None:

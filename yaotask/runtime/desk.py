@@ -208,7 +208,7 @@ class JobDesk:
             else:
                 log.warning("%s was given to another worker: its transaction was rolled back", job.name)
         except Exception as error:  # noqa: BLE001 - a handler can do anything to its connection
-            failed = retry_or_fail(failure(error, self._policy.limits), job.claim, self._policy)
+            failed = retry_or_fail(failure(error, self._policy.limits, job.hide), job.claim, self._policy)
             if opened.changes:
                 self.store(job, opened.changes)
             self._ledger.finish(finish._replace(outcome=failed, ended=self._clock.now()))

@@ -55,9 +55,9 @@ def _words(error: BaseException) -> str:
         return f"(its message cannot be told: {type(fault).__name__})"
 
 
-def brief(error: BaseException, limits: Limits) -> str:
+def brief(error: BaseException, limits: Limits, hide: Callable[[str], str] = str) -> str:
     """An exception in one line, for a log."""
-    return f"{name_of(type(error))}: {message(error, limits)}"
+    return f"{name_of(type(error))}: {message(error, limits, hide)}"
 
 
 def innermost(error: BaseException) -> BaseException:
