@@ -214,6 +214,7 @@ def test_what_to_write_is_yaml_that_says_it(root: Path, run: Run, name: str, opt
     [
         "postgresql://me:secret@host/db",
         "postgresql://me@host/db?password=secret",
+        "postgresql://me@host/db?passwrd=secret",
         "mysql://me@host/db?password=secret&connect_timeout=5",
         "mysql://me@host/db?passwd=secret",
     ],

@@ -844,6 +844,7 @@ SECRETS = (
     "postgresql://me:secret@host/db?sslpassword=hidden&sslkey=file",
     "postgresql://me:secret@host/db?oauth_client_id=me&oauth_client_secret=hidden",
     "postgresql://me:secret@host/db?scram_client_key=hidden&scram_server_key=hidden",
+    "postgresql://me:secret@host/db?passwrd=hidden&sslmode=require",
     "mysql://me:secret@host/db?passwd=hidden",
     "mysql://me:secret@host/db?ssl_key_password=hidden",
 )

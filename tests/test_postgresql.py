@@ -806,6 +806,13 @@ def test_what_cannot_be_opened_says_why_and_what_to_do(url: URL, tmp_path: Path)
     assert all(isinstance(refused, StorageUnavailable) for refused in refusals.values())
 
 
+def test_an_address_is_told_with_what_libpq_knows_to_be_harmless() -> None:
+    harmless = "postgresql://me@/db?host=%2Fa+b&options=-c+search_path%3Da&prepare_threshold=5&sslmode=require"
+
+    assert dialect_of(make_url(harmless)).label == harmless
+    assert dialect_of(make_url(f"{harmless}&user_passwrd=hidden")).label == f"{harmless}&user_passwrd=***"
+
+
 NOT_TAKEN = {
     "host=a,b&port=1,2,3": "as many ports as hosts",
     "port=abc": "as many ports as hosts",

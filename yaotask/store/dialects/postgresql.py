@@ -49,8 +49,6 @@ _HABITS = {
 }
 # Of every connection, whatever the address or its `options` say: no other one can hold every text.
 _ENCODING = {"client_encoding": "utf8"}
-# The last three came with libpq 18.
-_SECRETS = ("password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key")
 _READERS, _MORE_READERS = 2, 6
 # A statement is prepared when it comes the next time after so many, on a connection to the server itself.
 _PREPARED_AFTER = 5
@@ -72,7 +70,7 @@ class PostgresqlDialect(ServerDialect):
         # Right everywhere; once the writer knows that no pooler is between, it has the settings for good.
         self.begin = _BEGIN_POOLED
         self.place += f"?{addresses.whereabouts(url)}"
-        self.label = url.difference_update_query(_SECRETS).render_as_string(hide_password=True)
+        self.label = addresses.label(url)
         self.database: Database = PostgresqlDatabase(self.label)
         self.errors: Errors = PostgresqlErrors(url, self.label)
         self._joining = Joining(self.label, self._identify)

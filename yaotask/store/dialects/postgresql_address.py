@@ -5,19 +5,33 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote_plus, urlencode
 
+from psycopg import pq
 from sqlalchemy import URL
 from sqlalchemy.exc import ArgumentError
 
 from yaotask.errors import StorageUnavailable
+from yaotask.masking import MASK
 
 # What may say behind the `?` where a store is, beside the search_path in `options`.
 _WHERE = ("host", "hostaddr", "port", "dbname", "service")
 _SEARCH_PATH = re.compile(r"(?:-c\s*|--)search[_-]path=((?:\\.|\S)*)")
 # What psycopg takes from programs alone. All else libpq knows, or refuses by its name.
 _OF_PROGRAMS = frozenset({"autocommit", "conninfo", "context", "cursor_factory", "row_factory"})
+# The last three came with libpq 18.
+_SECRETS = ("password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key")
 _SECONDS = re.compile(r"-?\d+(\.\d+)?")
+
+
+def label(url: URL) -> str:
+    """The address as it is told: without secrets, and masked what may be a misspelt one."""
+    # What libpq would not show, it marks.
+    known = {option.keyword.decode() for option in pq.Conninfo.get_defaults() if not option.dispchar}
+    told = url.difference_update_query(_SECRETS)
+    masked = dict.fromkeys(told.query.keys() - known - {"prepare_threshold"}, MASK)
+    written = told.update_query_dict(masked).render_as_string(hide_password=True)
+    return written.replace(f"={quote_plus(MASK)}", f"={MASK}")
 
 
 def address(url: URL) -> URL:
