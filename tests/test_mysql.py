@@ -98,6 +98,12 @@ def test_a_taken_id_and_a_used_key_are_told_apart(bench: Bench) -> None:
     assert index_of(error) == "yaotask_jobs_key"
 
 
+def test_a_used_key_is_known_however_much_of_it_the_server_quotes() -> None:
+    error = pymysql.IntegrityError(1062, f"Duplicate entry 'mail-{'k' * 400}' for key 'yaotask_jobs.yaotask_jobs_key'")
+
+    assert index_of(error) == "yaotask_jobs_key"
+
+
 # --- sessions ------------------------------------------------------------------------------------------
 
 

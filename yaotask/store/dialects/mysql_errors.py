@@ -136,12 +136,16 @@ def index_of(error: BaseException | None) -> str | None:
     if code_of(error) != 1062:
         return None
     # MySQL puts the table before it, MariaDB does not; the value that was refused comes earlier.
-    found = re.search(r"'(?:[^']*\.)?([^'.]*)'[^']*$", _text(error))
+    found = re.search(r"'(?:[^']*\.)?([^'.]*)'[^']*$", _whole(error))
     return found and found[1]
+
+
+def _whole(error: BaseException | None) -> str:
+    arguments: tuple[Any, ...] = getattr(error, "args", ())
+    return str(arguments[1] if len(arguments) > 1 else error)
 
 
 def _text(error: BaseException | None) -> str:
     # The server quotes the end of a statement it cannot read, which may be long.
-    arguments: tuple[Any, ...] = getattr(error, "args", ())
-    text = str(arguments[1] if len(arguments) > 1 else error)
+    text = _whole(error)
     return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
