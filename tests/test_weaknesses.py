@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
+import pymysql
 import pytest
 from fleet_folders import folder
 from own_server import HONEST, Housing, OwnServer
+from pymysql.constants import COMMAND
 from replica_support import Pair
 from run_support import command, until
 from server_fixtures import Database
@@ -21,7 +26,7 @@ from store_support import Bench, EvenChance, ManualClock, connected
 from yaotask.doctor import place as doctor
 from yaotask.doctor.finding import Finding
 from yaotask.store import checkup
-from yaotask.store.dialects import weaknesses
+from yaotask.store.dialects import mysql_weaknesses, weaknesses
 from yaotask.store.opening import Place, open_store, place
 
 pytest_plugins = ["own_server_fixtures", "store_fixtures"]
@@ -126,6 +131,53 @@ def test_a_server_that_undoes_more_than_what_is_locked_is_told(
 
     assert len(told) == 1
     assert "innodb_rollback_on_timeout is on" in told[0]
+
+
+@pytest.mark.only_on("mariadb")
+def test_a_server_that_only_finds_torn_pages_is_told(
+    bench: Bench, here: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.add()
+    # Of MySQL, as of 8.0.30.
+    settings = mysql_weaknesses._SETTINGS.replace("@@innodb_doublewrite", "'DETECT_ONLY'")
+    monkeypatch.setattr(mysql_weaknesses, "_SETTINGS", settings)
+
+    assert any(what.startswith("innodb_doublewrite is DETECT_ONLY: a crash") for what in found(here))
+
+
+@pytest.fixture
+def logging(strict: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MariaDB has what replicas read."""
+    monkeypatch.setitem(HONEST, "mariadb", {**STRICT["mariadb"], "log-bin": "log", "sync-binlog": "1"})
+
+
+@contextmanager
+def replica(there: Place) -> Iterator[None]:
+    """Somebody reads the log of the server, and waits for more."""
+    with closing(pymysql.connect(unix_socket=str(there.url.query["unix_socket"]), user="root")) as connection:
+        with connection.cursor() as cursor:
+            cursor.execute("SET @master_binlog_checksum = 'NONE', @mariadb_slave_capability = 4")
+        driver: Any = connection
+        driver._execute_command(COMMAND.COM_BINLOG_DUMP, struct.pack("<IHI", 4, 0, 77))
+        with connected(there) as other:
+            dumping = "SELECT count(*) FROM information_schema.processlist WHERE command = 'Binlog Dump'"
+            until(lambda: other.exec_driver_sql(dumping).scalar() == 1)
+        yield
+
+
+@pytest.mark.parametrize("server", ["mariadb"], indirect=True)
+def test_only_where_the_primary_waits_for_replicas_they_do_not_lag_behind(
+    tmp_path: Path, logging: None, server: OwnServer
+) -> None:
+    there = place(tmp_path, server.database().url)
+    open_store(there, ManualClock(), EvenChance()).close()
+    told = []
+    with replica(there), connected(there) as connection:
+        for side in ("slave", "master"):
+            connection.exec_driver_sql(f"SET GLOBAL rpl_semi_sync_{side}_enabled = ON")
+            told.append(["replica" in what for what in found(there)])
+
+    assert told == [[True], []]
 
 
 @pytest.mark.only_on("postgresql")

@@ -14,13 +14,17 @@ from yaotask.store.direct import execute
 
 # As the text that each is. MariaDB has two that write each commit to the disk.
 _FLUSHING = ("1", "3")
+# What keeps torn pages from being mended. With MySQL's third they are found, and no more.
+_NO_DOUBLEWRITE = {"0": "off", "OFF": "off", "DETECT_ONLY": "DETECT_ONLY"}
 _SETTINGS = """
 SELECT @@innodb_flush_log_at_trx_commit AS flush_log, @@innodb_doublewrite AS doublewrite, @@log_bin AS log_bin,
     @@sync_binlog AS sync_binlog, @@max_connections AS most, @@innodb_rollback_on_timeout AS rolls_back
 """
 
-# One that is on has all replicas that know of it wait.
-_SEMI_SYNC = "SHOW GLOBAL VARIABLES LIKE 'rpl_semi_sync%enabled'"
+# One that is on has commits wait for a replica that knows of it. Those of a replica's own side have nobody wait.
+_SEMI_SYNC = """
+SHOW GLOBAL VARIABLES WHERE variable_name IN ('rpl_semi_sync_master_enabled', 'rpl_semi_sync_source_enabled')
+"""
 
 # Who may not see others' sessions sees none of them.
 _REPLICAS = "SELECT count(*) FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'"
@@ -43,8 +47,8 @@ def look(connection: Connection) -> Iterator[Weakness]:
         what = f"innodb_flush_log_at_trx_commit is {settings.flush_log}"
         what = f"{what}: a crash loses the last jobs that were acknowledged"
         yield Weakness(what, "set innodb_flush_log_at_trx_commit = 1")
-    if str(settings.doublewrite) in ("0", "OFF"):
-        what = "innodb_doublewrite is off: a crash of its machine can damage the database"
+    if doublewrite := _NO_DOUBLEWRITE.get(str(settings.doublewrite)):
+        what = f"innodb_doublewrite is {doublewrite}: a crash of its machine can damage the database"
         yield Weakness(what, "set innodb_doublewrite = ON")
     if settings.log_bin and settings.sync_binlog != 1:
         what = f"sync_binlog is {settings.sync_binlog}: after a crash replicas may lack the last jobs"
