@@ -30,12 +30,12 @@ from yaotask.errors import (
 from yaotask.events import ADD_BIT, CANCEL_BIT, EventKind
 from yaotask.jobs import Claim, Failed, Failure, JobState, Succeeded
 from yaotask.store import migrations, statements
-from yaotask.store.dialects import mysql_address, mysql_creating
+from yaotask.store.dialects import mysql_address, mysql_creating, mysql_database
 from yaotask.store.dialects import mysql_statements as sql
 from yaotask.store.dialects.mysql import MysqlDialect
 from yaotask.store.dialects.mysql_endings import ending_in
 from yaotask.store.dialects.mysql_errors import MysqlErrors, index_of
-from yaotask.store.direct import execute, in_style
+from yaotask.store.direct import Answer, execute, in_style
 from yaotask.store.opening import Place, open_store, place
 from yaotask.store.scripting import script
 from yaotask.store.sql import SqlStore
@@ -545,6 +545,26 @@ def test_it_says_what_it_is_and_that_it_is_sound(bench: Bench) -> None:
     assert str(facts["engine"]).startswith("MariaDB 1")
     assert facts["bytes"] > 10_000
     assert faults == [None, None]
+
+
+FRESH = "SET SESSION information_schema_stats_expiry = 0"
+
+
+@pytest.mark.parametrize(("version", "times"), [("8.4.3", 1), ("11.4.2-MariaDB", 0)])
+def test_only_mysql_has_to_be_kept_from_saying_how_large_it_was(
+    monkeypatch: pytest.MonkeyPatch, bench: Bench, version: str, times: int
+) -> None:
+    asked: list[str] = []
+
+    def answers(_: Connection, statement: str) -> Answer:
+        asked.append(statement)
+        return Answer([(version, 0) if "version" in statement else (asked.count(FRESH), 0)], ("a", "b"), 1)
+
+    monkeypatch.setattr(mysql_database, "execute", answers)
+    with bench.store.reading() as connection:
+        facts = bench.store.dialect.database.facts(connection)
+
+    assert (facts["bytes"], asked.count(FRESH)) == (times, times)
 
 
 @pytest.mark.parametrize("looked_at", [None, ["yaotask_meta"]])

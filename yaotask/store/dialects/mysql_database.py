@@ -18,6 +18,8 @@ from yaotask.store.direct import execute
 # Of the whole server, whoever has them.
 _CONNECTIONS = "SHOW GLOBAL STATUS LIKE 'Threads_connected'"
 
+# MySQL would answer what was so up to a day ago; MariaDB looks each time, and knows no such setting.
+_FRESH = "SET SESSION information_schema_stats_expiry = 0"
 _BYTES = """
 SELECT coalesce(sum(data_length + index_length), 0) FROM information_schema.tables
 WHERE table_schema = database() AND table_name LIKE 'yaotask%'
@@ -90,6 +92,8 @@ class MysqlDatabase(ServerDatabase):
     def facts(self, connection: Connection) -> dict[str, Any]:
         version = str(execute(connection, "SELECT version()").scalar())
         used = execute(connection, _CONNECTIONS).all()[0][1]
+        if not addresses.is_mariadb(version):
+            execute(connection, _FRESH)
         return {
             "bytes": int(execute(connection, _BYTES).scalar_one()),
             "engine": addresses.engine_of(version),
