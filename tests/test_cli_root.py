@@ -264,6 +264,25 @@ def test_without_a_project_that_is_all_that_is_said(
     assert line.startswith(f"Error: {tmp_path}: neither this folder nor one above it has yaotask.yml or tasks/; make a")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+@pytest.mark.parametrize("command", [["list"], ["check"], ["run"], ["call", "scripts.theirs.Run"]])
+def test_a_project_above_that_is_somebody_elses_runs_nothing(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("tasks", "scripts", "below"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "scripts" / "theirs.py").write_text("open('ran', 'w').close()\ndef Run(): ...\n", encoding="utf-8")
+    os.chown(tmp_path / "tasks", 65_534, -1)
+    monkeypatch.chdir(tmp_path / "below")
+    monkeypatch.delenv("YAOTASK_ROOT", raising=False)
+    status = main(command)
+
+    (line,) = capsys.readouterr().err.splitlines()
+    assert status == exits.DEFINITIONS
+    assert line.startswith(f"Error: {tmp_path / 'tasks'}: belongs to nobody, whose code would run as you: name the")
+    assert not (tmp_path / "below" / "ran").exists()
+
+
 def test_debug_shows_the_traceback(program: dict[str, click.Command], capsys: pytest.CaptureFixture[str]) -> None:
     program["fail"] = fail(errors.StorageBusy("busy"))
 

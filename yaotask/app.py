@@ -56,7 +56,8 @@ class App:
     and by the children of a process that forks. Jobs go by their names, as in "mail.12".
 
     Methods wait and are for threads; on a loop use their twins whose names begin with `a`.
-    Raises NoProject where there is none, and BadDefinitions at the first use where the settings are at fault.
+    Raises NoProject where there is none, or where it is found above the current folder and is somebody else's, and
+    BadDefinitions at the first use where the settings are at fault.
     """
 
     def __init__(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import pwd
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
+from yaotask import spelling
 from yaotask.errors import NoProject
 from yaotask.problems import Problem
 
@@ -15,7 +19,8 @@ FOLDER = "tasks"
 def find_root(app: str | Path | None, environ: Mapping[str, str]) -> Path:
     """The project's folder, absolute: `app`, else YAOTASK_ROOT, else the nearest upward that looks like one.
 
-    NoProject where there is no such folder, or where nothing upward has `yaotask.yml` or `tasks/`.
+    NoProject where there is no such folder, where nothing upward has `yaotask.yml` or `tasks/`, or where what is found
+    above the current folder is somebody else's.
     """
     named = app or environ.get("YAOTASK_ROOT")
     if named and Path(named).is_absolute():
@@ -47,6 +52,34 @@ def _readable(root: Path) -> Path:
 def _nearest(here: Path) -> Path:
     for folder in (here, *here.parents):
         if (folder / FILE).is_file() or (folder / FOLDER).is_dir():
-            return _readable(folder)
+            root = _readable(folder)
+            return root if folder == here else _trusted(root)
     message = f"neither this folder nor one above it has {FILE} or {FOLDER}/; make a project with: yaotask init"
     raise NoProject([Problem(str(here), 0, 0, "", message)])
+
+
+def _trusted(root: Path) -> Path:
+    """The folder, if nobody but the caller and root put there what makes it a project, and what that would run."""
+    for path in (root, root / FILE, root / FOLDER, root / spelling.FOLDER):
+        for owner in _owners(path):
+            if owner not in (os.geteuid(), 0):
+                message = (
+                    f"belongs to {_name_of(owner)}, whose code would run as you: name the project if you trust it:"
+                    " -a DIR or YAOTASK_ROOT"
+                )
+                raise NoProject([Problem(str(path), 0, 0, "", message)])
+    return root
+
+
+def _owners(path: Path) -> Iterator[int]:
+    """Of what is there, and where that is a link of what it leads to."""
+    with suppress(OSError):
+        yield path.lstat().st_uid
+        yield path.stat().st_uid
+
+
+def _name_of(user: int) -> str:
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return f"the user {user}"
