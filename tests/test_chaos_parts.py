@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -23,6 +24,7 @@ from yaotask import App
 from yaotask.chance import Dice
 from yaotask.chaos import caller, history, scratch
 from yaotask.chaos.check import judge
+from yaotask.chaos.conduct import Order, Run
 from yaotask.chaos.facts import FAIL, INFO, OK, Fault, JobId
 from yaotask.chaos.history import History
 from yaotask.chaos.killing import WEIGHTS, Killing
@@ -517,6 +519,30 @@ def test_the_project_that_is_broken_is_a_good_one(tmp_path: Path) -> None:
     checked = command(tmp_path / "project", "check", "--strict")
 
     assert (checked.returncode, checked.stderr) == (0, "")
+
+
+@pytest.fixture
+def generous() -> Iterator[None]:
+    """What is made without a mode may be read and written by everybody."""
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("generous")
+def test_the_address_of_the_store_is_for_nobody_else_to_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(run: Run) -> None:
+        raise OSError("far enough")
+
+    monkeypatch.setattr(Run, "_furnish", stop)
+    folder = tmp_path / "above" / "run"
+    order = Order(store=f"sqlite:///{tmp_path / 'store.db'}", folder=folder, seed=1, seconds=1)
+    with pytest.raises(OSError, match="far enough"):
+        Run(order, SystemClock(), lambda moment: None).report()
+    places = (folder.parent, folder, folder / "judge-1" / "yaotask.yml")
+
+    # A server whose user is another one may have its files above.
+    assert [stat.S_IMODE(place.stat().st_mode) for place in places] == [0o777, 0o700, 0o600]
 
 
 # --- what is shown --------------------------------------------------------------------------------------

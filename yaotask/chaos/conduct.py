@@ -91,7 +91,7 @@ class Run:
         """Break it, mend it, judge it. Raises StorageUnavailable for a store that is not empty."""
         order = self._order
         auditing.must_be_empty(opening.place(order.folder, order.store))
-        order.folder.mkdir(parents=True)
+        order.folder.mkdir(mode=0o700, parents=True)
         with App(self._folder("judge-1", order.store)) as app:
             access = app.works.access
             access.opened.store.write(auditing.install)

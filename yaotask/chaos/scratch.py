@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from datetime import timedelta
 from importlib import resources
@@ -33,7 +34,10 @@ def furnish(folder: Path, store: str) -> None:
     """Write the project into a new folder."""
     with resources.as_file(resources.files("yaotask") / "chaos" / "project") as project:
         shutil.copytree(project, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "yaotask.yml").write_text(SETTINGS.format(store=json.dumps(store)), encoding="utf-8")
+    # The address may have a password.
+    handle = os.open(folder / "yaotask.yml", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with open(handle, "w", encoding="utf-8") as file:
+        file.write(SETTINGS.format(store=json.dumps(store)))
 
 
 def terms_of(app: App) -> dict[str, Terms]:
