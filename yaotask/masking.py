@@ -14,6 +14,8 @@ from yaotask.signatures import Parameters
 MASK = "***"
 # Shorter texts are found by chance inside of words, so they are looked for as words of their own.
 SHORTEST_FOUND = 4
+# So few are looked for one by one first, since most are not there.
+FEW = 100
 # All texts of such a length that could be one, though they overlap.
 _WORDS = {length: re.compile(rf"(?s)(?<!\w)(?=(.{{{length}}})(?!\w))") for length in range(1, SHORTEST_FOUND)}
 
@@ -105,6 +107,8 @@ def _without(text: str, secret: str) -> str:
 
 def _without_words(text: str, secrets: Collection[str]) -> str:
     """Mask those that stand as words of their own, the longer ones first; many cost no more than one."""
+    if len(secrets) <= FEW:
+        secrets = [secret for secret in secrets if secret in text]
     for length in sorted(set(map(len, secrets)), reverse=True):
         told, end = "", 0
         for found in _WORDS[length].finditer(text):

@@ -21,6 +21,8 @@ _SEARCH_PATH = re.compile(r"(?:-c\s*|--)search[_-]path=((?:\\.|\S)*)")
 _OF_PROGRAMS = frozenset({"autocommit", "conninfo", "context", "cursor_factory", "row_factory"})
 # The last three came with libpq 18.
 _SECRETS = ("password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key")
+# What libpq does not mark as something to show, or does not know.
+_HARMLESS = {"prepare_threshold", "sslkeylogfile"}
 _SECONDS = re.compile(r"-?\d+(\.\d+)?")
 
 
@@ -29,7 +31,7 @@ def label(url: URL) -> str:
     # What libpq would not show, it marks.
     known = {option.keyword.decode() for option in pq.Conninfo.get_defaults() if not option.dispchar}
     told = url.difference_update_query(_SECRETS)
-    masked = dict.fromkeys(told.query.keys() - known - {"prepare_threshold"}, MASK)
+    masked = dict.fromkeys(told.query.keys() - known - _HARMLESS, MASK)
     written = told.update_query_dict(masked).render_as_string(hide_password=True)
     return written.replace(f"={quote_plus(MASK)}", f"={MASK}")
 
