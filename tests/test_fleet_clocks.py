@@ -159,7 +159,7 @@ def leave_behind(app: App) -> None:
     store = open_store(here, SystemClock(), EvenChance())
     try:
         then = store.clock.now() - 60 * SECOND
-        behind(here, LAPSED, then=then, until=then + 30 * SECOND)
+        behind(here, LAPSED, then=then, until=then + SECOND)
         claims = store.run_cycle(Mailbox(worker=1_000_000, demands={"quick": 1})).claims["quick"]
     finally:
         store.close()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from store_support import Bench, ManualClock
 from yaotask.clock import SECOND
 from yaotask.errors import StorageBusy
 from yaotask.runtime.leases import Leases
+from yaotask.runtime.reaper import EVERY, Reaper
 from yaotask.store import presence
 from yaotask.store.presence import Lock
 
@@ -205,3 +207,87 @@ async def test_an_answer_that_comes_late_is_no_jump(settled: Node, clock: Manual
     settled.leases.lapsed_before(clock.now)
 
     assert not settled.leases.take_jump()
+
+
+# --- leases of others ------------------------------------------------------------------------------
+
+
+class Judge(Node):
+    """A node that looks for the dead too; `others` renew theirs meanwhile, as often as their leases want it."""
+
+    def __init__(self, bench: Bench, worker: int) -> None:
+        super().__init__(bench, worker)
+        self.others: dict[int, int] = {}
+        self._bench = bench
+        self._reaper = Reaper(Reach(bench).access, worker, self.leases.lapsed_before, self.leases.see)
+
+    async def live(self, seconds: int) -> None:
+        for second in range(1, seconds + 1):
+            self.clock.advance(EVERY)
+            for other, lease in self.others.items():
+                if second % (lease // 3) == 0:
+                    self.store.write_aside(partial(presence.renew, infos={other: "{}"}, lease=lease * SECOND))
+            if second % HEARTBEAT == 0:
+                await self.renew()
+            await self._reaper.reap()
+            if self.leases.take_jump():
+                await self.renew()
+
+    @property
+    def entered(self) -> set[int]:
+        return {row["key"] for row in self._bench.query("SELECT key FROM yaotask_workers")} - {self.worker}
+
+
+@pytest.fixture
+async def judge(bench: Bench, worker: int) -> Judge:
+    judge = Judge(bench, worker)
+    await judge.renew()
+    await judge.live(2 * LEASE)
+    assert judge.may_judge
+    return judge
+
+
+@pytest.fixture
+def enter(bench: Bench, tmp_path: Path) -> Iterator[Callable[[str, int], int]]:
+    """Enters a process of another node, which its lock does not prove to be dead."""
+    locks: list[Lock] = []
+
+    def enter(name: str, lease: int = LEASE) -> int:
+        locks.append(Lock.take(tmp_path / "workers", name))
+        register = partial(presence.register, incarnation=name, lock=locks[-1], node=77, lease=lease * SECOND)
+        return int(bench.errand(register))
+
+    yield enter
+    for lock in locks:
+        lock.release()
+
+
+async def test_who_renews_no_more_is_found_when_its_lease_and_a_look_are_over(
+    judge: Judge, enter: Callable[..., int]
+) -> None:
+    other = enter("other")
+    await judge.live(LEASE)
+    before = judge.entered
+    await judge.live(2)
+
+    assert before == {other}
+    assert judge.entered == set()
+
+
+async def test_renewals_that_a_server_has_lost_are_held_against_nobody(
+    judge: Judge, bench: Bench, enter: Callable[..., int]
+) -> None:
+    """As a replica loses them that takes over between two renewals."""
+    living, dead = enter("living"), enter("dead")
+    judge.others = {living: LEASE}
+    await judge.live(HEARTBEAT)
+    bench.write(
+        "UPDATE yaotask_workers SET renewed_at = renewed_at - :lost, expires_at = expires_at - :lost",
+        lost=45 * SECOND,
+    )
+    await judge.live(LEASE - 1)
+    before = judge.entered
+    await judge.live(3)
+
+    assert before == {living, dead}
+    assert judge.entered == {living}

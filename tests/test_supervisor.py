@@ -25,7 +25,7 @@ async def test_who_had_to_enter_anew_judges_others_in_its_new_name(
 ) -> None:
     judges: list[int] = []
 
-    def nobody_is_dead(connection: object, worker: int, lapsed_before: object) -> bool:
+    def nobody_is_dead(connection: object, worker: int, *how: object) -> bool:
         judges.append(worker)
         return False
 

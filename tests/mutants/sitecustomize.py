@@ -68,7 +68,7 @@ def everybody_else_is_dead() -> None:
     from yaotask.store import presence, reaping
 
     for module in (presence, reaping):
-        vars(module)["is_lost"] = lambda other, lapsed_before: other.kind in ("worker", "embedded")
+        vars(module)["is_lost"] = lambda other, *_: other.kind in ("worker", "embedded")
 
 
 @mutant

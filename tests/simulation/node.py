@@ -105,7 +105,7 @@ class Node:
         leases = Leases(access, world.time, settings.lease)
         worker = await self._enter(access, place, leases)
         driver = cast(TaskDriver, access.opened.driver)
-        watch = reaper.Reaper(access, worker, leases.lapsed_before)
+        watch = reaper.Reaper(access, worker, leases.lapsed_before, leases.see)
 
         async def renew() -> None:
             if driver.cut_off_until <= world.time.monotonic():

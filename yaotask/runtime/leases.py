@@ -1,16 +1,18 @@
 """Leases of a node's processes, renewed where no handler runs; and when those of other nodes may be judged.
 
 A lease ends at a time of the store. Whoever judges must have kept its own without a gap for as long as a lease
-lasts: after an outage, a pause or a jump of the clock, everybody gets the time to renew first.
+lasts: after an outage, a pause or a jump of the clock, everybody gets the time to renew first. And it must have seen
+for as long that the other was not renewed: a server that takes over may have lost renewals.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import anyio.to_thread
 
@@ -37,6 +39,8 @@ class Leases:
         self._held_until = 0.0
         self._offset: float | None = None
         self._jumped = False
+        # Since when we see each lease of another: its process, when it was renewed, and its end.
+        self._seen: dict[tuple[int, int, int], float] = {}
 
     async def renew(self, infos: Mapping[int, str]) -> set[int]:
         """Renew the leases of these processes; those that others took for dead meanwhile.
@@ -77,6 +81,19 @@ class Leases:
         if self._kept_since is None or moment - self._kept_since < self._lease or moment < self._held_until:
             return 0
         return now
+
+    def see(self, look: Callable[[], Sequence[Any]]) -> tuple[Sequence[Any], set[int]]:
+        """Look at others; and the keys of those whose lease we have seen to stay as it is for as long as it lasts.
+
+        No clock is asked for that but the monotonic one.
+        """
+        asked = self._clock.monotonic()
+        others = look()
+        moment, before = self._clock.monotonic(), self._seen
+        leases = [(one.key, one.renewed_at, one.expires_at) for one in others if one.expires_at is not None]
+        self._seen = {lease: before.get(lease, moment) for lease in leases}
+        stay = {key for (key, begin, end), since in self._seen.items() if (asked - since) * SECOND >= end - begin}
+        return others, stay
 
     def take_jump(self) -> bool:
         """Whether the clock of the store has jumped since this was last asked; then our leases want to be renewed."""

@@ -25,10 +25,17 @@ Lapsed = Callable[[Callable[[], int]], int]
 class Reaper:
     """Looks for the dead in the name of a living worker or supervisor, and gives their claims back (T7)."""
 
-    def __init__(self, access: Access, worker: int, lapsed_before: Lapsed = lambda ask: 0) -> None:
+    def __init__(
+        self,
+        access: Access,
+        worker: int,
+        lapsed_before: Lapsed = lambda ask: 0,
+        see: presence.See = presence.see_once,
+    ) -> None:
         self._access = access
         self._worker = worker
         self._lapsed_before = lapsed_before
+        self._see = see
         # Jobs of which the log knows that they cannot be taken back.
         self._told: set[int] = set()
 
@@ -45,11 +52,11 @@ class Reaper:
                 tell(one)
 
     def _take_back(self, cycle: SqlCycle) -> list[presence.Lost]:
-        return presence.reap(cycle, self._worker, partial(self._lapsed, cycle.connection), self._told)
+        return presence.reap(cycle, self._worker, partial(self._lapsed, cycle.connection), self._told, self._see)
 
     def _any_dead(self, store: SqlStore) -> bool:
         with store.reading() as connection:
-            return presence.any_dead(connection, self._worker, partial(self._lapsed, connection))
+            return presence.any_dead(connection, self._worker, partial(self._lapsed, connection), self._see)
 
     def _lapsed(self, connection: Any) -> int:
         return self._lapsed_before(partial(self._access.opened.store.exact_now, connection))

@@ -20,11 +20,13 @@ from yaotask.store.locks import Lock
 from yaotask.store.reaping import (
     NO_LIMIT,
     Lost,
+    See,
     cancel_the_asked,
     is_lost,
     judge_nobody,
     lose,
     reap,
+    see_once,
     suspect_events,
     take_out,
 )
@@ -34,6 +36,7 @@ __all__ = [
     "FOLDER",
     "Lock",
     "Lost",
+    "See",
     "any_dead",
     "bury",
     "claims_of",
@@ -43,6 +46,7 @@ __all__ = [
     "reap",
     "register",
     "renew",
+    "see_once",
 ]
 
 # Where, in the state folder, workers have their locks and their ears.
@@ -166,10 +170,12 @@ def _claim(row: Any) -> Claim:
     )
 
 
-def any_dead(connection: Connection, worker: int, lapsed_before: Callable[[], int] = judge_nobody) -> bool:
+def any_dead(
+    connection: Connection, worker: int, lapsed_before: Callable[[], int] = judge_nobody, see: See = see_once
+) -> bool:
     """Whether `reap` would find anything: a look without the write lock."""
-    others = ask(connection, statements.OTHER_WORKERS, {"worker": worker}).all()
+    others, stay = see(lambda: ask(connection, statements.OTHER_WORKERS, {"worker": worker}).all())
     lapsed = lapsed_before()
-    if any(is_lost(other, lapsed) for other in others):
+    if any(is_lost(other, lapsed, stay) for other in others):
         return True
     return ask(connection, statements.ORPHANS).first() is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -40,20 +40,41 @@ class Lost:
     cancelled: bool = False
 
 
+# Takes a look at other workers, and tells with it whose lease was seen to stay as it is for as long as it lasts, by
+# their keys; None where nobody knows.
+See = Callable[[Callable[[], Sequence[Any]]], tuple[Sequence[Any], Container[int] | None]]
+
+
+def see_once(look: Callable[[], Sequence[Any]]) -> tuple[Sequence[Any], None]:
+    """A look that knows of no other: what is in a lease is believed."""
+    return look(), None
+
+
 def judge_nobody() -> int:
     """No lease is held against anybody."""
     return 0
 
 
-def is_lost(other: Any, lapsed_before: int) -> bool:
-    """Whether a worker is dead, or its lease has run out before this time: what it claimed is not its own any more."""
-    if other.expires_at is not None and other.expires_at < lapsed_before:
-        return True
-    return is_dead(other)
+def is_lost(other: Any, lapsed_before: int, stay: Container[int] | None = None) -> bool:
+    """Whether a worker is dead, or its lease has run out before this time: what it claimed is not its own any more.
+
+    Where it is known whose leases `stay` as they are, no other has run out.
+    """
+    return _has_run_out(other, lapsed_before, stay) or is_dead(other)
+
+
+def _has_run_out(other: Any, lapsed_before: int, stay: Container[int] | None) -> bool:
+    if other.expires_at is None:
+        return False
+    return other.expires_at < lapsed_before and (stay is None or other.key in stay)
 
 
 def reap(
-    cycle: SqlCycle, worker: int, lapsed_before: Callable[[], int] = judge_nobody, told: set[int] | None = None
+    cycle: SqlCycle,
+    worker: int,
+    lapsed_before: Callable[[], int] = judge_nobody,
+    told: set[int] | None = None,
+    see: See = see_once,
 ) -> list[Lost]:
     """Take back the claims of workers of other nodes that are lost (T7), some at a time.
 
@@ -66,10 +87,10 @@ def reap(
     # By the earlier of two looks at the clock. It may be set back, and a lease renewed by it, before the others are
     # looked at; and a lease may be renewed after that, before we come to look at the clock.
     lapsed = lapsed_before()
-    others = cycle.execute(statements.OTHER_WORKERS, worker=worker).all()
+    others, stay = see(lambda: cycle.execute(statements.OTHER_WORKERS, worker=worker).all())
     lapsed = min(lapsed, lapsed_before())
     for other in others:
-        if is_lost(other, lapsed):
+        if is_lost(other, lapsed, stay):
             who = f"{other.kind} (process {other.pid} on {other.host})"
             message = f"its {who} died, or was out of reach, while it had the job"
             lost += lose(cycle, other.key, message, told=told)

@@ -142,7 +142,8 @@ VALUES (:key, :incarnation, :host, :pid, :now, :now, :expires_at, :lock_path, :l
 
 # Those that may be dead: all but one's own, and those of one's own node.
 OTHER_WORKERS = """
-SELECT key, incarnation, host, pid, kind, expires_at, lock_path, lock_device, lock_inode, boot_id
+SELECT key, incarnation, host, pid, kind, coalesce(renewed_at, started_at) AS renewed_at, expires_at, lock_path,
+    lock_device, lock_inode, boot_id
 FROM yaotask_workers WHERE key <> :worker AND coalesce(node, 0) <> :worker
 """
 
