@@ -291,3 +291,19 @@ async def test_renewals_that_a_server_has_lost_are_held_against_nobody(
 
     assert before == {living, dead}
     assert judge.entered == {living}
+
+
+async def test_who_died_before_the_clock_was_set_back_is_found_and_nobody_else(
+    judge: Judge, clock: ManualClock, enter: Callable[..., int]
+) -> None:
+    """A long lease is renewed less often than others are judged."""
+    living, patient, dead = enter("living"), enter("patient", 9 * LEASE), enter("dead")
+    judge.others = {living: LEASE, patient: 9 * LEASE}
+    await judge.live(HEARTBEAT)
+    clock.wall -= 3600 * SECOND
+    await judge.live(LEASE)
+    before = judge.entered
+    await judge.live(2)
+
+    assert before == {living, patient, dead}
+    assert judge.entered == {living, patient}

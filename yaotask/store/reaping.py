@@ -58,15 +58,19 @@ def judge_nobody() -> int:
 def is_lost(other: Any, lapsed_before: int, stay: Container[int] | None = None) -> bool:
     """Whether a worker is dead, or its lease has run out before this time: what it claimed is not its own any more.
 
-    Where it is known whose leases `stay` as they are, no other has run out.
+    Where it is known whose leases `stay` as they are, no other has run out; and one that stays has also run out where
+    it begins after this time: the clock was set back, and it was not renewed since.
     """
     return _has_run_out(other, lapsed_before, stay) or is_dead(other)
 
 
 def _has_run_out(other: Any, lapsed_before: int, stay: Container[int] | None) -> bool:
-    if other.expires_at is None:
+    # 0: nobody is judged.
+    if other.expires_at is None or not lapsed_before:
         return False
-    return other.expires_at < lapsed_before and (stay is None or other.key in stay)
+    if stay is None:
+        return bool(other.expires_at < lapsed_before)
+    return other.key in stay and not other.renewed_at <= lapsed_before <= other.expires_at
 
 
 def reap(
