@@ -293,14 +293,15 @@ async def test_renewals_that_a_server_has_lost_are_held_against_nobody(
     assert judge.entered == {living}
 
 
+@pytest.mark.parametrize("back", [35, 55, 3600])
 async def test_who_died_before_the_clock_was_set_back_is_found_and_nobody_else(
-    judge: Judge, clock: ManualClock, enter: Callable[..., int]
+    judge: Judge, clock: ManualClock, enter: Callable[..., int], back: int
 ) -> None:
     """A long lease is renewed less often than others are judged."""
     living, patient, dead = enter("living"), enter("patient", 9 * LEASE), enter("dead")
     judge.others = {living: LEASE, patient: 9 * LEASE}
     await judge.live(HEARTBEAT)
-    clock.wall -= 3600 * SECOND
+    clock.wall -= back * SECOND
     await judge.live(LEASE)
     before = judge.entered
     await judge.live(2)

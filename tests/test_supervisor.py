@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,12 +13,15 @@ from runtime_support import PATIENCE, change, query
 from watch_support import out_of_reach
 
 from yaotask import App
+from yaotask.errors import StorageBusy
 from yaotask.plan import Plan
-from yaotask.store import presence, reads
+from yaotask.store import locks, presence, reads
 
 Project = Callable[..., Path]
 
 OURS = "SELECT key FROM yaotask_workers WHERE kind = 'supervisor'"
+Row = namedtuple("Row", ("host", "lock_path", "lock_device", "lock_inode", "boot_id"))
+LOCKS = f"SELECT {', '.join(Row._fields)} FROM yaotask_workers"  # noqa: S608
 
 
 async def test_who_had_to_enter_anew_judges_others_in_its_new_name(
@@ -42,6 +46,40 @@ async def test_who_had_to_enter_anew_judges_others_in_its_new_name(
             supervisor.stop()
 
     assert len(set(judges)) == 2
+
+
+async def test_who_could_not_leave_the_store_is_found_dead_at_once(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with App(project(settings="lease: 1h\n")) as app, anyio.fail_after(PATIENCE):
+        app.upgrade_store()
+        supervisor = app.works.supervisor(Plan(app.root, 0))
+        monkeypatch.setattr(presence, "leave", lambda *whatever: out_of_reach())
+
+        async def end() -> None:
+            await until(lambda: len(query(app, LOCKS)) == 2)
+            supervisor.hurry()
+
+        with pytest.RaisesGroup(StorageBusy, flatten_subgroups=True):
+            async with anyio.create_task_group() as group:
+                group.start_soon(end)
+                await supervisor.run()
+        left = query(app, LOCKS)
+
+    assert left
+    assert all(locks.is_dead(Row(*row)) for row in left)
+
+
+async def test_a_node_that_cannot_enter_the_store_leaves_no_lock(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with App(project()) as app, anyio.fail_after(PATIENCE):
+        app.upgrade_store()
+        monkeypatch.setattr(presence, "register", lambda *whatever, **more: out_of_reach())
+        with pytest.RaisesGroup(StorageBusy, flatten_subgroups=True):
+            await app.works.supervisor(Plan(app.root, 0)).run()
+
+    assert not list((app.root / ".yaotask" / "workers").glob("*.lock"))
 
 
 async def test_a_drain_outlasts_a_store_that_cannot_be_read_for_a_while(

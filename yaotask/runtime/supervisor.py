@@ -104,7 +104,8 @@ class Supervisor:
         try:
             yield
         finally:
-            self._lock.release()
+            # Where it was not released: whoever comes next sees by it that the processes of this node are dead.
+            self._lock.abandon()
 
     def _ward(self, place: Place, first: Spawned | None) -> Ward:
         return Ward(place, first, self._enter, self._estate, self._clock, self._ear(place))
@@ -121,7 +122,7 @@ class Supervisor:
             self._living = len(self._wards)
             for ward in self._wards:
                 group.start_soon(self._fill, ward)
-            await self._membership.enter_node()
+            await self._enter_node()
             # Before the first claim: what a dead worker had comes first.
             await self._membership.reap()
             self._reaped.set()
@@ -133,6 +134,13 @@ class Supervisor:
             await self._stopping.wait()
             await self._end()
             group.cancel_scope.cancel()
+
+    async def _enter_node(self) -> None:
+        try:
+            await self._membership.enter_node()
+        except StorageError:
+            self._lock.release()
+            raise
 
     async def _fill(self, ward: Ward) -> None:
         try:
@@ -288,6 +296,8 @@ class Supervisor:
         if not self._estate.is_settled:
             log.error("not all jobs could be given back in time: the next node takes them over as lost")
         await self._membership.leave(0.0 if self._hurried else PATIENCE)
+        if self._estate.is_settled:
+            self._lock.release()
 
     def _sum_up(self) -> None:
         ended: Counter[str] = Counter()

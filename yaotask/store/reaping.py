@@ -27,6 +27,8 @@ MOST_DEATHS = 20
 # Kept as the error of an event that ends so.
 DIED = f"WorkerLost: {MOST_DEATHS} processes died while they had the event"
 
+# Where a lease ends whose process was waited for by its own supervisor.
+BURIED = 0
 # Claims of a dead worker that one cycle takes back; and the limit where one of all is looked for.
 MOST_REAPED, NO_LIMIT = 500, 2**31 - 1
 
@@ -58,19 +60,17 @@ def judge_nobody() -> int:
 def is_lost(other: Any, lapsed_before: int, stay: Container[int] | None = None) -> bool:
     """Whether a worker is dead, or its lease has run out before this time: what it claimed is not its own any more.
 
-    Where it is known whose leases `stay` as they are, no other has run out; and one that stays has also run out where
-    it begins after this time: the clock was set back, and it was not renewed since.
+    Where it is known whose leases `stay` as they are for as long as they last, those have run out, and no other,
+    whatever the time is: clocks are set, and a server may have lost renewals.
     """
-    return _has_run_out(other, lapsed_before, stay) or is_dead(other)
+    return other.expires_at == BURIED or _has_run_out(other, lapsed_before, stay) or is_dead(other)
 
 
 def _has_run_out(other: Any, lapsed_before: int, stay: Container[int] | None) -> bool:
     # 0: nobody is judged.
     if other.expires_at is None or not lapsed_before:
         return False
-    if stay is None:
-        return bool(other.expires_at < lapsed_before)
-    return other.key in stay and not other.renewed_at <= lapsed_before <= other.expires_at
+    return other.key in stay if stay is not None else bool(other.expires_at < lapsed_before)
 
 
 def reap(
