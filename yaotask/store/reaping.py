@@ -82,9 +82,10 @@ def reap(
 ) -> list[Lost]:
     """Take back the claims of workers of other nodes that are lost (T7), some at a time.
 
-    `worker` is one's own, or one's supervisor; `lapsed_before` tells which leases have run out, by their end. A row
-    that cannot be changed is logged and left for the next time; it holds up no other. Those in `told` are not logged
-    again, and it takes in those that are.
+    `worker` is one's own, or one's supervisor. `lapsed_before` tells whether leases may be judged, and which have run
+    out by their end, for those who `see` nothing of how long each stays as it is. A row that cannot be changed is
+    logged and left for the next time; it holds up no other. Those in `told` are not logged again, and it takes in
+    those that are.
     """
     lost: list[Lost] = []
     told = set() if told is None else told
