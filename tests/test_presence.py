@@ -153,7 +153,7 @@ def test_a_disk_without_room_for_a_lock_is_said_to_be_full(tmp_path: Path, monke
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "open", refuse)
-        with pytest.raises(StorageFull, match=r"workers/ours\.lock cannot be made: .*: make room"):
+        with pytest.raises(StorageFull, match=r"workers/ours\.new cannot be made: .*: make room"):
             Lock.take(tmp_path / "workers", "ours")
 
 
@@ -177,6 +177,24 @@ def test_a_lock_that_cannot_be_had_says_so_and_leaves_nothing(tmp_path: Path, wi
 
     assert list((tmp_path / "workers").iterdir()) == []
     assert_closed(without_locks)
+
+
+def test_a_lock_is_held_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever removes what nobody holds never finds it free."""
+    seen: list[list[Path]] = []
+    lock = fcntl.flock
+
+    def look(handle: int, operation: int) -> None:
+        seen.append(list((tmp_path / "workers").glob("*.lock")))
+        lock(handle, operation)
+
+    monkeypatch.setattr(fcntl, "flock", look)
+    ours = Lock.take(tmp_path / "workers", "ours")
+
+    assert seen == [[]]
+    assert locks.unheld(tmp_path / "workers") == []
+    ours.abandon()
+    assert locks.unheld(tmp_path / "workers") == [ours.path]
 
 
 def assert_closed(handles: list[int]) -> None:

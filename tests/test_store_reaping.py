@@ -101,6 +101,40 @@ def test_the_row_and_the_lock_of_the_dead_leave(bench: Bench, us: int, tmp_path:
     assert [path.name for path in (tmp_path / "workers").iterdir()] == ["ours.lock"]
 
 
+async def test_locks_of_the_dead_that_no_row_tells_of_are_removed(bench: Bench, us: int, tmp_path: Path) -> None:
+    """Whoever took out their rows died before he had removed them, or was on another machine."""
+    workers = tmp_path / "workers"
+    for name in ("gone", "living"):
+        lock = Lock.take(workers, name)
+        (workers / f"{name}-worker1.hint").touch()
+        if name == "gone":
+            os.close(lock.handle)
+    os.close(Lock.take(tmp_path / "elsewhere", "gone").handle)
+    await Reaper(Reach(bench).access, us, folder=workers).reap()
+
+    assert sorted(path.name for path in workers.iterdir()) == ["living-worker1.hint", "living.lock", "ours.lock"]
+    assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["gone.lock"]
+    lock.release()
+
+
+def test_the_lock_of_one_that_is_still_to_be_judged_stays(bench: Bench, tmp_path: Path) -> None:
+    die(bench, tmp_path, "theirs")
+    with bench.store.reading() as connection:
+        assert presence.strays(connection, tmp_path / "workers") == []
+
+
+async def test_a_lock_that_cannot_be_removed_is_told_of_once(
+    bench: Bench, us: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    os.close(Lock.take(tmp_path / "workers", "gone").handle)
+    (tmp_path / "workers" / "gone-worker1.hint").mkdir()
+    reaper = Reaper(Reach(bench).access, us, folder=tmp_path / "workers")
+    for _ in range(2):
+        await reaper.reap()
+
+    assert [record.message for record in caplog.records if "stay behind" in record.message] == [caplog.messages[0]]
+
+
 def test_the_living_keep_their_claims(bench: Bench, us: int, tmp_path: Path) -> None:
     bench.add()
     lock = Lock.take(tmp_path / "workers", "theirs")

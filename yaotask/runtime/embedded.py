@@ -72,7 +72,7 @@ class Embedded:
         try:
             leases = Leases(self._access, self._clock, self._settings.lease)
             worker = await self._enter(incarnation, lock, leases.microseconds)
-            watch = reaper.Reaper(self._access, worker, leases.lapsed_before, leases.see)
+            watch = reaper.Reaper(self._access, worker, leases.lapsed_before, leases.see, self._folder)
             # Before the first claim: what a dead worker had comes first.
             await watch.reap()
             ear = lock.path.with_suffix(hints.SUFFIX)

@@ -47,7 +47,8 @@ class Membership:
         """Enter the node itself, for the first time or anew. Raises StorageError."""
         self._node = await self._do(partial(self._register, kind="supervisor"))
         # In its new name: it must not judge its own processes, of which its supervisor knows better.
-        self._reaper = Reaper(self._access, self._node, self._leases.lapsed_before, self._leases.see)
+        folder = self._lock.path.parent
+        self._reaper = Reaper(self._access, self._node, self._leases.lapsed_before, self._leases.see, folder)
 
     async def enter(self, place: Place, pid: int) -> int:
         """Enter a process of the node, once that can be done; its key."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
@@ -31,13 +32,18 @@ class Reaper:
         worker: int,
         lapsed_before: Lapsed = lambda ask: 0,
         see: presence.See = presence.see_once,
+        folder: Path | None = None,
     ) -> None:
+        """One with a `folder` also removes the locks there that the dead have left behind."""
         self._access = access
         self._worker = worker
         self._lapsed_before = lapsed_before
         self._see = see
+        self._folder = folder
         # Jobs of which the log knows that they cannot be taken back.
         self._told: set[int] = set()
+        # Locks that were to be removed; not again, where that cannot be done.
+        self._swept: set[Path] = set()
 
     async def reap(self) -> None:
         """Take back all that can be taken back; nothing is written where everybody lives.
@@ -47,9 +53,11 @@ class Reaper:
         while await anyio.to_thread.run_sync(self._any_dead, self._access.opened.store):
             lost = await self._access.aask(lambda ledger, ticket: ledger.errand(self._take_back, ticket))
             if not lost:
-                return
+                break
             for one in lost:
                 tell(one)
+        if self._folder is not None:
+            await anyio.to_thread.run_sync(self._sweep, self._folder, self._access.opened.store)
 
     def _take_back(self, cycle: SqlCycle) -> list[presence.Lost]:
         return presence.reap(cycle, self._worker, partial(self._lapsed, cycle.connection), self._told, self._see)
@@ -57,6 +65,13 @@ class Reaper:
     def _any_dead(self, store: SqlStore) -> bool:
         with store.reading() as connection:
             return presence.any_dead(connection, self._worker, partial(self._lapsed, connection), self._see)
+
+    def _sweep(self, folder: Path, store: SqlStore) -> None:
+        with store.reading() as connection:
+            found = set(presence.strays(connection, folder)) - self._swept
+        for lock in found:
+            presence.remove(lock)
+        self._swept |= found
 
     def _lapsed(self, connection: Any) -> int:
         return self._lapsed_before(partial(self._access.opened.store.exact_now, connection))

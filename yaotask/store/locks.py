@@ -12,6 +12,7 @@ from typing import Any
 from yaotask.store.files import failed
 from yaotask.store.forks import forks
 
+SUFFIX = ".lock"
 _ADVICE = "a worker shows there that it lives"
 
 
@@ -32,16 +33,19 @@ class Lock:
 
         Raises StorageUnavailable, or StorageFull, where its file cannot be made or locked.
         """
-        path = folder / f"{incarnation}.lock"
+        path = folder / f"{incarnation}{SUFFIX}"
+        # It is held before it has its name: whoever looks for locks that nobody holds must not come in between.
+        new = path.with_suffix(".new")
         try:
             folder.mkdir(mode=0o700, exist_ok=True)
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            handle = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise failed(f"{error.filename} cannot be made", error, _ADVICE) from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            new.rename(path)
         except OSError as error:
-            path.unlink()
+            new.unlink()
             os.close(handle)
             raise failed(f"{path} cannot be locked", error, _ADVICE) from error
         lock = cls(path, handle)
@@ -101,6 +105,22 @@ def is_dead(worker: Any) -> bool:
         return False
     try:
         return _is_lock_of(worker, os.fstat(handle)) and _is_free(handle)
+    finally:
+        os.close(handle)
+
+
+def unheld(folder: Path) -> list[Path]:
+    """The lock files of a folder that nobody holds: those whose locks they were have died."""
+    return [path for path in folder.glob(f"*{SUFFIX}") if _can_be_had(path)]
+
+
+def _can_be_had(path: Path) -> bool:
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return _is_free(handle)
     finally:
         os.close(handle)
 

@@ -26,7 +26,9 @@ from yaotask.store.reaping import (
     judge_nobody,
     lose,
     reap,
+    remove,
     see_once,
+    strays,
     suspect_events,
     take_out,
 )
@@ -45,8 +47,10 @@ __all__ = [
     "lose",
     "reap",
     "register",
+    "remove",
     "renew",
     "see_once",
+    "strays",
 ]
 
 # Where, in the state folder, workers have their locks and their ears.

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from yaotask.errors import StorageUnavailable
@@ -16,7 +17,8 @@ from yaotask.events import CANCEL_BIT, ERROR_BIT, RETRY_BIT, EventKind
 from yaotask.jobs import Failure, JobState
 from yaotask.store import hints, rows, statements
 from yaotask.store.cycle import SqlCycle
-from yaotask.store.locks import is_dead
+from yaotask.store.direct import ask
+from yaotask.store.locks import is_dead, unheld
 from yaotask.store.work import Misfit
 from yaotask.values import dumps
 
@@ -161,12 +163,24 @@ def _forget(cycle: SqlCycle, worker: Any) -> None:
     gone, path = take_out(cycle, worker.key), worker.lock_path
     # The processes of a node have one lock together: a row without its file could no longer be proved dead.
     if gone and path and not cycle.execute(statements.IS_LOCK_USED, path=path).scalar():
-        cycle.harvest.afterwards.append(partial(_remove, Path(path)))
+        cycle.harvest.afterwards.append(partial(remove, Path(path)))
 
 
-def _remove(lock: Path) -> None:
+def strays(connection: Connection, folder: Path) -> list[Path]:
+    """The locks of the dead, in a folder, that no row tells of.
+
+    Who took out the last row of one may have died before he removed the file, or was on another machine.
+    """
+    free = unheld(folder)
+    return [
+        lock for lock in free if ask(connection, statements.IS_LOCK_USED, {"path": str(lock.resolve())}).first() is None
+    ]
+
+
+def remove(lock: Path) -> None:
+    """Remove a lock that nobody needs any more, and before it the ears of the processes whose lock it was."""
     try:
-        for file in (lock, *lock.parent.glob(f"{lock.stem}*{hints.SUFFIX}")):
+        for file in (*lock.parent.glob(f"{lock.stem}*{hints.SUFFIX}"), lock):
             file.unlink(missing_ok=True)
     except OSError as error:
         log.warning("the files of a dead worker stay behind: %s", error)
