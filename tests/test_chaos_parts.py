@@ -451,7 +451,16 @@ def test_what_befalls_the_dead_is_no_fault(begun: Callable[[str], Node], name: s
     assert node.status() == 0
 
     assert struck(killing(node)[name]) is None
-    assert node.falls
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_what_befalls_one_that_is_not_up_yet_is_no_fault(begun: Callable[[str], Node], name: str) -> None:
+    """It could not end in order."""
+    node = begun(STUBBORN)
+    node._ready = "not yet"
+
+    assert struck(killing(node)[name]) is None
+    assert not node.has_ended()
 
 
 def test_one_that_ended_before_it_was_up_is_not_waited_for_when_it_begins_again(begun: Callable[[str], Node]) -> None:
@@ -477,9 +486,15 @@ def test_a_node_may_end_by_itself_where_it_can_do_nothing_and_is_begun_again(
     node = begun(code)
     node.status()
     node._command[2] = STUBBORN
+    with node.busy:
+        node.revive()
+    was_left = node.has_ended()
+    for _ in range(2):
+        node.revive()
+        node.come_up()
 
-    assert struck(killing(node)["kill-worker"]) is None
-    assert not node.has_ended()
+    assert was_left
+    assert node.is_up()
     assert len(node.falls) == falls
 
 

@@ -156,6 +156,8 @@ class Run:
         order, begun = self._order, self._clock.monotonic()
         while (passed := self._clock.monotonic() - begun) < order.seconds * MOST_TIMES:
             self._clock.pause(LOOK)
+            for program in (*self._nodes, *self._callers):
+                program.revive()
             jobs = self._tell(access, "breaks things", len(nemesis.faults))
             kills = sum(bool(fault.killed) for fault in nemesis.faults)
             made = Counter(fault.kind for fault in nemesis.faults)
@@ -175,8 +177,8 @@ class Run:
         """Nobody adds any more; the nodes, all of them up, come to the end of what there is."""
         self._must_end(self._callers)
         for node in self._nodes:
-            if node.has_ended():
-                node.begin_again()
+            node.revive()
+            node.come_up()
 
         ended, moment = -1, 0.0
         while ended < (now := self._ended(access)) or self._clock.monotonic() - moment < self._order.patience:

@@ -104,15 +104,11 @@ class Killing:
 
 @contextmanager
 def _free(programs: Sequence[P], dice: Dice) -> Iterator[P | None]:
-    """One that is up, and that nobody else does something to; one that has ended by itself is begun again instead."""
+    """One that is up, and that nobody else does something to."""
     for program in dice.sample(programs, len(programs)):
         if program.busy.acquire(blocking=False):
             try:
-                if program.has_ended():
-                    program.begin_again()
-                    yield None
-                else:
-                    yield program
+                yield program if program.is_up() else None
             finally:
                 program.busy.release()
             return

@@ -103,12 +103,22 @@ class Program:
 
     def come_up(self) -> None:
         """Wait until it is up, or has ended."""
-        until(lambda: self._ready in self.said(self._birth) or self.has_ended(), BIRTH, self.clock)
+        until(lambda: self.is_up() or self.has_ended(), BIRTH, self.clock)
 
-    def begin_again(self) -> None:
-        """Start one that has ended by itself, as whoever keeps services would."""
-        self.note_fall()
-        self.start()
+    def is_up(self) -> bool:
+        """Whether it goes on, and has said that it is up."""
+        return not self.has_ended() and self._ready in self.said(self._birth)
+
+    def revive(self) -> None:
+        """Begin one again that has ended by itself, as whoever keeps services would; not while it is in other hands."""
+        if not self.busy.acquire(blocking=False):
+            return
+        try:
+            if self.has_ended():
+                self.note_fall()
+                self.begin()
+        finally:
+            self.busy.release()
 
     def note_fall(self) -> None:
         """It has ended, and nobody had asked it to."""
