@@ -470,6 +470,29 @@ def test_an_attempt_ends_as_its_handler_did(
     assert found(story) == broken
 
 
+@pytest.mark.parametrize(
+    ("stopped_for", "told_first", "broken"), [(LATE, False, []), (LATE, True, ["I17"]), (0, False, ["I17"])]
+)
+def test_the_time_of_an_attempt_runs_from_when_its_child_was_told_to_start_it(
+    stopped_for: int, told_first: bool, broken: list[str]
+) -> None:
+    """A node that is stopped keeps the child from its handler's first line; what is before the claim counts nothing."""
+    story = Story()
+    key, before = story.add(), story.now
+    story.tick(LATE if told_first else 0)
+    story.claim(key)
+    story.set(key, started_at=before if told_first else story.now)
+    if not told_first:
+        story.tick(stopped_for)
+        story.notes[-1] = replace(story.notes[-1], at=story.now)
+    story.again(key)
+    story.notes[-1] = replace(story.notes[-1], how=RETURNED)
+    story.claim(key)
+    story.succeed(key)
+
+    assert found(story) == broken
+
+
 def test_a_job_fails_for_good_once_it_had_its_retries() -> None:
     story = Story()
     story.claim(key := story.add())
