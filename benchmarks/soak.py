@@ -13,7 +13,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from math import inf
@@ -34,10 +34,8 @@ KINDS = ("sqlite", *SERVERS)
 NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mariadb": "MariaDB"}
 # Kills, of one chance in so many at most with 95 % certainty, where none of them lost anything (the rule of three).
 THREE = 3
-# Seconds between two faults of a hand: some two hundred jobs come to a kill.
-REST = (0.8, 3.2)
-
-HANDS = 2
+# What a run is like, as Order has it. Of the seconds between two faults of a hand: some two hundred jobs come to a kill.
+USUAL: Mapping[str, Any] = {"rest": (0.8, 3.2), "hands": 2, "nodes": 2, "processes": 2}
 # Of what is rare, in a run that shall have seen everything.
 LEAST = {"pause-node": 10, "restart-server": 5, "cut-line": 20}
 
@@ -52,7 +50,7 @@ Reports = Sequence[tuple[str, Report]]
 
 
 def soak(kind: str, minutes: float, seed: int, folder: Path, **more: Any) -> Report:
-    """One run, on a database of its own; `rest` and the like as in Order."""
+    """One run, on a database of its own; what is not `USUAL` as in Order."""
     with _store(kind, folder, Dice(seed)) as (url, restart):
         order = Order(
             store=url,
@@ -61,7 +59,7 @@ def soak(kind: str, minutes: float, seed: int, folder: Path, **more: Any) -> Rep
             seconds=minutes * 60,
             callers=3,
             restart=restart,
-            **{"rest": REST, **more},
+            **{**USUAL, **more},
         )
         return Run(order, SystemClock(), partial(_show, kind)).report()
 
@@ -123,17 +121,20 @@ def _seconds(of: Callable[[Sequence[float]], float], times: Sequence[float]) -> 
     return f"{of(times):.2f} s" if times else ""
 
 
-def about(reports: Reports, minutes: float, rest: Sequence[float] = REST, hands: int = HANDS) -> str:
-    """What that many say, and how to see it again."""
+def about(reports: Reports, minutes: float, **more: Any) -> str:
+    """What that many say, and how to see it again; `more` is what was not usual."""
     if not reports:
         return "There was no database: nothing is proved."
     kills = sum(report.kills for _, report in reports)
     broken = sum(len(report.violations) for _, report in reports)
     seeds = sorted({report.seed for _, report in reports})
     which = f"Seed {seeds[0]}" if len(seeds) == 1 else f"Seeds {seeds[0]} to {seeds[-1]}"
-    rests = "" if tuple(rest) == REST else f" --rest {rest[0]:g} {rest[1]:g}"
-    many = "" if hands == HANDS else f" --hands {hands}"
-    runs = f"{which}, `--minutes {minutes:g}{rests}{many}`"
+    asked = [f"--minutes {minutes:g}"]
+    for name, value in more.items():
+        if value != USUAL[name]:
+            numbers = value if isinstance(value, tuple) else (value,)
+            asked.append(" ".join([f"--{name}", *(f"{number:g}" for number in numbers)]))
+    runs = f"{which}, `{' '.join(asked)}`"
     if broken:
         return f"{runs}: {broken} promises were broken."
     if not kills or not holds(reports):
@@ -163,15 +164,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=500, help="as many in all, at least")
     parser.add_argument("--minutes", type=float, default=4.0, help="for which each run breaks things")
     parser.add_argument("--seed", type=int, default=1, help="the first one")
-    parser.add_argument("--rest", type=float, nargs=2, default=REST, metavar=("LEAST", "MOST"), help=REST_HELP)
-    parser.add_argument("--hands", type=int, default=HANDS, help="so many break things at once")
+    parser.add_argument("--rest", type=float, nargs=2, metavar=("LEAST", "MOST"), help=REST_HELP)
+    parser.add_argument("--hands", type=int, help="so many break things at once")
+    parser.add_argument("--nodes", type=int, help="so many nodes")
+    parser.add_argument("--processes", type=int, help="so many workers in each of them")
+    parser.set_defaults(**USUAL)
     parser.add_argument("--at-once", action="store_true", help=AT_ONCE_HELP)
     parser.add_argument("--within", type=float, default=inf, metavar="MINUTES", help="begin no other seed after them")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too, after each run")
     parser.add_argument("--write", action="store_true", help="put the table into docs/reliability.md")
     options = parser.parse_args(arguments)
     kinds: list[str] = [*(options.store or KINDS)]
-    each: dict[str, Any] = {"rest": tuple(options.rest), "hands": options.hands}
+    options.rest = tuple(options.rest)
+    like = {name: getattr(options, name) for name in USUAL}
+    each: dict[str, Any] = dict(like)
     if options.at_once:
         each |= {"jobs": options.jobs, "kills": options.kills, "least": LEAST}
     reports: list[tuple[str, Report]] = []
@@ -196,11 +202,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             seed += 1
     finally:
         # Whatever ends it, hours of runs are told.
-        print(table(reports), about(reports, options.minutes, options.rest, options.hands), sep="\n\n")
+        print(table(reports), about(reports, options.minutes, **like), sep="\n\n")
         if not is_enough(reports, options.jobs, options.kills):
             print(f"\nOver before there were {options.jobs:,} jobs and {options.kills:,} kills.")
     if options.write and reports:
-        replace(PAGE, MARK, f"{table(reports)}\n\n{about(reports, options.minutes, options.rest, options.hands)}")
+        replace(PAGE, MARK, f"{table(reports)}\n\n{about(reports, options.minutes, **like)}")
     return int(not holds(reports))
 
 

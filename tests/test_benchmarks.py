@@ -108,8 +108,9 @@ def test_a_soak_in_which_nothing_was_tried_proves_nothing() -> None:
 def test_what_a_soak_was_asked_for_is_told_with_it() -> None:
     reports = soaked(whole()[0])
 
-    assert soak.about(reports, 3, [0.5, 2.0]).startswith("Seed 7, `--minutes 3 --rest 0.5 2`. ")
-    assert soak.about(reports, 4, soak.REST).startswith("Seed 7, `--minutes 4`. ")
+    asked = {**soak.USUAL, "rest": (0.5, 2.0), "nodes": 4}
+    assert soak.about(reports, 3, **asked).startswith("Seed 7, `--minutes 3 --rest 0.5 2 --nodes 4`. ")
+    assert soak.about(reports, 4, **soak.USUAL).startswith("Seed 7, `--minutes 4`. ")
 
 
 def test_a_soak_without_a_database_proves_nothing() -> None:
@@ -165,7 +166,7 @@ def test_a_soak_begins_no_seed_after_its_time(monkeypatch: pytest.MonkeyPatch) -
     assert soak.main(["--store", "sqlite", "--jobs", "100", "--kills", "2"]) == 0
     assert soak.main(["--store", "sqlite", "--store", "mariadb", "--within", "0"]) == 0
     assert runs == [("sqlite", 1), ("sqlite", 2), ("sqlite", 1), ("mariadb", 1)]
-    assert orders == [{"rest": soak.REST, "hands": 2}] * 4
+    assert orders == [dict(soak.USUAL)] * 4
 
 
 def test_each_run_of_a_soak_may_have_to_see_all(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +181,7 @@ def test_each_run_of_a_soak_may_have_to_see_all(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(soak, "soak", run)
 
     assert soak.main(["--store", "sqlite", "--at-once", "--jobs", "100", "--kills", "2", "--rest", "1", "2"]) == 0
-    assert orders == [{"rest": (1.0, 2.0), "hands": 2, "jobs": 100, "kills": 2, "least": soak.LEAST}]
+    assert orders == [{**soak.USUAL, "rest": (1.0, 2.0), "jobs": 100, "kills": 2, "least": soak.LEAST}]
 
 
 def test_the_address_of_a_store_leads_to_it_from_any_folder(tmp_path: Path) -> None:
