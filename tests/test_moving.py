@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from yaotask.store import reads, verifying
 from yaotask.store.dialects import mysql_hold
 from yaotask.store.dialects.postgresql import PostgresqlDialect
 from yaotask.store.dialects.sqlite_hold import FileHold
+from yaotask.store.locks import Lock
 from yaotask.store.moving import copying, source, target, words
 from yaotask.store.moving import side as sides
 from yaotask.store.moving.copying import Copy, Note
@@ -558,6 +560,23 @@ def test_it_is_refused_while_a_node_runs_on_either_side(pair: tuple[Place, Place
 
     with opened(here):
         pass
+
+
+def test_a_node_whose_lease_ran_out_is_there_as_long_as_it_holds_its_lock(
+    files: tuple[Place, Place], tmp_path: Path
+) -> None:
+    """One that is stopped by Ctrl-Z goes on with `fg`."""
+    here, there = files
+    filled(here, 5)
+    lock = Lock.take(tmp_path / "workers", "theirs")
+    over = SystemClock().now() - 60 * SECOND
+    change(here, workers.delete())
+    change(here, workers.insert(), [{**a_worker(over, kind="supervisor"), **lock.row(), "host": socket.gethostname()}])
+
+    with pytest.raises(MoveRefused, match=r"supervisor, process 12 on .* \(it holds .*theirs\.lock\)"):
+        moved(here, there)
+    lock.release()
+    assert moved(here, there).rows["yaotask_jobs"] == 5
 
 
 def test_a_node_of_the_other_side_is_seen_whatever_the_time_is_here(

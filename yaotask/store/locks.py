@@ -97,14 +97,24 @@ def is_dead(worker: Any) -> bool:
     Only its very lock proves that, seen here, and free. Machines may share a name, and containers see neither each
     other's files nor processes: of whom no lock is to be seen, the lease decides.
     """
+    return _is_lock_free(worker) is True
+
+
+def is_held(worker: Any) -> bool:
+    """Whether the lock that such a row tells of is seen here, and is not free: it lives, whatever its lease is."""
+    return _is_lock_free(worker) is False
+
+
+def _is_lock_free(worker: Any) -> bool | None:
+    """None where it is not to be seen."""
     if worker.host != socket.gethostname() or worker.lock_path is None:
-        return False
+        return None
     try:
         handle = os.open(worker.lock_path, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
-        return False
+        return None
     try:
-        return _is_lock_of(worker, os.fstat(handle)) and _is_free(handle)
+        return _is_free(handle) if _is_lock_of(worker, os.fstat(handle)) else None
     finally:
         os.close(handle)
 

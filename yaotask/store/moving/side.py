@@ -19,6 +19,7 @@ from yaotask.phrases import counted
 from yaotask.store.cycle import SqlCycle
 from yaotask.store.dialects.base import Hold
 from yaotask.store.forks import forks
+from yaotask.store.locks import is_held
 from yaotask.store.moving import words
 from yaotask.store.moving.words import COPIED
 from yaotask.store.opening import Place, shown
@@ -135,7 +136,7 @@ def must_be_alone(side: Side) -> None:
     """Raises MoveRefused where anybody may run jobs of a store."""
     now = side.ask(side.store.now)
     entered = side.ask(lambda connection: connection.execute(select(workers).order_by(workers.c.key)).all())
-    alive = [one for one in entered if not is_lost(one, now)]
+    alive = [one for one in entered if is_held(one) or not is_lost(one, now)]
     # The processes of a node end with their supervisor.
     heads = [one for one in alive if one.node is None] or alive
     if heads:
@@ -148,6 +149,8 @@ def must_be_alone(side: Side) -> None:
 
 def _describe(process: Any, now: int) -> str:
     who = f"{process.kind}, process {process.pid} on {process.host}"
+    if is_held(process):
+        return f"{who} (it holds {process.lock_path})"
     if process.expires_at is None:
         return f"{who} (if that machine is gone for good: delete the row with key {process.key} of {workers.name})"
     seconds = -(-(process.expires_at - now) // SECOND)
