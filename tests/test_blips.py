@@ -22,6 +22,7 @@ from yaotask.clock import SystemClock
 from yaotask.errors import StorageError, StorageUnavailable
 from yaotask.following import Subscriptions
 from yaotask.runtime.desk import JobDesk
+from yaotask.runtime.execute import Policy
 from yaotask.runtime.herald import Herald
 from yaotask.runtime.spawner import Spawner
 from yaotask.settings import Limits
@@ -113,17 +114,17 @@ def test_where_there_is_no_thread_for_a_progress_hook_its_job_goes_on(
     herald = Herald(print, 1.0, Limits(), SystemClock())
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
-        herald.announce(cast("Job", SimpleNamespace(name="mail.1", id=1)), (1, 2, None))
+        herald.announce(cast("Job", SimpleNamespace(name="mail.1", id=1, hide=str)), (1, 2, None))
 
     assert "can't start new thread" in caplog.text
 
 
 async def test_a_transaction_that_cannot_be_rolled_back_ends_no_worker(caplog: pytest.LogCaptureFixture) -> None:
     opened = SimpleNamespace(closed=False, transaction=SimpleNamespace(expire=no_room))
-    attempt: Any = SimpleNamespace(job=SimpleNamespace(name="mail.1", open_transaction=opened))
-    nobody: Any = None
+    attempt: Any = SimpleNamespace(job=SimpleNamespace(name="mail.1", open_transaction=opened, hide=str))
+    policy, nobody = cast("Policy", SimpleNamespace(limits=Limits())), cast("Any", None)
     async with anyio.create_task_group() as group:
-        spawner, desk = Spawner(), JobDesk(nobody, nobody, nobody, SystemClock(), nobody)
+        spawner, desk = Spawner(), JobDesk(policy, nobody, nobody, SystemClock(), nobody)
         group.start_soon(spawner.run, group, copy_context())
         desk.open(spawner)
         desk.expire(attempt)

@@ -245,6 +245,28 @@ async def test_what_refuses_the_commit_of_a_handler_is_masked(
     assert CANARY not in json.dumps(job) + caplog.text
 
 
+async def test_what_a_transaction_says_that_cannot_be_rolled_back_is_masked(
+    stage: StageApp, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def handler(task_id: int, card: str) -> None:
+        with current_job().transaction():
+            raise ValueError
+
+    rollback = Transaction.rollback
+
+    def complain(transaction: Transaction) -> None:
+        rollback(transaction)
+        raise TransactionError(f"still there: {CANARY}")
+
+    app = stage(handler, attempts=1, attempt_after=0, sensitive=["card"])
+    monkeypatch.setattr(Transaction, "rollback", complain)
+    async with app.running():
+        await ended(app, await app.tasks["mail"].aadd(CANARY))
+
+    assert f"its transaction ends with its connection: TransactionError: still there: {MASK}" in caplog.text
+    assert CANARY not in caplog.text
+
+
 async def test_what_a_callback_of_a_cancel_raises_is_masked(stage: StageApp, caplog: pytest.LogCaptureFixture) -> None:
     def handler(task_id: int, card: str) -> None:
         def fail() -> None:

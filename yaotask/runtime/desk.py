@@ -18,7 +18,7 @@ from yaotask.jobs import Outcome, Succeeded
 from yaotask.runtime.alarm import ring
 from yaotask.runtime.attempt import Attempt
 from yaotask.runtime.execute import Policy, encoded, retry_or_fail
-from yaotask.runtime.failures import failure
+from yaotask.runtime.failures import brief, failure
 from yaotask.runtime.herald import Herald, Report
 from yaotask.runtime.spawner import Spawner
 from yaotask.store.protocol import Finish, Progress
@@ -218,7 +218,8 @@ class JobDesk:
         try:
             opened.transaction.rollback()
         except Exception as error:  # noqa: BLE001 - a handler can do anything to its connection
-            log.warning("%s: its transaction ends with its connection: %s", job.name, error)
+            told = brief(error, self._policy.limits, job.hide)
+            log.warning("%s: its transaction ends with its connection: %s", job.name, told)
         opened.closed = True
         if opened.changes and not job.over:
             self.store(job, opened.changes)
@@ -227,7 +228,14 @@ class JobDesk:
         """Roll back the transaction of an attempt, if it has one, although its handler goes on; called on the loop."""
         opened: OpenTransaction | None = attempt.job.open_transaction
         if opened is not None and not opened.closed and self._spawner is not None:
-            self._spawner.start(partial(_expire, attempt.job.name, opened))
+            self._spawner.start(partial(self._expire, attempt.job, opened))
+
+    async def _expire(self, job: Job, opened: OpenTransaction) -> None:
+        try:
+            await invoke.in_thread(opened.transaction.expire)
+        except Exception as error:  # noqa: BLE001 - what becomes of one transaction ends no worker
+            told = brief(error, self._policy.limits, job.hide)
+            log.warning("%s: its transaction could not be rolled back: %s", job.name, told)
 
 
 @contextmanager
@@ -243,10 +251,3 @@ def _handed_out(opened: OpenTransaction) -> Iterator[Connection]:
         # What the handler did before this block is in it too, and must not be lost with a success.
         opened.transaction.doom()
         raise
-
-
-async def _expire(name: str, opened: OpenTransaction) -> None:
-    try:
-        await invoke.in_thread(opened.transaction.expire)
-    except Exception as error:  # noqa: BLE001 - what becomes of one transaction ends no worker
-        log.warning("%s: its transaction could not be rolled back: %s", name, error)

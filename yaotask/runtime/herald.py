@@ -156,4 +156,4 @@ class Herald:
         calls.waiting.clear()
 
     def _complain(self, job: Job, error: BaseException) -> None:
-        log.warning("the progress hook of %s failed: %s", job.name, brief(error, self._limits))
+        log.warning("the progress hook of %s failed: %s", job.name, brief(error, self._limits, job.hide))
