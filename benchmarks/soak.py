@@ -34,7 +34,7 @@ KINDS = ("sqlite", *SERVERS)
 NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mariadb": "MariaDB"}
 # Kills, of one chance in so many at most with 95 % certainty, where none of them lost anything (the rule of three).
 THREE = 3
-# What a run is like, as Order has it. Of the seconds between two faults of a hand: some two hundred jobs come to a kill.
+# What a run is like, as in Order; of the seconds between two faults of a hand: some two hundred jobs come to a kill.
 USUAL: Mapping[str, Any] = {"rest": (0.8, 3.2), "hands": 2, "nodes": 2, "processes": 2}
 # Of what is rare, in a run that shall have seen everything.
 LEAST = {"pause-node": 10, "restart-server": 5, "cut-line": 20}
