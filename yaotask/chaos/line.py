@@ -133,6 +133,9 @@ class Line:
     def _join(self, pair: Pair) -> None:
         for end in pair:
             end.settimeout(None)
+            if end.family in (socket.AF_INET, socket.AF_INET6):
+                # What comes in several pieces is not kept back until the first of them is acknowledged.
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._pairs.add(pair)
         back = threading.Thread(target=self._pass, args=(pair, True), name="chaos line", daemon=True)
         back.start()
