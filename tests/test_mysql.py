@@ -620,6 +620,13 @@ def test_errors_come_in_our_words(code: int) -> None:
     assert len(str(error)) < 600
 
 
+@pytest.mark.parametrize("code", [1820, 1862])
+def test_an_expired_password_is_told_as_that(code: int) -> None:
+    error = MysqlErrors("mysql://me:***@there/db").explain(pymysql.OperationalError(code, "You must SET PASSWORD"))
+
+    assert "the password of this user has expired: set another, by ALTER USER" in str(error)
+
+
 def test_where_transactions_can_only_read_it_is_told_what_to_do(
     bench: Bench, open_with: Callable[[str], Bench]
 ) -> None:

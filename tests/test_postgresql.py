@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 import pytest
@@ -873,6 +873,36 @@ def test_a_connection_that_was_ended_because_it_was_idle_is_told_as_that(bench: 
     idle = psycopg.errors.IdleSessionTimeout("terminating connection due to idle-session timeout")
 
     assert "longer than idle_session_timeout" in str(bench.store.dialect.errors.explain(idle))
+
+
+def test_who_listens_is_not_ended_for_being_idle(url: URL, outside: Connection, tmp_path: Path) -> None:
+    outside.exec_driver_sql(f"ALTER DATABASE {url.database} SET idle_session_timeout = '1h'")
+    store = open_elsewhere(url, tmp_path / "here")
+    notices = cast("Any", store.listen())
+    with store.reading() as connection:
+        assert connection.exec_driver_sql("SHOW idle_session_timeout").scalar() == "1h"
+    row = notices._connection.execute("SHOW idle_session_timeout").fetchone()
+    notices.close()
+    store.close()
+
+    assert row == ("0",)
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (psycopg.errors.AdminShutdown("terminating connection"), "it shuts down, or somebody has ended the session"),
+        (psycopg.errors.CannotConnectNow("the database system is starting up"), "shutting down or starting"),
+        (
+            psycopg.OperationalError("connection failed: server does not support SSL, but SSL was required"),
+            "the server has no TLS: switch `ssl` on there",
+        ),
+        (psycopg.ProgrammingError('invalid connection option "sslmod"'), "an option behind the `?`"),
+        (psycopg.OperationalError('connection is bad: invalid sslmode value: "foo"'), "an option behind the `?`"),
+    ],
+)
+def test_errors_say_what_to_do(bench: Bench, error: psycopg.Error, advice: str) -> None:
+    assert advice in str(bench.store.dialect.errors.explain(error))
 
 
 REFUSED: dict[str, tuple[str, type[StorageError], str]] = {

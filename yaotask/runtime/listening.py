@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 # How many seconds to leave a server alone that does not let us listen any more: about so many, drawn each time.
 PAUSE = 1.0
+# Where listening ends again and again before so many seconds, that is told once.
+LASTING = 60.0
 
 
 class Listener:
@@ -50,14 +52,14 @@ class Listener:
         """The same for what other nodes say, as long as the database passes it on."""
         told = False
         while not self._deaf:
+            began = self._clock.monotonic()
             try:
                 notices = await anyio.to_thread.run_sync(self._access.opened.store.listen)
                 if notices is None:
                     return
-                told = False
                 await self._hear(notices)
             except (StorageError, RuntimeError) as error:  # or there is no thread to be had
-                if not told:
+                if not told or self._clock.monotonic() - began > LASTING:
                     log.info("jobs of other nodes are found by polling alone for now: %s", error)
                     told = True
                 await self._clock.sleep(PAUSE * self._chance.uniform(0.5, 1.5))

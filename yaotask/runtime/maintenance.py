@@ -42,7 +42,7 @@ class Maintenance:
         async with anyio.create_task_group() as group:
             self._access.on_death = partial(Bell.of_this_loop().call, group.cancel_scope.cancel)
             group.start_soon(self._every, FOLD_EVERY, self.fold_rollups, "fold the statistics of earlier days")
-            group.start_soon(self._every, RELEASE_EVERY, self.release_events, "give stale events out again")
+            group.start_soon(self._every, RELEASE_EVERY, self.release_events, "give out stale events")
 
     async def _every(self, seconds: float, work: Callable[[], Any], what: str) -> None:
         await every(seconds, work, clock=self._clock, chance=self._chance, what=what)

@@ -29,6 +29,10 @@ _UNPROVEN = (
     " the certificate is for the host of the address"
 )
 _UNWRITABLE = "{label} cannot be written ({text}): use the primary server, or make this one writable"
+_EXPIRED = (
+    "{label}: the password of this user has expired: set another, by ALTER USER … IDENTIFIED BY, and write it into"
+    " `store`"
+)
 _ADVICE = {
     1040: "{label} has no connection left: raise max_connections there, or run fewer processes",
     1203: "{label} has no connection left for this user: raise max_user_connections there, or run fewer processes",
@@ -49,6 +53,8 @@ _ADVICE = {
     1792: _UNWRITABLE,
     1836: _UNWRITABLE,
     1665: "{label} logs statements, which READ COMMITTED does not allow: set binlog_format there to ROW or MIXED",
+    1820: _EXPIRED,
+    1862: _EXPIRED,
     2002: "{label} cannot be reached ({text}): see that the server runs and that the address is right",
     2003: "{label} cannot be reached ({text}): see that the server runs and that the address is right",
     2005: "{label} cannot be reached ({text}): see that the server runs and that the address is right",

@@ -49,6 +49,10 @@ _BY_CODE: dict[str, tuple[type[StorageError], str]] = {
         "the server ended the connection, which was idle for longer than idle_session_timeout: set that to 0 for this"
         " user, by ALTER ROLE",
     ),
+    "57P01": (
+        StorageUnavailable,
+        "the server has ended this connection: it shuts down, or somebody has ended the session",
+    ),
     "57P": (StorageUnavailable, "the server is shutting down or starting: try again when it is up"),
     "25006": (StorageUnavailable, READ_ONLY),
     "25P02": (StorageUnavailable, "a statement of this transaction has failed: roll it back and begin again"),
@@ -68,6 +72,11 @@ _BY_CODE: dict[str, tuple[type[StorageError], str]] = {
         "the server does not prove who it is: see that sslrootcert is the authority that signed its certificate, and"
         " that the certificate is for the host of the address",
     ),
+    "no TLS": (
+        StorageUnavailable,
+        "the server has no TLS: switch `ssl` on there, or ask for less by sslmode where the way to it is safe",
+    ),
+    "option": (StorageUnavailable, "an option behind the `?` of the address cannot be used: correct it in `store`"),
     # Of PgBouncer, which has no code for it that means nothing else.
     "startup": (
         StorageUnavailable,
@@ -95,7 +104,14 @@ _BY_WORDS = (
     ("no such database", "3D000"),
     ("unsupported startup parameter", "startup"),
 )
-_UNPROVEN = ("certificate verify failed", "does not match host name")
+# The driver's own.
+_BY_DRIVERS_WORDS = (
+    ("certificate verify failed", "certificate"),
+    ("does not match host name", "certificate"),
+    ("does not support ssl", "no TLS"),
+    ("invalid connection option", "option"),
+    ("connection is bad: invalid", "option"),
+)
 _UNREACHED = ("connection refused", "no such file", "timeout", "timed out", "could not translate", "unreachable")
 _NOBODY = "nobody answers there: see that the server runs, and that host and port are right"
 
@@ -165,8 +181,9 @@ def _said(error: BaseException | None) -> str:
 def _code_in(text: str) -> str | None:
     lowered = text.lower()
     # A host may have other addresses, at which nobody answers.
-    if any(words in lowered for words in _UNPROVEN):
-        return "certificate"
+    for words, code in _BY_DRIVERS_WORDS:
+        if words in lowered:
+            return code
     if 'database "' in lowered and "does not exist" in lowered:
         return "3D000"
     return next((code for words, code in _BY_WORDS if words in lowered and "fatal" in lowered), None)

@@ -18,6 +18,8 @@ Explain = Callable[[BaseException | None], StorageError]
 
 # The channel is of a database: the nodes of another store in the same one look once too often, and no more.
 _LISTEN = "LISTEN yaotask"
+# Who listens is idle for as long as nobody says anything; servers before PostgreSQL 14 do not end that.
+_STAY = "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'idle_session_timeout'"
 # A transaction of nothing else does not wait for the disk: what is lost with the power was a hint.
 _NOTIFY = "SELECT pg_notify('yaotask', CAST(:words AS text))"
 
@@ -53,6 +55,7 @@ def listen(
 
 def _begin_to_listen(connection: psycopg.Connection[Any]) -> bool:
     try:
+        connection.execute(_STAY)
         connection.execute(_LISTEN)
     except psycopg.Error as error:
         if error.sqlstate not in UNKNOWN_STATEMENT:
