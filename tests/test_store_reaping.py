@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections.abc import Iterator
@@ -115,6 +116,35 @@ async def test_locks_of_the_dead_that_no_row_tells_of_are_removed(bench: Bench, 
     assert sorted(path.name for path in workers.iterdir()) == ["living-worker1.hint", "living.lock", "ours.lock"]
     assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["gone.lock"]
     lock.release()
+
+
+def test_a_living_node_keeps_its_lock_though_its_lease_ran_out(
+    bench: Bench, us: int, leased: tuple[int, Claim], store_clock: ManualClock, tmp_path: Path
+) -> None:
+    """It enters anew once it goes on, and only by its lock others see that it lives, or does not."""
+    # Taken for dead by its lease.
+    store_clock.advance(2 * LEASE / SECOND)
+    for _ in range(2):
+        bench.errand(lambda cycle: presence.reap(cycle, us, store_clock.now))
+
+    assert [row["key"] for row in bench.query("SELECT key FROM yaotask_workers")] == [us]
+    assert (tmp_path / "workers" / "leased.lock").exists()
+
+
+async def test_what_is_left_behind_is_looked_for_again_where_that_could_not_be_done(
+    bench: Bench, us: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    os.close(Lock.take(tmp_path / "workers", "gone").handle)
+    reaper = Reaper(Reach(bench).access, us, folder=tmp_path / "workers")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "glob", refuse)
+        await reaper.reap()
+    assert (tmp_path / "workers" / "gone.lock").exists()
+    await reaper.reap()
+    assert not (tmp_path / "workers" / "gone.lock").exists()
 
 
 def test_the_lock_of_one_that_is_still_to_be_judged_stays(bench: Bench, tmp_path: Path) -> None:

@@ -48,6 +48,49 @@ async def test_who_had_to_enter_anew_judges_others_in_its_new_name(
     assert len(set(judges)) == 2
 
 
+@pytest.mark.parametrize("how", ["embedded", "node"])
+async def test_who_runs_jobs_removes_what_the_dead_have_left(project: Project, how: str) -> None:
+    with App(project()) as app, anyio.fail_after(PATIENCE):
+        app.upgrade_store()
+        workers = app.root / ".yaotask" / presence.FOLDER
+        others, left = (presence.Lock.take(workers, name) for name in ("others", "gone"))
+        others.tell("another store")
+        for lock in (others, left):
+            lock.abandon()
+        ear = workers / "gone-worker1.hint"
+        ear.touch()
+        if how == "embedded":
+            async with app.running():
+                await until(lambda: not left.path.exists())
+        else:
+            supervisor = app.works.supervisor(Plan(app.root, 0))
+            async with anyio.create_task_group() as group:
+                group.start_soon(supervisor.run)
+                await until(lambda: not left.path.exists())
+                supervisor.stop()
+
+    assert list(workers.iterdir()) == [others.path]
+
+
+@pytest.mark.parametrize("how", ["embedded", "node"])
+async def test_a_lock_tells_of_the_store_in_which_its_rows_are(project: Project, how: str) -> None:
+    def told() -> list[str]:
+        return [path.read_text() for path in (app.root / ".yaotask" / presence.FOLDER).glob("*.lock")]
+
+    with App(project()) as app, anyio.fail_after(PATIENCE):
+        app.upgrade_store()
+        store = [value for (value,) in query(app, "SELECT value FROM yaotask_meta WHERE name = 'store'")]
+        if how == "embedded":
+            async with app.running():
+                assert told() == store
+        else:
+            supervisor = app.works.supervisor(Plan(app.root, 0))
+            async with anyio.create_task_group() as group:
+                group.start_soon(supervisor.run)
+                await until(lambda: told() == store)
+                supervisor.stop()
+
+
 async def test_who_could_not_leave_the_store_is_found_dead_at_once(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -106,10 +106,12 @@ class Killing:
 def _free(programs: Sequence[P], dice: Dice) -> Iterator[P | None]:
     """One that is up, and that nobody else does something to."""
     for program in dice.sample(programs, len(programs)):
-        if program.busy.acquire(blocking=False):
-            try:
-                yield program if program.is_up() else None
-            finally:
-                program.busy.release()
-            return
+        if not program.busy.acquire(blocking=False):
+            continue
+        try:
+            if program.is_up():
+                yield program
+                return
+        finally:
+            program.busy.release()
     yield None

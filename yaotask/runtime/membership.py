@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import anyio
+import anyio.to_thread
 
 from yaotask.chance import Chance
 from yaotask.clock import Clock
@@ -45,6 +46,7 @@ class Membership:
 
     async def enter_node(self) -> None:
         """Enter the node itself, for the first time or anew. Raises StorageError."""
+        await anyio.to_thread.run_sync(self._dedicate)
         self._node = await self._do(partial(self._register, kind="supervisor"))
         # In its new name: it must not judge its own processes, of which its supervisor knows better.
         folder = self._lock.path.parent
@@ -63,6 +65,10 @@ class Membership:
                     log.error("%s cannot be entered into the store yet, will go on trying: %s", place.name, error)
                 self._is_away = True
                 await self._clock.sleep(PAUSE)
+
+    def _dedicate(self) -> None:
+        with self._access.opened.store.reading() as connection:
+            presence.dedicate(connection, self._lock)
 
     def _register(self, cycle: SqlCycle, **row: Any) -> int:
         return presence.register(cycle, self._chance.uuid(), self._lock, lease=self._leases.microseconds, **row)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
 
+from yaotask.errors import StorageError
 from yaotask.store import presence
 from yaotask.store.access import Access
 from yaotask.store.cycle import SqlCycle
@@ -42,7 +44,7 @@ class Reaper:
         self._folder = folder
         # Jobs of which the log knows that they cannot be taken back.
         self._told: set[int] = set()
-        # Locks that were to be removed; not again, where that cannot be done.
+        # Locks whose removal was tried: once is enough.
         self._swept: set[Path] = set()
 
     async def reap(self) -> None:
@@ -57,7 +59,9 @@ class Reaper:
             for one in lost:
                 tell(one)
         if self._folder is not None:
-            await anyio.to_thread.run_sync(self._sweep, self._folder, self._access.opened.store)
+            # Where that cannot be done now, the next look does it.
+            with suppress(OSError, StorageError):
+                await anyio.to_thread.run_sync(self._sweep, self._folder, self._access.opened.store)
 
     def _take_back(self, cycle: SqlCycle) -> list[presence.Lost]:
         return presence.reap(cycle, self._worker, partial(self._lapsed, cycle.connection), self._told, self._see)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,12 +46,18 @@ class Lock:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             new.rename(path)
         except OSError as error:
-            new.unlink()
+            new.unlink(missing_ok=True)
             os.close(handle)
             raise failed(f"{path} cannot be locked", error, _ADVICE) from error
         lock = cls(path, handle)
         forks.tell(lock)
         return lock
+
+    def tell(self, store: str) -> None:
+        """Say in the file in which store rows will tell of it: who looks after another one leaves it alone."""
+        # On a full disk it says nothing, and proves as much.
+        with suppress(OSError):
+            os.pwrite(self.handle, store.encode(), 0)
 
     def release(self) -> None:
         """Let go: for an ordered end, after everything was handed back."""
@@ -101,7 +108,7 @@ def is_dead(worker: Any) -> bool:
 
 
 def is_held(worker: Any) -> bool:
-    """Whether the lock that such a row tells of is seen here, and is not free: it lives, whatever its lease is."""
+    """Whether the lock that such a row tells of is seen here, and is not free."""
     return _is_lock_free(worker) is False
 
 
@@ -119,18 +126,19 @@ def _is_lock_free(worker: Any) -> bool | None:
         os.close(handle)
 
 
-def unheld(folder: Path) -> list[Path]:
-    """The lock files of a folder that nobody holds: those whose locks they were have died."""
-    return [path for path in folder.glob(f"*{SUFFIX}") if _can_be_had(path)]
+def unheld(folder: Path, store: str) -> list[Path]:
+    """The lock files of a folder that nobody holds, because their processes have died; not those of another store."""
+    return [path for path in folder.glob(f"*{SUFFIX}") if _is_left(path, store)]
 
 
-def _can_be_had(path: Path) -> bool:
+def _is_left(path: Path, store: str) -> bool:
     try:
         handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
         return False
     try:
-        return _is_free(handle)
+        # One that says nothing has never come so far as to be entered anywhere.
+        return _is_free(handle) and os.pread(handle, len(store) + 1, 0) in (b"", store.encode())
     finally:
         os.close(handle)
 

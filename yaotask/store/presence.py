@@ -17,6 +17,7 @@ from yaotask.store import statements
 from yaotask.store.cycle import SqlCycle
 from yaotask.store.direct import ask, execute
 from yaotask.store.locks import Lock
+from yaotask.store.migrations import store_id
 from yaotask.store.reaping import (
     NO_LIMIT,
     Lost,
@@ -42,6 +43,7 @@ __all__ = [
     "any_dead",
     "bury",
     "claims_of",
+    "dedicate",
     "leave",
     "leave_or_bury",
     "lose",
@@ -58,6 +60,11 @@ FOLDER = "workers"
 # So many bits of the key of a process are chance; those above them are of the hour in which it was entered. Until the
 # year 2200 that is no more than readers can keep that have numbers as doubles.
 BITS, HOUR = 32, 3_600 * SECOND
+
+
+def dedicate(connection: Connection, lock: Lock) -> None:
+    """Have the file of a lock say to which store it belongs, before any row there tells of it."""
+    lock.tell(store_id(connection) or "")
 
 
 def register(

@@ -19,6 +19,7 @@ from yaotask.store import hints, rows, statements
 from yaotask.store.cycle import SqlCycle
 from yaotask.store.direct import ask
 from yaotask.store.locks import is_dead, unheld
+from yaotask.store.migrations import store_id
 from yaotask.store.work import Misfit
 from yaotask.values import dumps
 
@@ -161,8 +162,9 @@ def take_out(cycle: SqlCycle, worker: int) -> bool:
 def _forget(cycle: SqlCycle, worker: Any) -> None:
     """Take the row of a dead worker out, once it has no claims any more."""
     gone, path = take_out(cycle, worker.key), worker.lock_path
-    # The processes of a node have one lock together: a row without its file could no longer be proved dead.
-    if gone and path and not cycle.execute(statements.IS_LOCK_USED, path=path).scalar():
+    # The processes of a node have one lock together: a row without its file could no longer be proved dead. Nor could a
+    # node that lives, whatever its lease was: it enters anew.
+    if gone and is_dead(worker) and not cycle.execute(statements.IS_LOCK_USED, path=path).scalar():
         cycle.harvest.afterwards.append(partial(remove, Path(path)))
 
 
@@ -171,7 +173,7 @@ def strays(connection: Connection, folder: Path) -> list[Path]:
 
     Who took out the last row of one may have died before he removed the file, or was on another machine.
     """
-    free = unheld(folder)
+    free = unheld(folder, store_id(connection) or "")
     return [
         lock for lock in free if ask(connection, statements.IS_LOCK_USED, {"path": str(lock.resolve())}).first() is None
     ]

@@ -42,11 +42,12 @@ class _End:
         self._begun = index.begun.get(attempt)
         ended = index.ended.get(attempt)
         self._how = ended.how if ended is not None and ended.at <= moment + NEARLY else None
-        begun = self._begun.at if self._begun is not None else claimed
         # Its time runs from when its child was told to start it; that may have been stopped, with its node, before the
         # handler could say a word.
-        told = max(claimed, row.started_at) if row.started_at is not None else begun
-        self._is_late = moment >= min(begun, told) + self._terms.timeout - NEARLY
+        told = None if row.started_at is None else max(claimed, row.started_at)
+        begun = None if self._begun is None else self._begun.at
+        since = min((at for at in (told, begun) if at is not None), default=claimed)
+        self._is_late = moment >= since + self._terms.timeout - NEARLY
 
     def is_wrong(self, retries: int) -> str | None:
         """What should not be, in words; its job had so many retries before."""
