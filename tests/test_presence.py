@@ -192,18 +192,17 @@ def test_a_lock_is_held_before_it_has_its_name(tmp_path: Path, monkeypatch: pyte
     ours = Lock.take(tmp_path / "workers", "ours")
 
     assert seen == [[]]
-    assert locks.unheld(tmp_path / "workers", "store") == []
+    assert locks.unheld(tmp_path / "workers") == {}
     ours.abandon()
-    assert locks.unheld(tmp_path / "workers", "store") == [ours.path]
+    assert locks.unheld(tmp_path / "workers") == {ours.path: ""}
 
 
-def test_a_lock_is_left_by_those_who_look_after_another_store(tmp_path: Path) -> None:
-    """Its row is there, and the lock proves that whose it is has died."""
+def test_a_lock_says_to_which_store_it_belongs(tmp_path: Path) -> None:
     ours = Lock.take(tmp_path / "workers", "ours")
     ours.tell("one")
     ours.abandon()
 
-    assert [locks.unheld(tmp_path / "workers", store) for store in ("one", "on", "one more")] == [[ours.path], [], []]
+    assert locks.unheld(tmp_path / "workers") == {ours.path: "one"}
 
 
 def assert_closed(handles: list[int]) -> None:

@@ -150,7 +150,7 @@ async def test_what_is_left_behind_is_looked_for_again_where_that_could_not_be_d
 def test_the_lock_of_one_that_is_still_to_be_judged_stays(bench: Bench, tmp_path: Path) -> None:
     die(bench, tmp_path, "theirs")
     with bench.store.reading() as connection:
-        assert presence.strays(connection, tmp_path / "workers") == []
+        assert presence.strays(connection, presence.unheld(tmp_path / "workers")) == []
 
 
 async def test_a_lock_that_cannot_be_removed_is_told_of_once(

@@ -71,11 +71,14 @@ class Reaper:
             return presence.any_dead(connection, self._worker, partial(self._lapsed, connection), self._see)
 
     def _sweep(self, folder: Path, store: SqlStore) -> None:
+        free = {lock: told for lock, told in presence.unheld(folder).items() if lock not in self._swept}
+        if not free:
+            return
         with store.reading() as connection:
-            found = set(presence.strays(connection, folder)) - self._swept
+            found = presence.strays(connection, free)
         for lock in found:
             presence.remove(lock)
-        self._swept |= found
+        self._swept.update(found)
 
     def _lapsed(self, connection: Any) -> int:
         return self._lapsed_before(partial(self._access.opened.store.exact_now, connection))

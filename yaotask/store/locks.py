@@ -14,6 +14,8 @@ from yaotask.store.files import failed
 from yaotask.store.forks import forks
 
 SUFFIX = ".lock"
+# Bytes of what a lock may say.
+_LONGEST = 100
 _ADVICE = "a worker shows there that it lives"
 
 
@@ -126,19 +128,22 @@ def _is_lock_free(worker: Any) -> bool | None:
         os.close(handle)
 
 
-def unheld(folder: Path, store: str) -> list[Path]:
-    """The lock files of a folder that nobody holds, because their processes have died; not those of another store."""
-    return [path for path in folder.glob(f"*{SUFFIX}") if _is_left(path, store)]
+def unheld(folder: Path) -> dict[Path, str]:
+    """The lock files of a folder that nobody holds, because their processes have died, and what each says.
+
+    That is the store it belongs to, or nothing: then it has never come so far as to be entered in one.
+    """
+    told = {path: _told_by_unheld(path) for path in folder.glob(f"*{SUFFIX}")}
+    return {path: store for path, store in told.items() if store is not None}
 
 
-def _is_left(path: Path, store: str) -> bool:
+def _told_by_unheld(path: Path) -> str | None:
     try:
         handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
-        return False
+        return None
     try:
-        # One that says nothing has never come so far as to be entered anywhere.
-        return _is_free(handle) and os.pread(handle, len(store) + 1, 0) in (b"", store.encode())
+        return os.pread(handle, _LONGEST, 0).decode(errors="replace") if _is_free(handle) else None
     finally:
         os.close(handle)
 

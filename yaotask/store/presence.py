@@ -16,7 +16,7 @@ from yaotask.jobs import Claim
 from yaotask.store import statements
 from yaotask.store.cycle import SqlCycle
 from yaotask.store.direct import ask, execute
-from yaotask.store.locks import Lock
+from yaotask.store.locks import Lock, unheld
 from yaotask.store.migrations import store_id
 from yaotask.store.reaping import (
     NO_LIMIT,
@@ -53,6 +53,7 @@ __all__ = [
     "renew",
     "see_once",
     "strays",
+    "unheld",
 ]
 
 # Where, in the state folder, workers have their locks and their ears.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from yaotask.jobs import Failure, JobState
 from yaotask.store import hints, rows, statements
 from yaotask.store.cycle import SqlCycle
 from yaotask.store.direct import ask
-from yaotask.store.locks import is_dead, unheld
+from yaotask.store.locks import is_dead
 from yaotask.store.migrations import store_id
 from yaotask.store.work import Misfit
 from yaotask.values import dumps
@@ -168,15 +168,17 @@ def _forget(cycle: SqlCycle, worker: Any) -> None:
         cycle.harvest.afterwards.append(partial(remove, Path(path)))
 
 
-def strays(connection: Connection, folder: Path) -> list[Path]:
-    """The locks of the dead, in a folder, that no row tells of.
+def strays(connection: Connection, free: Mapping[Path, str]) -> list[Path]:
+    """Those of these locks of the dead, each with what it says, that no row tells of, and none of another store.
 
     Who took out the last row of one may have died before he removed the file, or was on another machine.
     """
-    free = unheld(folder, store_id(connection) or "")
-    return [
-        lock for lock in free if ask(connection, statements.IS_LOCK_USED, {"path": str(lock.resolve())}).first() is None
-    ]
+    ours = ("", store_id(connection))
+    return [lock for lock, store in free.items() if store in ours and not _is_told_of(connection, lock)]
+
+
+def _is_told_of(connection: Connection, lock: Path) -> bool:
+    return ask(connection, statements.IS_LOCK_USED, {"path": str(lock.resolve())}).first() is not None
 
 
 def remove(lock: Path) -> None:
