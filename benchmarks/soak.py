@@ -122,7 +122,7 @@ def _seconds(of: Callable[[Sequence[float]], float], times: Sequence[float]) -> 
 
 
 def about(reports: Reports, minutes: float, **more: Any) -> str:
-    """What that many say, and how to see it again; `more` is what was not usual."""
+    """What that many say, and how to see it again; `more` is what they were like, as in USUAL."""
     if not reports:
         return "There was no database: nothing is proved."
     kills = sum(report.kills for _, report in reports)

@@ -99,13 +99,9 @@ class Embedded:
     async def _enter(self, incarnation: str, lock: presence.Lock, lease: int) -> int:
         enter = partial(presence.register, incarnation=incarnation, lock=lock, lease=lease)
         try:
-            await anyio.to_thread.run_sync(self._dedicate, lock)
+            await anyio.to_thread.run_sync(presence.dedicate, self._access.reading, lock)
             worker: int = await self._access.aask(lambda ledger, ticket: ledger.errand(enter, ticket))
         except StorageError:
             lock.release()
             raise
         return worker
-
-    def _dedicate(self, lock: presence.Lock) -> None:
-        with self._access.opened.store.reading() as connection:
-            presence.dedicate(connection, lock)

@@ -46,7 +46,7 @@ class Membership:
 
     async def enter_node(self) -> None:
         """Enter the node itself, for the first time or anew. Raises StorageError."""
-        await anyio.to_thread.run_sync(self._dedicate)
+        await anyio.to_thread.run_sync(presence.dedicate, self._access.reading, self._lock)
         self._node = await self._do(partial(self._register, kind="supervisor"))
         # In its new name: it must not judge its own processes, of which its supervisor knows better.
         folder = self._lock.path.parent
@@ -65,10 +65,6 @@ class Membership:
                     log.error("%s cannot be entered into the store yet, will go on trying: %s", place.name, error)
                 self._is_away = True
                 await self._clock.sleep(PAUSE)
-
-    def _dedicate(self) -> None:
-        with self._access.opened.store.reading() as connection:
-            presence.dedicate(connection, self._lock)
 
     def _register(self, cycle: SqlCycle, **row: Any) -> int:
         return presence.register(cycle, self._chance.uuid(), self._lock, lease=self._leases.microseconds, **row)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 from zlib import crc32
 
@@ -63,9 +64,10 @@ FOLDER = "workers"
 BITS, HOUR = 32, 3_600 * SECOND
 
 
-def dedicate(connection: Connection, lock: Lock) -> None:
+def dedicate(reading: Callable[[], AbstractContextManager[Connection]], lock: Lock) -> None:
     """Have the file of a lock say to which store it belongs, before any row there tells of it."""
-    lock.tell(store_id(connection) or "")
+    with reading() as connection:
+        lock.tell(store_id(connection) or "")
 
 
 def register(
