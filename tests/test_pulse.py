@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections import Counter
@@ -125,6 +126,29 @@ async def test_what_is_no_job_blocks_the_loop_no_longer_than_a_hook_may_take(
 
     assert before == {"job": None, "overdue": False}
     assert after == {"job": None, "overdue": True}
+
+
+# What jobs leave on the loop of trio comes in no certain order.
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_what_jobs_took_before_it_is_not_counted_to_what_is_no_job(
+    stage: StageApp, supervisor: Supervisor
+) -> None:
+    told: list[bool] = []
+
+    def after() -> None:
+        told.append(supervisor.passes(HOOK_TIMEOUT)["blocked"]["overdue"])
+        told.append(supervisor.passes(CANCEL_GRACE + 1)["blocked"]["overdue"])
+
+    async def handler(task_id: int) -> None:
+        asyncio.get_running_loop().call_soon(after)
+        supervisor.passes(HOOK_TIMEOUT + CANCEL_GRACE + 1)
+
+    app = stage(handler, timeout=10 * (HOOK_TIMEOUT + CANCEL_GRACE))
+    async with worker(app, supervisor):
+        await app.acall("tasks.mail.add")
+        await ended(app, 1)
+
+    assert told == [False, True]
 
 
 def state(app: App, id: int) -> tuple[int, int]:

@@ -58,6 +58,8 @@ class Pulse:
         self._cancel_grace = cancel_grace
         self._hook_timeout = hook_timeout
         self._turned = self._looked = clock.monotonic()
+        # When a job was last seen to block the loop.
+        self._by_job = self._turned
         self._blocked: Message | None = None
         self._loop_thread = 0
         # Since when each zombie on the loop has been seen, by attempt.
@@ -140,11 +142,14 @@ class Pulse:
 
     def _blame(self, attempt: Attempt | None, suspects: Sequence[Attempt], age: float, now: float) -> Message:
         if suspects:
+            self._by_job = now
             late = [one.job.claim for one in suspects if now > one.deadline + self._cancel_grace]
             return {"job": None, "suspects": [[one.key, one.fence] for one in late], "overdue": bool(late)}
         if attempt is None or attempt.job.over:
             # A hook, or what users' code left on the loop; or a handler whose job has ended without it.
-            return {"job": None, "overdue": age > self._hook_timeout + self._cancel_grace}
+            # Jobs that block it one after the other leave it no turn between them: their time is not counted.
+            return {"job": None, "overdue": min(age, now - self._by_job) > self._hook_timeout + self._cancel_grace}
+        self._by_job = now
         claim = attempt.job.claim
         return {"job": [claim.key, claim.fence], "overdue": now > attempt.deadline + self._cancel_grace}
 
