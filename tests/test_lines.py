@@ -18,7 +18,7 @@ from wire_support import Wire, wired
 from yaotask.errors import StorageUnavailable
 from yaotask.store import writer
 from yaotask.store.dialects import mysql_line
-from yaotask.store.direct import Line, execute, forget, in_style, post, settle
+from yaotask.store.direct import Line, execute, follow, forget, in_style, post, settle
 from yaotask.store.ids import IdBlocks
 from yaotask.store.opening import open_store, place
 from yaotask.store.sizes import Owed
@@ -364,6 +364,45 @@ def test_what_fails_on_its_way_with_the_commit_is_not_stored_and_the_connection_
     assert bench.value("SELECT count(*) FROM yaotask_ids WHERE task IN ('one', 'two')") == 0
     assert bench.add_one() == 2
     assert line is bench.store.writer.connected().connection.driver_connection
+
+
+@pytest.mark.only_on("postgresql")
+def test_what_follows_a_commit_is_done_where_that_is_and_is_of_no_consequence(connection: Connection) -> None:
+    def commit(first: int, then: str) -> None:
+        post(connection, "BEGIN")
+        post(connection, NEW, {"id": first})
+        assert follow(connection, then, {"id": first + 1})
+        execute(connection, "COMMIT")
+
+    commit(1, NEW)
+    assert known(connection) == 2
+    with pytest.raises(IntegrityError):
+        commit(2, NEW)
+    execute(connection, "ROLLBACK")
+    assert known(connection) == 2
+    # What follows is refused: from then on nothing does.
+    commit(4, "SELECT 1 / (CAST(:id AS bigint) - 5)")
+
+    assert known(connection) == 3
+    assert not follow(connection, NEW, {"id": 6})
+
+
+@pytest.mark.only_on("postgresql")
+def test_what_was_to_follow_a_transaction_that_is_given_up_follows_no_other(connection: Connection) -> None:
+    assert follow(connection, NEW, {"id": 1})
+    forget(connection)
+    execute(connection, "COMMIT")
+
+    assert known(connection) == 0
+
+
+def test_where_nothing_travels_nothing_follows(connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        line: Any = connection.connection.driver_connection
+        line.can_wait = False
+
+    assert not follow(connection, NEW, {"id": 1})
+    assert known(connection) == 0
 
 
 @pytest.mark.only_on("postgresql")

@@ -140,13 +140,17 @@ class SqlCycle(Work):
     def claim(self, demands: Mapping[str, int], worker: int) -> None:
         """Give `worker` the next jobs of each task (T2), at most what it asked for."""
         share = max(1, MOST_ROWS // max(1, len(demands)))
-        for task, most in demands.items():
-            self.harvest.claims[task] = self._claim(task, min(most, share), worker)
-
-    def _claim(self, task: str, most: int, worker: int) -> ClaimBatch:
         given = {"worker": worker, "now": self.now, "fence": _least_fence(self.now)}
-        answer = self.execute(self.own.SELECT_CLAIMS, task=task, most=most, **given)
-        found = self.own.gather_claims(answer)
+        asked = {
+            task: self.ask_ahead(self.own.SELECT_CLAIMS, task=task, most=min(most, share), **given)
+            for task, most in demands.items()
+        }
+        self.see_done()
+        for task, found in asked.items():
+            self.harvest.claims[task] = self._take(task, found, given)
+
+    def _take(self, task: str, asked: Posted, given: Mapping[str, int]) -> ClaimBatch:
+        found = self.own.gather_claims(asked.come())
         if not found.jobs:
             return ClaimBatch(task, 0, "[]")
         if self.own.TAKE_CLAIMS is not None:

@@ -12,10 +12,12 @@ from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from sqlalchemy.engine import Connection, CursorResult
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+T = TypeVar("T")
 
 
 class Answer:
@@ -75,6 +77,13 @@ class Posted:
             self._answer = self._read()
         return self._answer
 
+    def come(self) -> Answer:
+        """The answer, once all that was posted is done. Raises LookupError where there is none."""
+        answer = self.answer
+        if answer is None:
+            raise LookupError("no answer has come")
+        return answer
+
 
 # The argument has a name for each column of a statement in this package, so that the cache stays small.
 @cache
@@ -86,14 +95,32 @@ class Line(ABC):
     """A driver's connection on which a statement can wait, and travel with the next one."""
 
     can_wait: bool
+    # The driver's own.
+    cursor: Callable[[], Any]
     # Whether what has waited gets its answers.
     can_answer = False
     # Whether the server has answered lately.
     is_fresh = False
 
+    def ask(self, statement: str, values: Mapping[str, Any]) -> Answer:
+        """Run a statement, in the driver's style, behind all that waits. Raises the driver's errors."""
+        cursor = self.cursor()
+        try:
+            cursor.execute(statement, values)
+            return answer_of(cursor)
+        finally:
+            cursor.close()
+
     @abstractmethod
-    def post(self, statement: str, values: Mapping[str, Any], posted: Posted) -> None:
+    def post(self, statement: str, values: Mapping[str, Any]) -> Posted:
         """Let a statement, in the driver's style, go with the next one, or send it now. Raises the driver's errors."""
+
+    def follow(self, statement: str, values: Mapping[str, Any]) -> bool:
+        """Send a statement along with the next commit, to be run behind it; False where that cannot be.
+
+        It is of no consequence if it fails. Where the commit fails it is not run.
+        """
+        return False
 
     def takes_commit_along(self) -> bool:
         """Whether a commit may go with what waits: its outcome can be told, and somebody is there to hear of it."""
@@ -112,17 +139,18 @@ class Line(ABC):
         """Do not send what was posted and is not sent yet."""
 
 
-class _Later:
-    """Like a cursor, but what it executes waits."""
+class _Saying(Generic[T]):
+    """Like a cursor, for one statement that is said on a line in one of its ways."""
 
-    __slots__ = ("connection", "posted")
+    __slots__ = ("_say", "answered", "connection")
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: Line, say: Callable[[str, Mapping[str, Any]], T]) -> None:
         self.connection = line
-        self.posted = Posted()
+        self._say = say
+        self.answered: T
 
     def execute(self, statement: str, values: Mapping[str, Any]) -> None:
-        self.connection.post(statement, values, self.posted)
+        self.answered = self._say(statement, values)
 
 
 _NAME = re.compile(r"(?<![:\w]):(\w+)")
@@ -159,6 +187,9 @@ def run(cursor: Any, statement: str, values: Mapping[str, Any]) -> None:
 
 def execute(connection: Connection, statement: str, values: Mapping[str, Any] | None = None) -> Answer:
     """Run a statement in the driver's own style. Raises SQLAlchemy's DBAPIError, as its connection would."""
+    line = connection.connection.driver_connection
+    if isinstance(line, Line):
+        return _say(connection, _Saying(line, line.ask), statement, values)
     driver: Any = connection.dialect.dbapi
     try:
         cursor = connection.connection.cursor()
@@ -189,7 +220,7 @@ def post(connection: Connection, statement: str, values: Mapping[str, Any] | Non
     """Run a statement whose answer nobody needs, at the latest with the next one, from which its error may come."""
     line = connection.connection.driver_connection
     if isinstance(line, Line) and line.can_wait:
-        _post(connection, line, statement, values)
+        _say(connection, _Saying(line, line.post), statement, values)
     else:
         execute(connection, statement, values)
 
@@ -198,18 +229,17 @@ def ask_ahead(connection: Connection, statement: str, values: Mapping[str, Any] 
     """Ask something whose answer may come with that of the next statement, as its error may."""
     line = connection.connection.driver_connection
     if isinstance(line, Line) and line.can_wait and line.can_answer:
-        return _post(connection, line, statement, values)
+        return _say(connection, _Saying(line, line.post), statement, values)
     return Posted(execute(connection, statement, values))
 
 
-def _post(connection: Connection, line: Line, statement: str, values: Mapping[str, Any] | None) -> Posted:
+def _say(connection: Connection, saying: _Saying[T], statement: str, values: Mapping[str, Any] | None) -> T:
     driver: Any = connection.dialect.dbapi
-    later = _Later(line)
     try:
-        run(later, in_style(statement, connection.dialect.name), values or {})
+        run(saying, in_style(statement, connection.dialect.name), values or {})
     except driver.Error as error:
         raise _as_sqlalchemys(connection, statement, error) from error
-    return later.posted
+    return saying.answered
 
 
 def settle_or_take_along(connection: Connection) -> None:
@@ -217,6 +247,12 @@ def settle_or_take_along(connection: Connection) -> None:
     line = connection.connection.driver_connection
     if not (isinstance(line, Line) and line.takes_commit_along()):
         settle(connection)
+
+
+def follow(connection: Connection, statement: str, values: Mapping[str, Any]) -> bool:
+    """Run a statement behind the next commit, on the same way, if that can be; whether it can."""
+    line = connection.connection.driver_connection
+    return isinstance(line, Line) and _say(connection, _Saying(line, line.follow), statement, values)
 
 
 def expect_answers(connection: Connection, is_fresh: bool) -> None:

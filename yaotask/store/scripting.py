@@ -121,6 +121,7 @@ class _Recorder:
     def cursor(self) -> _Recorder:
         return self
 
+    driver_connection = None
     description = None
     rowcount = 0
 

@@ -109,6 +109,10 @@ class Dialect(Protocol):
         """Let all who listen know where to look, by a hint; nothing where the database has no such thing."""
         ...
 
+    def announce_with_commit(self, connection: Connection, tasks: Collection[str]) -> bool:
+        """Do so on the way of the transaction's commit, once that is done; False where it must be said by itself."""
+        ...
+
     def listen(self) -> Notices | None:
         """Begin to listen; None where the database has no such thing. Raises the driver's error, or StorageError."""
         ...

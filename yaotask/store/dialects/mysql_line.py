@@ -39,10 +39,11 @@ class LedgerConnection(TlsOnceConnection, Line):
             (served_by,) = cursor.fetchone()
         self.can_wait = served_by == self.thread_id()
 
-    def post(self, statement: str, values: Mapping[str, Any], posted: Posted) -> None:
+    def post(self, statement: str, values: Mapping[str, Any]) -> Posted:
         self._posted.append(self.cursor().mogrify(statement, values))
         if sum(map(len, self._posted)) > MOST_LETTERS:
             self.settle()
+        return Posted()
 
     def settle(self) -> None:
         if self._posted:

@@ -76,8 +76,8 @@ class PostgresqlDialect(ServerDialect):
         self._joining = Joining(self.label, self._identify)
         self._url = addresses.address(url)
         self._prepare = addresses.prepare_threshold(url)
-        # Until the server has said that it knows no such thing.
-        self._has_notify = True
+        # Until it was tried nobody knows.
+        self._has_notify: bool | None = None
         self._habits = {name: value for name, value in _HABITS.items() if name not in url.query} | _ENCODING
 
     def engine(self, *, writer: bool) -> Engine:
@@ -106,10 +106,11 @@ class PostgresqlDialect(ServerDialect):
     def _configure_writer(self, connection: Any, _record: Any) -> None:
         connection.adapters.register_loader("numeric", _Number)
         direct = is_direct(connection)
-        connection.prepare_threshold = (self._prepare or _PREPARED_AFTER) if direct else None
+        # With a ROLLBACK psycopg discards what it has prepared, and all else that was.
+        connection.prepare_threshold = None
         if direct:
             connection.execute(_SESSION)
-            connection.allow_waiting()
+            connection.allow_waiting(self._prepare or _PREPARED_AFTER)
         self.begin = sql.BEGIN if direct else _BEGIN_POOLED
 
     def _configure_reader(self, connection: Any, _record: Any) -> None:
@@ -157,8 +158,11 @@ class PostgresqlDialect(ServerDialect):
     # --- hints to other nodes -----------------------------------------------------------------------
 
     def announce(self, connection: Connection, tasks: Collection[str]) -> None:
-        if self._has_notify:
+        if self._has_notify is not False:
             self._has_notify = postgresql_notices.announce(connection, tasks)
+
+    def announce_with_commit(self, connection: Connection, tasks: Collection[str]) -> bool:
+        return self._has_notify is True and postgresql_notices.announce_with_commit(connection, tasks)
 
     def listen(self) -> Notices | None:
         habits = {**addresses.driver_options(self._url), **self._habits}

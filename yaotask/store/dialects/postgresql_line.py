@@ -1,27 +1,25 @@
 """PostgreSQL's connection for the ledger: what nobody waits for the answer of travels with what comes next.
 
 A transaction of one job is a handful of short statements, and the way to the server and back takes longer than most of
-them. One that is posted goes along with the next that is executed, in one go (libpq's pipeline mode): where it fails,
-the next is not run, and raises the error.
+them. One that is posted goes along with the next that is asked, in one go: where it fails, the next is not run, and
+raises the error.
 """
 
 from __future__ import annotations
 
 import select
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import psycopg
 from psycopg import capabilities
-from psycopg.generators import send
 from psycopg.pq import TransactionStatus
 
-from yaotask.store.direct import Line, Posted, answer_of
+from yaotask.store.dialects.postgresql_flight import Call, Flights
+from yaotask.store.direct import Answer, Line, Posted
 
-# What a later psycopg may have no more; then nothing waits.
-_OF_PSYCOPG = ("_exit_gen", "_enqueue_sync", "_communicate_gen", "_fetch_gen")
+_COMMIT: Call = ("COMMIT", {})
 
 
 class LedgerConnection(psycopg.Connection[Any], Line):
@@ -33,22 +31,42 @@ class LedgerConnection(psycopg.Connection[Any], Line):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.cursor_factory = LedgerCursor
-        self._posted: list[tuple[str, Mapping[str, Any], Posted]] = []
+        self._flights = Flights(self)
+        self._posted: list[tuple[Call, Posted]] = []
+        # What comes behind the next commit.
+        self._followers: list[Call] = []
 
-    def allow_waiting(self) -> None:
-        """Let what is posted wait, if it can be sent so. Not behind a pooler: there, BEGIN is several statements."""
-        self.can_wait = capabilities.has_pipeline() and all(hasattr(psycopg.Pipeline, name) for name in _OF_PSYCOPG)
+    def allow_waiting(self, prepared_after: int) -> None:
+        """Let what is posted wait, if it can be sent so, and prepare what has come so often.
 
-    def post(self, statement: str, values: Mapping[str, Any], posted: Posted) -> None:
-        self._posted.append((statement, values, posted))
+        Not behind a pooler: there, BEGIN is several statements.
+        """
+        self.can_wait = capabilities.has_pipeline()
+        self._flights.prepared_after = prepared_after
+
+    def ask(self, statement: str, values: Mapping[str, Any]) -> Answer:
+        if not self.can_wait:
+            return super().ask(statement, values)
+        return self._flights.read(self._send([(statement, values)])[-1])
+
+    def post(self, statement: str, values: Mapping[str, Any]) -> Posted:
+        posted = Posted()
+        self._posted.append(((statement, values), posted))
+        return posted
 
     def settle(self) -> None:
         if self._posted:
-            with self.posted_first():
-                """Nothing comes after it."""
+            self._send([])
 
     def forget(self) -> None:
         self._posted.clear()
+        self._followers.clear()
+
+    def follow(self, statement: str, values: Mapping[str, Any]) -> bool:
+        if not self.can_wait or self._flights.has_refused:
+            return False
+        self._followers.append((statement, values))
+        return True
 
     def takes_commit_along(self) -> bool:
         # What is sent to a server that has left, or said that it leaves, would be in doubt although nobody had it.
@@ -60,69 +78,34 @@ class LedgerConnection(psycopg.Connection[Any], Line):
         return bool(poll.poll(0))
 
     def was_undone(self) -> bool:
-        return self.info.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR)
+        open_still = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
+        return self._flights.fell_short or self.info.transaction_status in open_still
 
-    @property
-    def is_behind(self) -> bool:
-        """Whether something was posted that is not sent."""
-        return bool(self._posted)
-
-    @contextmanager
-    def posted_first(self) -> Iterator[None]:
-        """Send it, and what is executed inside after it; at the end of the block all is done."""
+    def _send(self, more: list[Call]) -> list[Any]:
+        """What was posted, then more; the answers to all."""
         posted, self._posted = self._posted, []
-        first: psycopg.Error | None = None
-        try:
-            with self.pipeline() as pipeline:
-                pipeline._exit_gen = partial(_end, pipeline)  # type: ignore[method-assign]
-                try:
-                    cursors = [psycopg.Cursor(self) for _ in posted]
-                    for cursor, (statement, values, _) in zip(cursors, posted, strict=True):
-                        cursor.execute(statement, values)
-                    yield
-                except psycopg.Error as error:
-                    first = error
-        except psycopg.Error as error:
-            first = first or error
-        if first is not None:
-            # What was not run was not prepared either, which psycopg does not find out by itself.
-            self._prepared.clear()
-            raise first
+        followers: list[Call] = []
+        if more == [_COMMIT]:
+            followers, self._followers = self._followers, followers
+        results = self._flights.fly([call for call, _ in posted] + more, followers)
         self.is_fresh = True
-        for cursor, (_, _, answered) in zip(cursors, posted, strict=True):
-            answered.comes_by(partial(answer_of, cursor))
-
-
-def _end(pipeline: psycopg.Pipeline) -> Generator[Any, Any, None]:
-    """Send the end of a pipeline and read all answers. Raises the first error: those behind it are no news.
-
-    Psycopg's own way asks once more for what it is sent anyway, and with that PostgreSQL stops the clock by which it
-    ends a transaction that stands still.
-    """
-    pipeline._enqueue_sync()
-    first: psycopg.Error | None = None
-    for step in (pipeline._communicate_gen(), send(pipeline.pgconn), pipeline._fetch_gen(flush=False)):
-        try:
-            yield from step
-        except psycopg.Error as error:
-            first = first or error
-    if first is not None:
-        raise first
+        for (_, answered), result in zip(posted, results, strict=False):
+            answered.comes_by(partial(self._flights.read, result))
+        return results
 
 
 class LedgerCursor(psycopg.Cursor[Any]):
-    """A cursor that takes along what was posted."""
+    """A cursor of psycopg's, for what SQLAlchemy does: it comes after what was posted."""
 
     def execute(self, *arguments: Any, **options: Any) -> Any:
-        connection: LedgerConnection = self.connection  # type: ignore[assignment]
-        if not connection.is_behind:
-            done = super().execute(*arguments, **options)
-            connection.is_fresh = True
-            return done
-        with connection.posted_first():
-            return super().execute(*arguments, **options)
+        self._line().settle()
+        done = super().execute(*arguments, **options)
+        self._line().is_fresh = True
+        return done
 
     def executemany(self, *arguments: Any, **options: Any) -> None:
-        connection: LedgerConnection = self.connection  # type: ignore[assignment]
-        connection.settle()
+        self._line().settle()
         super().executemany(*arguments, **options)
+
+    def _line(self) -> Any:
+        return self.connection

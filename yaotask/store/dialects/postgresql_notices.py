@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from yaotask.errors import StorageError
 from yaotask.store.dialects.postgresql_errors import UNKNOWN_FUNCTION, UNKNOWN_STATEMENT, code_of
-from yaotask.store.direct import execute
+from yaotask.store.direct import execute, follow
 from yaotask.store.hints import said, together, understood
 
 Explain = Callable[[BaseException | None], StorageError]
@@ -33,6 +33,11 @@ def announce(connection: Connection, tasks: Collection[str]) -> bool:
             raise
         return False
     return True
+
+
+def announce_with_commit(connection: Connection, tasks: Collection[str]) -> bool:
+    """Do so on the way of the transaction's commit, in a transaction of its own; whether that is possible."""
+    return follow(connection, _NOTIFY, {"words": said(tasks)})
 
 
 def listen(

@@ -36,6 +36,9 @@ class ServerDialect:
     def announce(self, connection: Connection, tasks: Collection[str]) -> None:
         """Nothing: not every server passes hints on."""
 
+    def announce_with_commit(self, connection: Connection, tasks: Collection[str]) -> bool:
+        return False
+
     def listen(self) -> Notices | None:
         return None
 

@@ -94,6 +94,9 @@ class SqliteDialect:
     def announce(self, connection: Connection, tasks: Collection[str]) -> None:
         """There are no other machines."""
 
+    def announce_with_commit(self, connection: Connection, tasks: Collection[str]) -> bool:
+        return False
+
     def listen(self) -> Notices | None:
         return None
 
