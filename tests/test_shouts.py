@@ -5,9 +5,11 @@ from __future__ import annotations
 import select
 from collections.abc import Collection, Iterator
 
+import broken_lines
 import pytest
 from store_support import Bench, EvenChance, an_add, answer
 
+from yaotask.events import ADD_BIT
 from yaotask.jobs import JobState
 from yaotask.store import hints
 from yaotask.store.dialects import postgresql_notices
@@ -66,11 +68,57 @@ def add(ledger: Ledger) -> float | None:
     return rest
 
 
-def test_a_job_is_told_of_once_it_is_stored(bench: Bench, ledger: Ledger, notices: Notices) -> None:
+def test_a_job_is_told_of_once_it_is_stored(
+    bench: Bench, ledger: Ledger, notices: Notices, called: list[Collection[str]]
+) -> None:
     for _ in range(8):
         add(ledger)
         assert heard(notices) == {"mail"}
         bench.clock.advance(1)
+
+    # Once it is known that the server does so, it is told with the commit.
+    assert called == [{"mail"}]
+
+
+def test_what_is_told_with_a_commit_that_fails_is_not_said(bench: Bench, ledger: Ledger, notices: Notices) -> None:
+    add(ledger)
+    heard(notices)
+    bench.clock.advance(1)
+    with broken_lines.fails_instead_of_committing(bench):
+        one = an_add()
+        ledger.add(one)
+        ledger.turn()
+
+    assert notices.heard() is None
+
+
+def test_what_is_refused_on_the_way_of_a_commit_costs_no_job_and_is_said_by_itself_from_then_on(
+    bench: Bench, ledger: Ledger, notices: Notices, called: list[Collection[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(ledger)
+    heard(notices)
+    with monkeypatch.context() as patch:
+        patch.setattr(postgresql_notices, "_NOTIFY", "SELECT 1 / (length(CAST(:words AS text)) - 4)")
+        bench.clock.advance(1)
+        add(ledger)
+    bench.clock.advance(1)
+    add(ledger)
+
+    assert heard(notices) == {"mail"}
+    assert called == [{"mail"}] * 2
+
+
+def test_that_hooks_wait_too_is_told_with_the_commit_of_what_was_added(
+    bench: Bench, ledger: Ledger, notices: Notices, called: list[Collection[str]]
+) -> None:
+    add(ledger)
+    heard(notices)
+    bench.clock.advance(1)
+    ledger.add(an_add(events=ADD_BIT))
+    ledger.turn()
+
+    assert heard(notices) == hints.EVERYWHERE
+    assert called == [{"mail"}]
 
 
 def test_one_behind_another_is_told_of_when_it_is_due(
@@ -94,7 +142,6 @@ def test_one_behind_another_is_told_of_when_it_is_due(
 def test_a_server_without_such_a_thing_is_asked_for_it_once(
     bench: Bench, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    add(ledger)
     asked: list[str] = []
 
     def say(tasks: Collection[str]) -> str:
@@ -103,9 +150,9 @@ def test_a_server_without_such_a_thing_is_asked_for_it_once(
 
     monkeypatch.setattr(postgresql_notices, "said", say)
     monkeypatch.setattr(postgresql_notices, "_NOTIFY", "SELECT no_such_thing(:words)")
-    for _ in range(3):
-        bench.clock.advance(1)
+    for _ in range(4):
         add(ledger)
+        bench.clock.advance(1)
 
     assert len(asked) == 1
     assert {bench.state(id) for id in range(1, 5)} == {JobState.WAITING}

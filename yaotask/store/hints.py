@@ -39,6 +39,11 @@ def together(hints: Collection[frozenset[str]]) -> frozenset[str]:
     return EVERYWHERE if EVERYWHERE in hints else EVERYWHERE.union(*hints)
 
 
+def says_all(word: frozenset[str] | None, tasks: frozenset[str]) -> bool:
+    """Whether who was given this word, if any was, looks wherever another would have them look."""
+    return word == EVERYWHERE or (word is not None and tasks != EVERYWHERE and tasks <= word)
+
+
 @contextmanager
 def _address(path: Path) -> Iterator[str]:
     """A short way to say a path: through its folder, where the system has one."""

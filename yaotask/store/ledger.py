@@ -14,9 +14,10 @@ from typing import Any
 from yaotask.chance import Chance
 from yaotask.clock import Clock
 from yaotask.errors import StorageError
+from yaotask.events import ADD_BIT
 from yaotask.jobs import Claim, Failed, Lost, Outcome, Succeeded
 from yaotask.store.consumers import Consumer, Courier
-from yaotask.store.hints import EVERYWHERE
+from yaotask.store.hints import EVERYWHERE, says_all
 from yaotask.store.inbox import Inbox, take
 from yaotask.store.lookout import Lookout
 from yaotask.store.protocol import Add, Errand, Finish, Harvest, Mailbox, Progress, Started, Ticket
@@ -141,6 +142,7 @@ class Ledger:
                 self._lookout.ask_for(mailbox)
             if not mailbox:
                 return self._rest()
+            mailbox.word = self._word_of(mailbox)
             harvest = self.store.run_cycle(mailbox)
         except StorageError as error:
             return self._put_off(mailbox, error)
@@ -168,16 +170,25 @@ class Ledger:
         return min((rest for rest in rests if rest is not None), default=None)
 
     def _tell_others(self, harvest: Harvest) -> None:
+        if self.shout is not None and harvest.passed_on is not None:
+            self.shout.passed_on()
         # Where a look at the database tells everybody, a worker need not say what it leaves to others.
         quiet = self._worker is not None and self.store.tells_changes
         left = set() if quiet else self._lookout.left_over(harvest.woken)
         if not left and not harvest.asked_to_stop:
             return
-        tasks = EVERYWHERE if harvest.asked_to_stop or harvest.wrote_events or harvest.paid_debts else left
+        tasks = EVERYWHERE if harvest.asked_to_stop or harvest.wrote_events or harvest.paid_debts else frozenset(left)
         self.hint(tasks)
-        if self.shout is not None:
+        if self.shout is not None and not says_all(harvest.passed_on, tasks):
             self.shout.owe(tasks)
             self.shout.pay()
+
+    def _word_of(self, mailbox: Mailbox) -> frozenset[str] | None:
+        """Where others are to look for what is added to tasks that this process does not run."""
+        tasks = frozenset(add.task for add in mailbox.adds if add.task not in self._consumers)
+        if not tasks or self.shout is None or not self.shout.is_free:
+            return None
+        return EVERYWHERE if any(add.events & ADD_BIT for add in mailbox.adds) else tasks
 
     def _hand_out(self, mailbox: Mailbox, harvest: Harvest) -> None:
         for task, claims in harvest.claims.items():

@@ -164,7 +164,8 @@ class Mailbox:
     `delivered` and `failed` are what became of events, of the failed with an error and the time of the next try.
     `others` says that another process may have added jobs that are to be counted, `due` that the time of a future
     job has come. With `entered` the worker claims nothing unless it is still among the workers of the store. A
-    `hurried` one waits for nothing that somebody else's open transaction has.
+    `hurried` one waits for nothing that somebody else's open transaction has. The `word` is where other nodes are to
+    look once this is stored, if they can be told with the commit.
     """
 
     worker: int | None = None
@@ -182,6 +183,7 @@ class Mailbox:
     delivered: list[Delivery] = field(default_factory=list)
     failed: list[FailedDelivery] = field(default_factory=list)
     hurried: bool = False
+    word: frozenset[str] | None = None
 
     def __bool__(self) -> bool:
         told = self.progress or self.started or self.finishes or self.settles
@@ -294,7 +296,7 @@ class Harvest:
     job that was added; `woken` the tasks that were given jobs which can be claimed; `asked_to_stop` whether a
     running job was; `paid_debts` whether transactions of others are known now that may have left anything;
     `held` what of the mailbox could not be done yet, and is as it was; `afterwards` what
-    was done once the commit was.
+    was done once the commit was; `passed_on` the word that went to other nodes with the commit.
     """
 
     now: int = 0
@@ -312,6 +314,7 @@ class Harvest:
     first_stored: tuple[str, int] | None = None
     held: Held = field(default_factory=Held)
     afterwards: list[Callable[[], None]] = field(default_factory=list)
+    passed_on: frozenset[str] | None = None
 
 
 class Cycle(Protocol):

@@ -29,6 +29,15 @@ class Shout:
         self._owed: set[frozenset[str]] = set()
         self._next = 0.0
 
+    @property
+    def is_free(self) -> bool:
+        """Whether it could be called out now, and nothing is owed."""
+        return not self._owed and self._clock.monotonic() >= self._next
+
+    def passed_on(self) -> None:
+        """Somebody else has called out just now."""
+        self._next = self._clock.monotonic() + EVERY
+
     def owe(self, tasks: Collection[str]) -> None:
         """There is something for others, of these tasks; of none: look everywhere."""
         self._owed.add(frozenset(tasks))

@@ -153,6 +153,8 @@ class SqlStore:
             cycle = SqlCycle(connection, self.dialect, self._ids, sizes, self.now(connection), mailbox.worker)
             left[:] = [self._owing.give_back(cycle)]
             answers = how(cycle, mailbox)
+            if mailbox.word is not None and self.dialect.announce_with_commit(connection, mailbox.word):
+                cycle.harvest.passed_on = mailbox.word
             cycle.harvest.afterwards.append(sizes.learn)
             done[:] = [(cycle.harvest, answers)]
             return done[0]
