@@ -7,6 +7,7 @@ the database, and a cycle has half a dozen of them.
 from __future__ import annotations
 
 import re
+import select
 from abc import ABC, abstractmethod
 from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
@@ -137,6 +138,13 @@ class Line(ABC):
     @abstractmethod
     def forget(self) -> None:
         """Do not send what was posted and is not sent yet."""
+
+
+def has_something_to_read(socket: Any) -> bool:
+    """Whether a server has said something, or hung up, of its own accord. Takes a socket, or its number."""
+    poll = select.poll()
+    poll.register(socket, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 class _Saying(Generic[T]):

@@ -6,17 +6,19 @@ and raises the error. It is why the ledger's connection, and no other, may send 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pymysql
 from pymysql.constants import CLIENT
 
 from yaotask.store.dialects.mysql_connection import TlsOnceConnection
-from yaotask.store.direct import Line, Posted
+from yaotask.store.direct import Line, Posted, has_something_to_read
 
 # What goes at once is far from the most that a server takes.
 MOST_LETTERS = 1_000_000
+# The numbers of errors that are no server's.
+_DRIVERS = range(2_000, 3_000)
 
 
 class LedgerConnection(TlsOnceConnection, Line):
@@ -27,6 +29,8 @@ class LedgerConnection(TlsOnceConnection, Line):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         options["client_flag"] = options.get("client_flag", 0) | CLIENT.MULTI_STATEMENTS
         self._posted: list[str] = []
+        # Whether the last statement of those that went at once was certainly not tried.
+        self.fell_short = False
         super().__init__(*arguments, **{**options, "cursorclass": LedgerCursor})
 
     def allow_waiting(self) -> None:
@@ -53,6 +57,13 @@ class LedgerConnection(TlsOnceConnection, Line):
     def forget(self) -> None:
         self._posted.clear()
 
+    def takes_commit_along(self) -> bool:
+        # What is sent to a server that has left, or said that it leaves, would be in doubt although nobody had it.
+        return self.can_wait and self.is_fresh and self.open and not has_something_to_read(self._sock)
+
+    def was_undone(self) -> bool:
+        return self.fell_short
+
     def take(self) -> list[str]:
         """What was posted; whoever takes it sends it."""
         posted, self._posted = self._posted, []
@@ -63,13 +74,25 @@ class LedgerCursor(pymysql.cursors.Cursor):
     """A cursor that takes along what was posted."""
 
     def execute(self, query: str, args: Any = None) -> int:
-        posted = self._line().take()
-        if not posted:
-            return super().execute(query, args)
-        last = query if args is None else self.mogrify(query, args)
-        changed = super().execute(";\n".join([*posted, last]))
-        while self.nextset():
-            changed = self.rowcount
+        line = self._line()
+        line.fell_short, posted = False, line.take()
+        if posted:
+            changed = self._execute_all([*posted, query if args is None else self.mogrify(query, args)])
+        else:
+            changed = super().execute(query, args)
+        line.is_fresh = True
+        return changed
+
+    def _execute_all(self, statements: Sequence[str]) -> int:
+        """One after the other up to the first that fails; how many rows the last one has changed."""
+        done = 0
+        try:
+            changed = super().execute(";\n".join(statements))
+            while self.nextset():
+                done, changed = done + 1, self.rowcount
+        except pymysql.MySQLError as error:
+            self._line().fell_short = _is_servers(error) and done < len(statements) - 1
+            raise
         return changed
 
     def executemany(self, query: str, args: Any) -> int | None:
@@ -78,3 +101,9 @@ class LedgerCursor(pymysql.cursors.Cursor):
 
     def _line(self) -> Any:
         return self.connection
+
+
+def _is_servers(error: pymysql.MySQLError) -> bool:
+    """Whether it is the server's answer to a statement, and not what the driver says of the connection."""
+    code = error.args[0] if error.args else None
+    return isinstance(code, int) and code > 0 and code not in _DRIVERS

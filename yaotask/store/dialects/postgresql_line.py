@@ -7,7 +7,6 @@ raises the error.
 
 from __future__ import annotations
 
-import select
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -17,7 +16,7 @@ from psycopg import capabilities
 from psycopg.pq import TransactionStatus
 
 from yaotask.store.dialects.postgresql_flight import Call, Flights
-from yaotask.store.direct import Answer, Line, Posted
+from yaotask.store.direct import Answer, Line, Posted, has_something_to_read
 
 _COMMIT: Call = ("COMMIT", {})
 
@@ -70,12 +69,7 @@ class LedgerConnection(psycopg.Connection[Any], Line):
 
     def takes_commit_along(self) -> bool:
         # What is sent to a server that has left, or said that it leaves, would be in doubt although nobody had it.
-        return self.is_fresh and not self.closed and not self._has_something_to_read()
-
-    def _has_something_to_read(self) -> bool:
-        poll = select.poll()
-        poll.register(self.pgconn.socket, select.POLLIN)
-        return bool(poll.poll(0))
+        return self.is_fresh and not self.closed and not has_something_to_read(self.pgconn.socket)
 
     def was_undone(self) -> bool:
         open_still = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
