@@ -108,6 +108,21 @@ def test_what_is_refused_on_the_way_of_a_commit_costs_no_job_and_is_said_by_itse
     assert called == [{"mail"}] * 2
 
 
+def test_of_what_is_refused_nobody_is_told(bench: Bench, ledger: Ledger, notices: Notices) -> None:
+    for _ in range(2):
+        add(ledger)
+        assert heard(notices) == {"mail"}
+        bench.clock.advance(1)
+    ledger.add(an_add(size=0))
+    ledger.turn()
+    bench.clock.advance(1)
+    ledger.add(an_add(task="video"))
+    ledger.turn()
+
+    # Hints come in the order in which they were given.
+    assert heard(notices) == {"video"}
+
+
 def test_that_hooks_wait_too_is_told_with_the_commit_of_what_was_added(
     bench: Bench, ledger: Ledger, notices: Notices, called: list[Collection[str]]
 ) -> None:

@@ -116,12 +116,12 @@ class Line(ABC):
     def post(self, statement: str, values: Mapping[str, Any]) -> Posted:
         """Let a statement, in the driver's style, go with the next one, or send it now. Raises the driver's errors."""
 
-    def follow(self, statement: str, values: Mapping[str, Any]) -> bool:
-        """Send a statement along with the next commit, to be run behind it; False where that cannot be.
+    def follow(self, statement: str, values: Mapping[str, Any]) -> Posted | None:
+        """Send a statement along with the next commit, to be run behind it; None where that cannot be.
 
-        It is of no consequence if it fails. Where the commit fails it is not run.
+        It is of no consequence if it fails: then no answer comes. Where the commit fails it is not run.
         """
-        return False
+        return None
 
     def takes_commit_along(self) -> bool:
         """Whether a commit may go with what waits: its outcome can be told, and somebody is there to hear of it."""
@@ -257,10 +257,10 @@ def settle_or_take_along(connection: Connection) -> None:
         settle(connection)
 
 
-def follow(connection: Connection, statement: str, values: Mapping[str, Any]) -> bool:
-    """Run a statement behind the next commit, on the same way, if that can be; whether it can."""
+def follow(connection: Connection, statement: str, values: Mapping[str, Any]) -> Posted | None:
+    """Run a statement behind the next commit, on the same way, if that can be. See Line.follow."""
     line = connection.connection.driver_connection
-    return isinstance(line, Line) and _say(connection, _Saying(line, line.follow), statement, values)
+    return _say(connection, _Saying(line, line.follow), statement, values) if isinstance(line, Line) else None
 
 
 def expect_answers(connection: Connection, is_fresh: bool) -> None:

@@ -14,7 +14,6 @@ from typing import Any
 from yaotask.chance import Chance
 from yaotask.clock import Clock
 from yaotask.errors import StorageError
-from yaotask.events import ADD_BIT
 from yaotask.jobs import Claim, Failed, Lost, Outcome, Succeeded
 from yaotask.store.consumers import Consumer, Courier
 from yaotask.store.hints import EVERYWHERE, says_all
@@ -142,7 +141,7 @@ class Ledger:
                 self._lookout.ask_for(mailbox)
             if not mailbox:
                 return self._rest()
-            mailbox.word = self._word_of(mailbox)
+            mailbox.others_run = self._run_by_others(mailbox)
             harvest = self.store.run_cycle(mailbox)
         except StorageError as error:
             return self._put_off(mailbox, error)
@@ -183,12 +182,11 @@ class Ledger:
             self.shout.owe(tasks)
             self.shout.pay()
 
-    def _word_of(self, mailbox: Mailbox) -> frozenset[str] | None:
-        """Where others are to look for what is added to tasks that this process does not run."""
-        tasks = frozenset(add.task for add in mailbox.adds if add.task not in self._consumers)
-        if not tasks or self.shout is None or not self.shout.is_free:
-            return None
-        return EVERYWHERE if any(add.events & ADD_BIT for add in mailbox.adds) else tasks
+    def _run_by_others(self, mailbox: Mailbox) -> frozenset[str]:
+        """The tasks of adds of which others can be told just now, as this process does not run them."""
+        if self.shout is None or not self.shout.is_free:
+            return frozenset()
+        return frozenset(add.task for add in mailbox.adds if add.task not in self._consumers)
 
     def _hand_out(self, mailbox: Mailbox, harvest: Harvest) -> None:
         for task, claims in harvest.claims.items():

@@ -164,8 +164,8 @@ class Mailbox:
     `delivered` and `failed` are what became of events, of the failed with an error and the time of the next try.
     `others` says that another process may have added jobs that are to be counted, `due` that the time of a future
     job has come. With `entered` the worker claims nothing unless it is still among the workers of the store. A
-    `hurried` one waits for nothing that somebody else's open transaction has. The `word` is where other nodes are to
-    look once this is stored, if they can be told with the commit.
+    `hurried` one waits for nothing that somebody else's open transaction has. Of new jobs of the tasks that
+    `others_run` these are told with the commit, where they can be.
     """
 
     worker: int | None = None
@@ -183,7 +183,7 @@ class Mailbox:
     delivered: list[Delivery] = field(default_factory=list)
     failed: list[FailedDelivery] = field(default_factory=list)
     hurried: bool = False
-    word: frozenset[str] | None = None
+    others_run: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
         told = self.progress or self.started or self.finishes or self.settles

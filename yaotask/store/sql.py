@@ -24,6 +24,7 @@ from yaotask.store.cycle import SqlCycle
 from yaotask.store.dialects.base import Dialect, Notices
 from yaotask.store.direct import Answer, execute
 from yaotask.store.forks import forks
+from yaotask.store.hints import EVERYWHERE
 from yaotask.store.ids import IdBlocks, IdsOnTheSpot, OutOfIds
 from yaotask.store.owing import Owing
 from yaotask.store.play import Answers, play, replay
@@ -153,8 +154,7 @@ class SqlStore:
             cycle = SqlCycle(connection, self.dialect, self._ids, sizes, self.now(connection), mailbox.worker)
             left[:] = [self._owing.give_back(cycle)]
             answers = how(cycle, mailbox)
-            if mailbox.word is not None and self.dialect.announce_with_commit(connection, mailbox.word):
-                cycle.harvest.passed_on = mailbox.word
+            self._pass_on(cycle, mailbox)
             cycle.harvest.afterwards.append(sizes.learn)
             done[:] = [(cycle.harvest, answers)]
             return done[0]
@@ -225,6 +225,21 @@ class SqlStore:
             ) from error
 
     # --- hints to other nodes -------------------------------------------------------------------------
+
+    def _pass_on(self, cycle: SqlCycle, mailbox: Mailbox) -> None:
+        """Have the others told with the commit, where that can be; the harvest says so once it was done."""
+        harvest = cycle.harvest
+        told = harvest.woken & mailbox.others_run
+        if not told:
+            return
+        word = EVERYWHERE if harvest.wrote_events else frozenset(told)
+        announced = self.dialect.announce_with_commit(cycle.connection, word)
+
+        def note() -> None:
+            if announced is not None and announced.answer is not None:
+                harvest.passed_on = word
+
+        harvest.afterwards.append(note)
 
     def announce(self, tasks: Collection[str]) -> None:
         """Let other nodes know where to look, by a hint, where the database can."""

@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from yaotask.clock import Clock
 from yaotask.errors import StorageError
 from yaotask.store.dialects.weaknesses import Unsound, Weakness
-from yaotask.store.direct import Answer
+from yaotask.store.direct import Answer, Posted
 
 # What users are told who try to end a transaction that is not theirs to end.
 COMMIT_ADVICE = "the job ends its transaction itself: return to commit, raise to roll back"
@@ -109,8 +109,8 @@ class Dialect(Protocol):
         """Let all who listen know where to look, by a hint; nothing where the database has no such thing."""
         ...
 
-    def announce_with_commit(self, connection: Connection, tasks: Collection[str]) -> bool:
-        """Do so on the way of the transaction's commit, once that is done; False where it must be said by itself."""
+    def announce_with_commit(self, connection: Connection, tasks: Collection[str]) -> Posted | None:
+        """Do so on the way of the transaction's commit; None where that cannot be. See Line.follow."""
         ...
 
     def listen(self) -> Notices | None:

@@ -35,7 +35,7 @@ from yaotask.store.dialects.postgresql_guard import GuardedConnection
 from yaotask.store.dialects.postgresql_joining import Identity, Joining
 from yaotask.store.dialects.postgresql_line import LedgerConnection
 from yaotask.store.dialects.server import ServerDialect, ServerHold, unwrap
-from yaotask.store.direct import execute, roll_back
+from yaotask.store.direct import Posted, execute, roll_back
 
 # What can be set once a connection, where the address does not say otherwise. A server that has vanished is noticed
 # before the lease of this process is over.
@@ -161,8 +161,8 @@ class PostgresqlDialect(ServerDialect):
         if self._has_notify is not False:
             self._has_notify = postgresql_notices.announce(connection, tasks)
 
-    def announce_with_commit(self, connection: Connection, tasks: Collection[str]) -> bool:
-        return self._has_notify is True and postgresql_notices.announce_with_commit(connection, tasks)
+    def announce_with_commit(self, connection: Connection, tasks: Collection[str]) -> Posted | None:
+        return postgresql_notices.announce_with_commit(connection, tasks) if self._has_notify else None
 
     def listen(self) -> Notices | None:
         habits = {**addresses.driver_options(self._url), **self._habits}

@@ -11,7 +11,7 @@ import select
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import psycopg
@@ -23,13 +23,16 @@ from yaotask.store.direct import Answer
 # A statement in the driver's style, and its values.
 Call = tuple[str, Mapping[str, Any]]
 
-# So many statements of a connection are prepared; of ours there are some dozens.
+# With more that are prepared all are made anew; of ours there are some dozens.
 MOST_PREPARED = 200
 
 _FAILED, _NOT_TRIED, _END = pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.PIPELINE_ABORTED, pq.ExecStatus.PIPELINE_SYNC
+_ANSWERS = (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.EMPTY_QUERY, _FAILED, _NOT_TRIED)
 _VALUE = re.compile(r"%\((\w+)\)s|%%")
 # What was prepared is of no use any more: a table has changed, or somebody has discarded it.
 _STALE = ("0A000", "26000")
+# A statement and the types of its values.
+_Form = tuple[bytes, tuple[int, ...]]
 
 
 @dataclass(slots=True)
@@ -44,7 +47,7 @@ class _Step:
     is_new: bool = False
 
     @property
-    def form(self) -> tuple[bytes, tuple[int, ...]]:
+    def form(self) -> _Form:
         return self.text, self.types
 
 
@@ -54,46 +57,56 @@ class Flights:
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         # A statement is prepared when it comes the next time after so many.
         self.prepared_after = 0
-        self._connection = connection
-        self._adapter = Transformer(connection)
-        self._names: dict[tuple[bytes, tuple[int, ...]], bytes] = {}
-        self._uses: Counter[tuple[bytes, tuple[int, ...]]] = Counter()
-        self._named = 0
         # Whether the last call of the last flight was certainly not tried.
         self.fell_short = False
         # Whether anything that followed has ever failed by itself.
         self.has_refused = False
+        self._connection = connection
+        self._names: dict[_Form, bytes] = {}
+        self._uses: Counter[_Form] = Counter()
+        self._named = 0
+        # Whether what was prepared is of no use any more, or too much.
+        self._is_stale = False
+
+    @cached_property
+    def _adapter(self) -> Any:
+        # Not before all is set that the connection is to know of values.
+        return Transformer(self._connection)
 
     def fly(self, calls: Sequence[Call], followers: Sequence[Call] = ()) -> list[Any]:
         """Do one after the other, and give what each was answered, for `read`.
 
         Raises the error of the first that fails: those behind it are not done. Where a value cannot be written nothing
-        is done at all. After any other error the connection is closed. With `followers` it is of no consequence if they
-        fail.
+        is done at all. After any other error the connection is closed. With `followers` the last call is a commit: it
+        is of no consequence if they fail, but for their answers: None where one was not done, or it is not known.
         """
         self.fell_short = True
-        steps = [self._bind(*call) for call in (*calls, *followers)]
+        self._discard_what_is_stale()
+        new: dict[_Form, bytes] = {}
+        steps = [self._bind(*call, new) for call in (*calls, *followers)]
         self.fell_short = False
-        libpq = self._connection.pgconn
+        results: list[Any] = []
         try:
-            libpq.enter_pipeline_mode()
-            for step in steps:
-                _send(libpq, step)
-            libpq.pipeline_sync()
-            results = _land(libpq)
-            libpq.exit_pipeline_mode()
-        except BaseException:
+            self._exchange(steps, results)
+        except BaseException as error:
             # What may still come would be taken for the answer to something else.
             self._connection.close()
+            answers, _ = self._sort(steps, results)
+            if isinstance(error, psycopg.Error):
+                _raise_first(answers[: len(calls)], error)
+                if followers and answers[len(calls) - 1] is not None:
+                    # It is committed, whatever has become of the connection since.
+                    return [*answers[: len(calls)], *[None] * len(followers)]
             raise
-        answers = self._sort(steps, results)
+        answers, rest = self._sort(steps, results)
         answers, following = answers[: len(calls)], answers[len(calls) :]
         self.fell_short = answers[-1].status == _NOT_TRIED
-        error = _first_error(answers)
-        if error is not None:
-            raise error
-        self.has_refused |= _first_error(following) is not None
-        return answers
+        # What is no transaction of its own commits last of all; then the error of that comes behind all answers.
+        _raise_first([*answers, *(() if followers else rest)])
+        if _first_error([*following, *rest]) is not None:
+            self.has_refused = True
+            following = [None] * len(followers)
+        return [*answers, *following]
 
     def read(self, result: Any) -> Answer:
         """An answer in Python's values."""
@@ -103,36 +116,58 @@ class Flights:
         names = tuple([result.fname(column).decode() for column in range(result.nfields)])
         return Answer(self._adapter.load_rows(0, result.ntuples, tuple), names, result.ntuples)
 
-    def _bind(self, statement: str, given: Mapping[str, Any]) -> _Step:
+    def _bind(self, statement: str, given: Mapping[str, Any], new: dict[_Form, bytes]) -> _Step:
+        """A statement with its values; where it is the first to be prepared in its flight it is among the `new`."""
         text, names = _numbered(statement)
+        step = _Step(text, None, (), None)
         if names:
-            values = self._adapter.dump_sequence([given[name] for name in names], [PyFormat.AUTO] * len(names))
-            step = _Step(text, values, self._adapter.types or (), self._adapter.formats)
-        else:
-            step = _Step(text, None, (), None)
-        step.name = self._names.get(step.form)
-        if step.name is None and self._comes_often(step):
-            self._named += 1
-            step.name, step.is_new = b"yaotask_%d" % self._named, True
+            step.values = self._adapter.dump_sequence([given[name] for name in names], [PyFormat.AUTO] * len(names))
+            step.types, step.formats = self._adapter.types or (), self._adapter.formats
+        form = step.form
+        step.name = self._names.get(form) or new.get(form)
+        if step.name is None:
+            self._uses[form] += 1
+            if self._uses[form] > self.prepared_after:
+                self._named += 1
+                step.name = new[form] = b"yaotask_%d" % self._named
+                step.is_new = True
         return step
 
-    def _comes_often(self, step: _Step) -> bool:
-        self._uses[step.form] += 1
-        return self._uses[step.form] > self.prepared_after and len(self._names) < MOST_PREPARED
+    def _exchange(self, steps: Sequence[_Step], results: list[Any]) -> None:
+        """Send them, and collect all that comes back. Raises psycopg.Error where the end of it does not come."""
+        libpq = self._connection.pgconn
+        if self._connection.closed:
+            raise psycopg.OperationalError("the connection is closed")
+        libpq.enter_pipeline_mode()
+        for step in steps:
+            _send(libpq, step)
+        libpq.pipeline_sync()
+        _land(libpq, results)
+        libpq.exit_pipeline_mode()
 
-    def _sort(self, steps: Sequence[_Step], results: Sequence[Any]) -> list[Any]:
-        """The answers to statements, out of these and those to what prepared some."""
+    def _sort(self, steps: Sequence[_Step], results: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+        """The answers to statements, and those that are to none. Where one has not come it is None.
+
+        Where a statement could not even be prepared, that is its answer.
+        """
         coming, answers = iter(results), []
         for step in steps:
-            prepared, result = next(coming) if step.is_new else None, next(coming)
+            prepared = next(coming, None) if step.is_new else None
+            answer = next(coming, None)
             if prepared is not None and prepared.status == pq.ExecStatus.COMMAND_OK:
                 self._names[step.form] = step.name or b""
-            # Where it could not even be prepared, that says why.
-            answers.append(prepared if prepared is not None and prepared.status == _FAILED else result)
-        error = _first_error(results)
-        if error is not None and error.sqlstate in _STALE:
+            answers.append(prepared if prepared is not None and prepared.status == _FAILED else answer)
+        failed = _first_error(results)
+        self._is_stale |= len(self._names) > MOST_PREPARED or (failed is not None and failed.sqlstate in _STALE)
+        return answers, list(coming)
+
+    def _discard_what_is_stale(self) -> None:
+        """Between two transactions only: after an error a transaction takes nothing but its end."""
+        if self._is_stale and self._connection.info.transaction_status == pq.TransactionStatus.IDLE:
+            self._is_stale = False
             self._names.clear()
-        return answers
+            self._uses.clear()
+            self.fly([("DEALLOCATE ALL", {})])
 
 
 def _send(libpq: Any, step: _Step) -> None:
@@ -144,26 +179,25 @@ def _send(libpq: Any, step: _Step) -> None:
         libpq.send_query_prepared(step.name, step.values, param_formats=step.formats)
 
 
-def _land(libpq: Any) -> list[Any]:
-    """All that comes back. Raises psycopg.Error where the end of it does not come."""
-    results: list[Any] = []
-    try:
-        while libpq.flush():
-            # The server may first want to be rid of what it has to say.
-            _wait(libpq, select.POLLIN | select.POLLOUT)
-        while True:
-            while libpq.is_busy():
-                _wait(libpq, select.POLLIN)
-            result = libpq.get_result()
-            if result is not None and result.status == _END:
-                return results
-            if result is not None:
-                results.append(result)
-            elif libpq.status == pq.ConnStatus.BAD:
-                raise psycopg.OperationalError("the connection was lost")
-    except psycopg.Error as lost:
-        # Whoever ends a connection may have said why.
-        raise _first_error(results) or lost from lost
+def _land(libpq: Any, results: list[Any]) -> None:
+    """Collect all that comes back. Raises psycopg.Error where the end of it does not come."""
+    while libpq.flush():
+        # The server may first want to be rid of what it has to say.
+        _wait(libpq, select.POLLIN | select.POLLOUT)
+    result = None
+    while True:
+        while libpq.is_busy():
+            _wait(libpq, select.POLLIN)
+        # Behind each answer comes nothing, once.
+        before, result = result, libpq.get_result()
+        if result is not None and result.status == _END:
+            return
+        if result is not None and result.status not in _ANSWERS:
+            raise psycopg.InternalError(f"an answer of no use: {pq.ExecStatus(result.status).name}")
+        if result is not None:
+            results.append(result)
+        elif before is None:
+            raise psycopg.OperationalError("the connection was lost")
 
 
 def _wait(libpq: Any, what: int) -> None:
@@ -174,7 +208,15 @@ def _wait(libpq: Any, what: int) -> None:
 
 
 def _first_error(results: Sequence[Any]) -> psycopg.Error | None:
-    return next((errors.error_from_result(result) for result in results if result.status == _FAILED), None)
+    failed = (result for result in results if result is not None and result.status == _FAILED)
+    return next(map(errors.error_from_result, failed), None)
+
+
+def _raise_first(answers: Sequence[Any], cause: psycopg.Error | None = None) -> None:
+    """Raise the first error of these; whoever ends a connection may have said why."""
+    error = _first_error(answers)
+    if error is not None:
+        raise error from cause
 
 
 @cache

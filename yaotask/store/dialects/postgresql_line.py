@@ -33,7 +33,7 @@ class LedgerConnection(psycopg.Connection[Any], Line):
         self._flights = Flights(self)
         self._posted: list[tuple[Call, Posted]] = []
         # What comes behind the next commit.
-        self._followers: list[Call] = []
+        self._followers: list[tuple[Call, Posted]] = []
 
     def allow_waiting(self, prepared_after: int) -> None:
         """Let what is posted wait, if it can be sent so, and prepare what has come so often.
@@ -61,11 +61,12 @@ class LedgerConnection(psycopg.Connection[Any], Line):
         self._posted.clear()
         self._followers.clear()
 
-    def follow(self, statement: str, values: Mapping[str, Any]) -> bool:
+    def follow(self, statement: str, values: Mapping[str, Any]) -> Posted | None:
         if not self.can_wait or self._flights.has_refused:
-            return False
-        self._followers.append((statement, values))
-        return True
+            return None
+        posted = Posted()
+        self._followers.append(((statement, values), posted))
+        return posted
 
     def takes_commit_along(self) -> bool:
         # What is sent to a server that has left, or said that it leaves, would be in doubt although nobody had it.
@@ -78,14 +79,20 @@ class LedgerConnection(psycopg.Connection[Any], Line):
     def _send(self, more: list[Call]) -> list[Any]:
         """What was posted, then more; the answers to all."""
         posted, self._posted = self._posted, []
-        followers: list[Call] = []
+        followers: list[tuple[Call, Posted]] = []
         if more == [_COMMIT]:
             followers, self._followers = self._followers, followers
-        results = self._flights.fly([call for call, _ in posted] + more, followers)
+        calls = [call for call, _ in posted] + more
+        results = self._flights.fly(calls, [call for call, _ in followers])
         self.is_fresh = True
-        for (_, answered), result in zip(posted, results, strict=False):
-            answered.comes_by(partial(self._flights.read, result))
-        return results
+        self._hand_on(posted, results)
+        self._hand_on(followers, results[len(calls) :])
+        return results[: len(calls)]
+
+    def _hand_on(self, asked: list[tuple[Call, Posted]], results: list[Any]) -> None:
+        for (_, posted), result in zip(asked, results, strict=False):
+            if result is not None:
+                posted.comes_by(partial(self._flights.read, result))
 
 
 class LedgerCursor(psycopg.Cursor[Any]):

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from yaotask.errors import StorageError
 from yaotask.store.dialects.postgresql_errors import UNKNOWN_FUNCTION, UNKNOWN_STATEMENT, code_of
-from yaotask.store.direct import execute, follow
+from yaotask.store.direct import Posted, execute, follow
 from yaotask.store.hints import said, together, understood
 
 Explain = Callable[[BaseException | None], StorageError]
@@ -35,8 +35,8 @@ def announce(connection: Connection, tasks: Collection[str]) -> bool:
     return True
 
 
-def announce_with_commit(connection: Connection, tasks: Collection[str]) -> bool:
-    """Do so on the way of the transaction's commit, in a transaction of its own; whether that is possible."""
+def announce_with_commit(connection: Connection, tasks: Collection[str]) -> Posted | None:
+    """Do so on the way of the transaction's commit, in a transaction of its own. See Line.follow."""
     return follow(connection, _NOTIFY, {"words": said(tasks)})
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from yaotask.errors import TransactionError
 from yaotask.store.dialects.base import Notices
-from yaotask.store.direct import execute
+from yaotask.store.direct import Posted, execute
 from yaotask.store.tables import metadata
 
 log = logging.getLogger(__name__)
@@ -36,8 +36,8 @@ class ServerDialect:
     def announce(self, connection: Connection, tasks: Collection[str]) -> None:
         """Nothing: not every server passes hints on."""
 
-    def announce_with_commit(self, connection: Connection, tasks: Collection[str]) -> bool:
-        return False
+    def announce_with_commit(self, connection: Connection, tasks: Collection[str]) -> Posted | None:
+        return None
 
     def listen(self) -> Notices | None:
         return None

@@ -21,7 +21,7 @@ from yaotask.store.dialects.sqlite_errors import SqliteErrors
 from yaotask.store.dialects.sqlite_guard import GuardedConnection, unwrap
 from yaotask.store.dialects.sqlite_hold import FileHold
 from yaotask.store.dialects.sqlite_joining import join
-from yaotask.store.direct import execute
+from yaotask.store.direct import Posted, execute
 
 
 class SqliteDialect:
@@ -94,8 +94,8 @@ class SqliteDialect:
     def announce(self, connection: Connection, tasks: Collection[str]) -> None:
         """There are no other machines."""
 
-    def announce_with_commit(self, connection: Connection, tasks: Collection[str]) -> bool:
-        return False
+    def announce_with_commit(self, connection: Connection, tasks: Collection[str]) -> Posted | None:
+        return None
 
     def listen(self) -> Notices | None:
         return None
