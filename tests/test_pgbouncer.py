@@ -19,6 +19,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
 from yaotask import App
+from yaotask.errors import StorageUnavailable
 from yaotask.store.opening import place
 
 pytestmark = [pytest.mark.only_on("postgresql"), pytest.mark.timeout(180)]
@@ -177,3 +178,16 @@ def test_the_tables_are_in_the_schema_that_the_user_is_given(tmp_path: Path, poo
     assert "by ALTER ROLE (" in refused.stderr
     assert PASSWORD not in refused.stderr
     assert count == 1
+
+
+@pytest.mark.parametrize("has_store", [False, True])
+def test_one_that_takes_each_statement_for_a_transaction_is_told_by_its_name(
+    tmp_path: Path, pooler: Pooler, database: Database, servers: Servers, has_store: bool
+) -> None:
+    if has_store:
+        with App(project(tmp_path, "a", pooler, "")) as app:
+            app.tasks["mail"].add()
+    with pooling(database, servers.folder, {"pool_mode": "statement"}, port=6433) as other:
+        root = project(tmp_path, "b", other, "")
+        with App(root) as app, pytest.raises(StorageUnavailable, match="set its pool_mode to transaction"):
+            app.tasks["mail"].add()

@@ -899,6 +899,20 @@ def test_who_listens_is_not_ended_for_being_idle(url: URL, outside: Connection, 
         ),
         (psycopg.ProgrammingError('invalid connection option "sslmod"'), "an option behind the `?`"),
         (psycopg.OperationalError('connection is bad: invalid sslmode value: "foo"'), "an option behind the `?`"),
+        (
+            psycopg.OperationalError('connection is bad: definition of service "a" not found'),
+            "no service file has this service",
+        ),
+        (psycopg.OperationalError("connection failed: fe_sendauth: no password supplied"), "the password is wrong"),
+        (psycopg.OperationalError("failed to resolve host 'nowhere'"), "nobody answers there"),
+        (psycopg.OperationalError("server closed the connection unexpectedly"), "has hung up: see its log"),
+        (
+            psycopg.errors.ProtocolViolation("transaction blocks not allowed in statement pooling mode"),
+            "set its pool_mode to transaction",
+        ),
+        (psycopg.errors.ProtocolViolation("query_wait_timeout"), "let its pool (default_pool_size) be larger"),
+        (psycopg.errors.ProtocolViolation("database removed"), "try again when it is up"),
+        (psycopg.errors.ProtocolViolation("invalid message format"), "invalid message format"),
     ],
 )
 def test_errors_say_what_to_do(bench: Bench, error: psycopg.Error, advice: str) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy import inspect
+from sqlalchemy import inspect, make_url
 from store_support import URL, EvenChance, ManualClock, an_add, change, connected, file_of, jobs
 
 from yaotask.errors import StorageBusy, StorageFull, StorageUnavailable
@@ -43,6 +43,22 @@ def test_an_address_that_is_no_file_is_refused(tmp_path: Path, url: str, said: s
         place(tmp_path, url)
 
     assert "secret" not in "".join(traceback.format_exception(refused.value))
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("postgres://me:pw@host:1/db?sslmode=require", "postgresql://me:pw@host:1/db?sslmode=require"),
+        ("postgres+psycopg://host/db", "postgresql+psycopg://host/db"),
+        ("postgresql:///?host=here&dbname=db", "postgresql:///db?host=here"),
+        ("postgresql://host/db?dbname=other", "postgresql://host/db?dbname=other"),
+        ("postgresql://me:p%40w@%2Fvar%2Frun:5433/db", "postgresql://me:p%40w@/db?host=%2Fvar%2Frun&port=5433"),
+        ("postgresql://%2fvar%2frun/db", "postgresql:///db?host=%2Fvar%2Frun"),
+        ("mysql://host/db", "mysql://host/db"),
+    ],
+)
+def test_an_address_may_be_written_as_others_write_it(tmp_path: Path, written: str, meant: str) -> None:
+    assert place(tmp_path, written).url == make_url(meant)
 
 
 def test_a_newer_schema_is_refused(used: Place, open_here: Callable[..., SqlStore]) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from runtime_support import PATIENCE
 from store_support import Bench
 from watch_support import CANCEL_GRACE, DUMP, GRACE, TIMEOUT, Guard, blocked, out_of_reach
 
 from yaotask.jobs import RetryAfter
+from yaotask.runtime import watch
 from yaotask.runtime.estate import Legacy
 from yaotask.runtime.watch import ANSWER, EVERY, IDLE_SILENCE, SILENT_AFTER, SLOW_START
 from yaotask.store import presence
@@ -233,6 +237,29 @@ async def test_nobody_is_ended_for_silence_while_the_store_cannot_be_read(guard:
     await guard.look(3, silent=True)
 
     assert guard.ward.ends == []
+
+
+async def test_what_does_not_end_in_time_is_killed_though_the_store_does_not_answer(
+    guard: Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers, asked = threading.Event(), list[str]()
+
+    def late() -> Any:
+        asked.append("asked")
+        answers.wait(PATIENCE)
+        return out_of_reach()
+
+    monkeypatch.setattr(watch, "LONGEST_LOOK", 0.05)
+    guard.reach.opened.store = SimpleNamespace(reading=late)
+    guard.ward.living.due = guard.clock.monotonic() + 4 * EVERY
+    guard.silence(SILENT_AFTER + 1)
+    try:
+        await guard.look(8, silent=True)
+        assert guard.ward.ends == [None]
+        # Once, and not again before that was answered.
+        assert asked == ["asked"]
+    finally:
+        answers.set()
 
 
 async def test_who_stood_still_itself_judges_nobody(guard: Guard) -> None:

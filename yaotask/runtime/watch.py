@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
 
+import anyio
 import anyio.to_thread
 
 from yaotask import processes
@@ -34,6 +35,8 @@ IDLE_SILENCE = 30.0
 ANSWER = 0.1
 # Loading the project's scripts may take its time; after so many seconds we say that we wait for it.
 SLOW_START = 30.0
+# How long to wait for the store to say what a process has claimed.
+LONGEST_LOOK = 2.0
 # A clock that is set by fewer seconds changes little.
 JUMP = 1.0
 # Milliseconds for a job of a task that is not known here, as for one whose definition names none.
@@ -66,6 +69,8 @@ class Watch:
         # How far the clock is ahead of the monotonic one, in seconds; and the time to which it has jumped last.
         self._offset: float | None = None
         self._jumped: int | None = None
+        # Whether the store has not answered yet what it was asked.
+        self._is_asking = False
 
     async def run(self) -> None:
         """Look, until cancelled."""
@@ -235,14 +240,23 @@ class Watch:
         ward.end(life, Legacy(life.worker, overdue=overdue, suspects=frozenset(suspects)))
 
     async def _held(self, life: Life) -> list[hangs.Held] | None:
-        """What the process has claimed; None while the store cannot be read."""
+        """What the process has claimed; None while the store cannot be read, or does not answer."""
         if life.worker is None:
             return []
-        try:
-            return await anyio.to_thread.run_sync(self._read, life.worker)
-        except (StorageError, RuntimeError):  # or there is no thread to be had
-            return None
+        held: list[hangs.Held] | None = None
+        if not self._is_asking:
+            self._is_asking = True
+            # Others are to be looked at meanwhile, and what does not end in time is to be killed.
+            with anyio.move_on_after(LONGEST_LOOK):
+                try:
+                    held = await anyio.to_thread.run_sync(self._read, life.worker, abandon_on_cancel=True)
+                except (StorageError, RuntimeError):  # or there is no thread to be had
+                    self._is_asking = False
+        return held
 
     def _read(self, worker: int) -> list[hangs.Held]:
-        with self._access.opened.store.reading() as connection:
-            return presence.claims_of(connection, worker)
+        try:
+            with self._access.opened.store.reading() as connection:
+                return presence.claims_of(connection, worker)
+        finally:
+            self._is_asking = False

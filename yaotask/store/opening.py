@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 from sqlalchemy import URL, inspect
 from sqlalchemy.engine import Connection
@@ -86,7 +87,7 @@ def address_of(file: Path) -> str:
 
 def _parsed(url: str) -> URL:
     try:
-        parsed = make_url(url)
+        parsed = _usual(make_url(url))
         if "@" not in (parsed.host or "") and (parsed.port or 0) < 1 << 16:
             return parsed
     except (ArgumentError, ValueError):
@@ -95,6 +96,23 @@ def _parsed(url: str) -> URL:
         "store: not a database address; write it as in sqlite:///.yaotask/yaotask.db or"
         " postgresql://USER:PASSWORD@HOST/DATABASE, where signs such as @, : and / in the password are %40, %3A and %2F"
     )
+
+
+def _usual(url: URL) -> URL:
+    """An address of PostgreSQL as hosting providers and libpq write it too, in SQLAlchemy's form."""
+    scheme, plus, driver = url.drivername.partition("+")
+    if scheme == "postgres":
+        url = url.set(drivername=f"postgresql{plus}{driver}")
+    if url.get_backend_name() != "postgresql":
+        return url
+    query, database, host, port = dict(url.query), url.database, url.host, url.port
+    if not database and "dbname" in query:
+        database = str(query.pop("dbname"))
+    if host is not None and host.lower().startswith("%2f"):
+        # The folder of a socket.
+        query |= {"host": unquote(host)} | ({} if port is None else {"port": str(port)})
+        host = port = None
+    return URL.create(url.drivername, url.username, url.password, host, port, database, query)
 
 
 def open_store(place: Place, clock: Clock, chance: Chance, *, upgrade: bool = False) -> SqlStore:
@@ -130,7 +148,7 @@ def _make_folder(place: Place) -> None:
         raise failed(f"{error.filename} cannot be made", error, _STATE) from error
 
 
-@contextlib.contextmanager
+@contextmanager
 def _locked(state: Path, *, shared: bool) -> Iterator[None]:
     """One process of this machine at a time creates, while nobody looks; many look at once.
 
@@ -155,11 +173,21 @@ def _check_or_create(place: Place, store: SqlStore, chance: Chance, upgrade: boo
     database = dialect.database
     if is_missing(place, dialect, known):
         database.make()
-    with store.readers.connect() as connection:
+    with store.readers.connect() as connection, _telling_why(connection):
         database.must_be_usable(connection)
         if not has_store(place, dialect, connection, known):
             database.create(connection, lambda within: migrations.create(within, chance.uuid(), database.furnish))
         _check(place, dialect, connection, known, upgrade)
+
+
+@contextmanager
+def _telling_why(connection: Connection) -> Iterator[None]:
+    """What cannot be said any more on a connection that a server has closed shall not hide why it did."""
+    try:
+        yield
+    except DBAPIError:
+        connection.invalidate()
+        raise
 
 
 def is_missing(place: Place, dialect: Dialect, known: str | None) -> bool:

@@ -77,7 +77,21 @@ _BY_CODE: dict[str, tuple[type[StorageError], str]] = {
         "the server has no TLS: switch `ssl` on there, or ask for less by sslmode where the way to it is safe",
     ),
     "option": (StorageUnavailable, "an option behind the `?` of the address cannot be used: correct it in `store`"),
+    "service": (
+        StorageUnavailable,
+        "no service file has this service: correct the address, or see that PGSERVICEFILE names the right file",
+    ),
+    "gone": (StorageUnavailable, "the server, or a pooler before it, has hung up: see its log, and that it runs"),
     # Of PgBouncer, which has no code for it that means nothing else.
+    "pooling": (
+        StorageUnavailable,
+        "a pooler before it takes one statement for a transaction: set its pool_mode to transaction",
+    ),
+    "pool": (
+        StorageUnavailable,
+        "a pooler before it had no connection left for this one: let its pool (default_pool_size) be larger, or set its"
+        " pool_mode to transaction",
+    ),
     "startup": (
         StorageUnavailable,
         "a pooler before it does not take this parameter of the address: leave it out; a search_path can be set by"
@@ -89,7 +103,6 @@ _BY_CODE: dict[str, tuple[type[StorageError], str]] = {
 # Who is not let in has no code, only words.
 _BY_WORDS = (
     ("password authentication failed", "28P01"),
-    ("no password supplied", "28P01"),
     ("no pg_hba.conf entry", "28"),
     ("authentication failed", "28"),
     ("too many connections for", "limit"),
@@ -111,8 +124,26 @@ _BY_DRIVERS_WORDS = (
     ("does not support ssl", "no TLS"),
     ("invalid connection option", "option"),
     ("connection is bad: invalid", "option"),
+    ("definition of service", "service"),
+    ("no password supplied", "28P01"),
+    ("server closed the connection unexpectedly", "gone"),
 )
-_UNREACHED = ("connection refused", "no such file", "timeout", "timed out", "could not translate", "unreachable")
+# PgBouncer has one code for all that it says.
+_BY_POOLER = "08P01"
+_BY_POOLERS_WORDS = (
+    ("statement pooling mode", "pooling"),
+    ("query_wait_timeout", "pool"),
+    ("database removed", "57P"),
+)
+_UNREACHED = (
+    "connection refused",
+    "no such file",
+    "timeout",
+    "timed out",
+    "could not translate",
+    "failed to resolve",
+    "unreachable",
+)
 _NOBODY = "nobody answers there: see that the server runs, and that host and port are right"
 
 
@@ -144,7 +175,11 @@ class PostgresqlErrors:
 
     def explain(self, error: BaseException | None) -> StorageError:
         text = self._redacted(_said(error))
-        code = getattr(error, "sqlstate", None) or _code_in(text)
+        code = getattr(error, "sqlstate", None)
+        if code is None:
+            code = _code_in(text)
+        elif code == _BY_POOLER:
+            code = next((known for words, known in _BY_POOLERS_WORDS if words in text), code)
         known = code and (_BY_CODE.get(code) or _BY_CODE.get(code[:3]) or _BY_CODE.get(code[:2]))
         if known:
             kind, advice = known

@@ -26,7 +26,7 @@ _OFF: Mapping[str, Weakness] = {
     ),
     "synchronous_commit": Weakness(
         "synchronous_commit is off: a crash loses the last jobs that were acknowledged",
-        "ALTER DATABASE … SET synchronous_commit = on",
+        "ALTER DATABASE … SET synchronous_commit = on, and ALTER ROLE … where that of the user is off",
     ),
     "autovacuum": Weakness(
         "autovacuum is off: dead rows are never removed, and claims get slower", "set autovacuum = on"
