@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from datetime import timedelta
 
 import anyio
@@ -245,16 +246,14 @@ class Watch:
             return []
         held: list[hangs.Held] | None = None
         if not self._is_asking:
-            self._is_asking = True
             # Others are to be looked at meanwhile, and what does not end in time is to be killed.
-            with anyio.move_on_after(LONGEST_LOOK):
-                try:
-                    held = await anyio.to_thread.run_sync(self._read, life.worker, abandon_on_cancel=True)
-                except (StorageError, RuntimeError):  # or there is no thread to be had
-                    self._is_asking = False
+            with anyio.move_on_after(LONGEST_LOOK), suppress(StorageError, RuntimeError):  # or there is no thread
+                held = await anyio.to_thread.run_sync(self._read, life.worker, abandon_on_cancel=True)
         return held
 
     def _read(self, worker: int) -> list[hangs.Held]:
+        # Said by the thread itself: one that never came to run would leave it said for ever.
+        self._is_asking = True
         try:
             with self._access.opened.store.reading() as connection:
                 return presence.claims_of(connection, worker)

@@ -106,8 +106,10 @@ def _usual(url: URL) -> URL:
     if url.get_backend_name() != "postgresql":
         return url
     query, database, host, port = dict(url.query), url.database, url.host, url.port
-    if not database and "dbname" in query:
-        database = str(query.pop("dbname"))
+    named = query.get("dbname")
+    if not database and isinstance(named, str):
+        database = named
+        del query["dbname"]
     if host is not None and host.lower().startswith("%2f"):
         # The folder of a socket.
         query |= {"host": unquote(host)} | ({} if port is None else {"port": str(port)})

@@ -80,8 +80,8 @@ class Flights:
         is done at all. After any other error the connection is closed. With `followers` the last call is a commit: it
         is of no consequence if they fail, but for their answers: None where one was not done, or it is not known.
         """
-        self.fell_short = True
         self._discard_what_is_stale()
+        self.fell_short = True
         new: dict[_Form, bytes] = {}
         steps = [self._bind(*call, new) for call in (*calls, *followers)]
         self.fell_short = False
